@@ -1,0 +1,1 @@
+//! The differentiable operation behind batch normalisation.
