@@ -1,0 +1,46 @@
+use burn::tensor::{Tensor, activation};
+
+use super::names::names;
+
+/// The slope of leaky ReLU below 0.
+const LEAKY_SLOPE: f64 = 0.01;
+
+/// A nonlinearity between two affine layers; it decides how large their weights should start
+/// ([`InitStrategy::recommended_for`](super::InitStrategy::recommended_for)).
+///
+/// Prints as, parses from and serialises to `sigmoid`, `tanh`, `relu`, `leaky-relu`, `gelu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `tanh(x)`.
+    Tanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` above 0, `0.01 x` below.
+    LeakyRelu,
+    /// `x Phi(x)`, `Phi` the distribution function of N(0, 1), by the error function and not its tanh
+    /// approximation (Hendrycks & Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)).
+    Gelu,
+}
+
+names!(Activation, "activation":
+    Sigmoid = "sigmoid",
+    Tanh = "tanh",
+    Relu = "relu",
+    LeakyRelu = "leaky-relu",
+    Gelu = "gelu",
+);
+
+impl Activation {
+    /// Applies the activation to every element; the shape stays.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Sigmoid => activation::sigmoid(input),
+            Self::Tanh => activation::tanh(input),
+            Self::Relu => activation::relu(input),
+            Self::LeakyRelu => activation::leaky_relu(input, LEAKY_SLOPE),
+            Self::Gelu => activation::gelu(input),
+        }
+    }
+}
