@@ -38,7 +38,7 @@
 
 mod activation;
 mod fan;
-mod names;
+pub(crate) mod names;
 mod reinit;
 mod strategy;
 

@@ -1,1 +1,299 @@
-//! A training run.
+//! A training run, from a serialisable [`TrainConfig`] to a serialisable [`RunResult`], through
+//! Burn's learner.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use burn_kindling::lab::mnist::Mnist;
+//! use burn_kindling::lab::train::{RunFolder, TrainConfig, Trainer};
+//!
+//! let config = TrainConfig::default();
+//! let data = Mnist::load(&Mnist::find(None)?)?;
+//! let folder = RunFolder::create("runs/first", &config)?;
+//! let result = Trainer::new(Device::flex()).run(&folder, &data)?;
+//! println!("test accuracy {:.2} %", 100.0 * result.test.accuracy);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checkpoint;
+mod config;
+mod display;
+mod error;
+mod folder;
+mod history;
+mod step;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::data::dataloader::DataLoader;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::checkpoint::KeepLastNCheckpoints;
+use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
+use burn::train::renderer::MetricsRenderer;
+use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+use burn::train::{Learner, SupervisedTraining};
+use serde::{Deserialize, Serialize};
+
+pub use burn::train::Interrupter;
+pub use config::{OptimizerKind, Schedule, TrainConfig};
+pub use display::Display;
+pub use error::TrainError;
+pub use folder::RunFolder;
+pub use history::{Epoch, Score};
+pub use step::StepOutput;
+
+use crate::lab::mnist::{ImageSet, Loader, Mnist};
+use crate::lab::model::Classifier;
+use checkpoint::Checkpoints;
+use display::Lines;
+use history::History;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// All epochs were run.
+    Completed,
+    /// The validation loss had not fallen for as many epochs as the patience says.
+    StoppedEarly,
+    /// It was asked to stop; `--resume` goes on after the last finished epoch.
+    Interrupted,
+}
+
+/// What a training run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Over the official test images, once, at the end.
+    pub test: Score,
+    /// Number of parameters of the network, running statistics included.
+    pub parameters: usize,
+    /// Loss and accuracy of every finished epoch, without its time.
+    pub epochs: Vec<EpochScores>,
+    /// Everything that another run with the same seed would not repeat.
+    pub timing: Timing,
+}
+
+/// Loss and accuracy of one epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochScores {
+    /// Over the training images, each at the step that it was used in.
+    pub train: Score,
+    /// Over the validation images, after the epoch.
+    pub valid: Score,
+    /// Mean learning rate over the steps of the epoch.
+    pub learning_rate: f64,
+}
+
+/// How long a run took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The device, as Burn names it.
+    pub device: String,
+    /// Wall time of each epoch, validation and checkpoint included, in seconds.
+    pub epoch_seconds: Vec<f64>,
+    /// Sum of the epochs, in seconds.
+    pub training_seconds: f64,
+    /// Wall time of the score on the test images, in seconds.
+    pub test_seconds: f64,
+    /// Training images per second of an epoch's wall time.
+    pub images_per_second: f64,
+}
+
+/// Trains networks on a device.
+pub struct Trainer {
+    device: Device,
+    display: Display,
+    interrupter: Interrupter,
+}
+
+impl Trainer {
+    /// Trains on `device`, without a word.
+    pub fn new(device: Device) -> Self {
+        Self {
+            device,
+            display: Display::Silent,
+            interrupter: Interrupter::new(),
+        }
+    }
+
+    /// Shows the progress.
+    pub fn with_display(mut self, display: Display) -> Self {
+        self.display = display;
+        self
+    }
+
+    /// Listens to `interrupter`: where it is told to stop, the run ends after the step under way,
+    /// and what was trained is kept.
+    pub fn with_interrupter(mut self, interrupter: Interrupter) -> Self {
+        self.interrupter = interrupter;
+        self
+    }
+
+    /// Trains the network of the folder's configuration, from its last checkpoint if it has one,
+    /// and leaves metrics, result and record in the folder.
+    ///
+    /// # Errors
+    ///
+    /// The run is complete already; the folder cannot be read or written; a metric fails.
+    pub fn run(&self, folder: &RunFolder, data: &Mnist) -> Result<RunResult, TrainError> {
+        let config = folder.config()?;
+        if let Some(result) = folder.result()?
+            && result.outcome != Outcome::Interrupted
+        {
+            return Err(TrainError::Complete(folder.path().to_path_buf()));
+        }
+        let (train, valid) = data.train_and_validation();
+        let checkpoints = Checkpoints::in_folder(folder.path())?;
+        let mut epochs: Vec<Epoch> = match folder.path().join("metrics.json").exists() {
+            true => folder.read_json("metrics.json")?,
+            false => Vec::new(),
+        };
+        // An epoch counts once both its metrics and its checkpoint are written.
+        let finished = checkpoints.latest(epochs.len());
+        epochs.truncate(finished);
+
+        let training = self.device.clone().autodiff();
+        self.device.seed(config.seed);
+        let model = config.model.init(&training);
+        let parameters = model.num_params();
+
+        let train_loader = Loader::new(train.clone(), config.batch_size, training)
+            .shuffled(config.seed)
+            .starting_at_epoch(finished + 1);
+        let valid_loader = Loader::new(valid.clone(), config.batch_size, self.device.clone());
+        let images = train_loader.num_items();
+        let steps = config.epochs * images.div_ceil(config.batch_size);
+
+        let lines = Lines::new(
+            finished,
+            config.epochs,
+            [images, valid.len()],
+            self.display != Display::Lines,
+        );
+        let renderer: Box<dyn MetricsRenderer> = match self.display {
+            Display::Dashboard => Box::new(TuiMetricsRendererWrapper::new(
+                self.interrupter.clone(),
+                (finished > 0).then_some(finished),
+            )),
+            Display::Lines | Display::Silent => Box::new(lines.clone()),
+        };
+        let history = History::new(
+            epochs,
+            folder.clone(),
+            config.patience,
+            lines,
+            self.interrupter.clone(),
+        );
+        let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
+
+        let mut training = SupervisedTraining::new(
+            folder.path(),
+            Arc::new(train_loader),
+            Arc::new(valid_loader),
+        )
+        .metrics((LossMetric::new(), AccuracyMetric::new()))
+        .metric_train_numeric(LearningRateMetric::new())
+        .with_metric_logger(history.clone())
+        .early_stopping(history.clone())
+        .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
+        .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
+        .with_application_logger(None)
+        .with_interrupter(self.interrupter.clone())
+        .renderer(renderer)
+        .num_epochs(config.epochs);
+        if finished > 0 {
+            training = training.checkpoint(finished);
+        }
+        let learner = Learner::new(model, config.optimizer(), config.scheduler(steps)?);
+        let learned = training.launch(learner);
+
+        // Leaves the dashboard, so that what follows is printed on the screen.
+        drop(learned.renderer);
+        if let Some(error) = history.failure().or_else(|| checkpoints.failure()) {
+            return Err(error);
+        }
+        if let Some(error) = learned.error {
+            return Err(TrainError::Learner(error.to_string()));
+        }
+
+        let epochs = history.epochs();
+        let outcome = match epochs.len() {
+            all if all == config.epochs => Outcome::Completed,
+            _ if history.stopped_early() => Outcome::StoppedEarly,
+            _ => Outcome::Interrupted,
+        };
+        let started = Instant::now();
+        let test = evaluate(&learned.model, &data.test, &self.device);
+        let test_seconds = started.elapsed().as_secs_f64();
+
+        let record = learned
+            .model
+            .into_network_record()
+            .into_bytes()
+            .map_err(|error| TrainError::damaged(&folder.record(), error))?;
+        folder::write_atomically(&folder.record(), &record)?;
+
+        let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
+        let training_seconds: f64 = epoch_seconds.iter().sum();
+        let result = RunResult {
+            outcome,
+            test,
+            parameters,
+            timing: Timing {
+                device: format!("{:?}", self.device),
+                images_per_second: match epochs.is_empty() {
+                    true => 0.0,
+                    false => (images * epochs.len()) as f64 / training_seconds,
+                },
+                epoch_seconds,
+                training_seconds,
+                test_seconds,
+            },
+            epochs: epochs
+                .into_iter()
+                .map(|epoch| EpochScores {
+                    train: epoch.train,
+                    valid: epoch.valid,
+                    learning_rate: epoch.learning_rate,
+                })
+                .collect(),
+        };
+        folder.write_json("result.json", &result)?;
+        Ok(result)
+    }
+}
+
+/// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for
+/// ([`Module::valid`]): batch norm then goes by its running statistics, and no image's answer
+/// depends on the others.
+///
+/// # Panics
+///
+/// If there are no images.
+pub fn evaluate(model: &Classifier, images: &ImageSet, device: &Device) -> Score {
+    assert!(!images.is_empty(), "there must be images to score a network on");
+    let loader = Loader::new(images.clone(), 1000, device.clone());
+    let (mut loss, mut right) = (0.0, 0);
+    for batch in loader.iter() {
+        let batch = batch.expect("a set in memory gives every batch");
+        let [count] = batch.targets.dims();
+        let output = model.forward_step(batch);
+        loss += count as f64 * output.loss.into_scalar::<f64>();
+        right += output
+            .logits
+            .argmax(1)
+            .squeeze_dim::<1>(1)
+            .equal(output.targets)
+            .int()
+            .sum()
+            .into_scalar::<i64>();
+    }
+    let count = images.len() as f64;
+    Score {
+        loss: loss / count,
+        accuracy: right as f64 / count,
+    }
+}

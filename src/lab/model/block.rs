@@ -1,0 +1,105 @@
+use burn::module::{Module, ModuleDisplay};
+use burn::nn::conv::Conv2d;
+use burn::nn::{self, Linear};
+use burn::tensor::{Device, Tensor};
+
+use crate::init::Activation;
+use crate::init::names::names;
+use crate::norm::{BatchNorm, BatchNormConfig};
+
+/// What stands between the affine layer and the activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Normalization {
+    /// Nothing.
+    None,
+    /// This crate's [`BatchNorm`].
+    Batch,
+    /// Burn's own [`burn::nn::BatchNorm`], to compare with.
+    Burn,
+}
+
+names!(Normalization, "normalisation":
+    None = "none",
+    Batch = "batch",
+    Burn = "burn",
+);
+
+impl Normalization {
+    /// A normalisation of `channels` channels, or none.
+    pub fn init(self, channels: usize, device: &Device) -> Option<Norm> {
+        match self {
+            Self::None => None,
+            Self::Batch => Some(Norm::Batch(BatchNormConfig::new(channels).init(device))),
+            Self::Burn => Some(Norm::Burn(nn::BatchNormConfig::new(channels).init(device))),
+        }
+    }
+}
+
+/// A normalisation layer of a [`Block`].
+#[derive(Module, Debug)]
+pub enum Norm {
+    /// This crate's.
+    Batch(BatchNorm),
+    /// Burn's own.
+    Burn(nn::BatchNorm),
+}
+
+impl Norm {
+    /// Normalises `input`, of shape `[batch, channels, ...]`, and keeps its shape.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Batch(norm) => norm.forward(input),
+            Self::Burn(norm) => norm.forward(input),
+        }
+    }
+}
+
+/// A layer that computes `W x + b`, on tensors of rank `D`.
+pub trait Affine<const D: usize>: Module {
+    /// Applies the layer to `input`.
+    fn forward(&self, input: Tensor<D>) -> Tensor<D>;
+}
+
+/// Shapes: `[batch, inputs]` to `[batch, outputs]`.
+impl Affine<2> for Linear {
+    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        self.forward(input)
+    }
+}
+
+/// Shapes: `[batch, channels in, height, width]` to `[batch, channels out, height, width]`.
+impl Affine<4> for Conv2d {
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.forward(input)
+    }
+}
+
+/// Affine layer, normalisation, activation: what every hidden layer of the lab is made of.
+///
+/// The affine layer has no bias where a normalisation follows it: the mean is taken out again, and
+/// beta takes the bias's place.
+#[derive(Module, Debug)]
+pub struct Block<A: Module> {
+    /// The linear layer or convolution.
+    pub affine: A,
+    /// The normalisation, if any.
+    pub norm: Option<Norm>,
+    /// The activation.
+    #[module(skip)]
+    pub activation: Activation,
+}
+
+impl<A: Module + ModuleDisplay> Block<A> {
+    /// Applies the three in turn; the shapes are the affine layer's.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D>
+    where
+        A: Affine<D>,
+    {
+        let output = self.affine.forward(input);
+        let output = match &self.norm {
+            Some(norm) => norm.forward(output),
+            None => output,
+        };
+        self.activation.forward(output)
+    }
+}

@@ -1,0 +1,90 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::block::{Block, Normalization};
+use crate::init::{Activation, InitStrategy};
+
+/// Configuration of an [`Mlp`].
+#[derive(Config, Debug, PartialEq)]
+pub struct MlpConfig {
+    /// Number of inputs. Default: 784, the pixels of a 28x28 image.
+    #[config(default = 784)]
+    pub inputs: usize,
+    /// Units of each hidden layer. Default: five layers of 100, as in the literature.
+    #[config(default = "vec![100; 5]")]
+    pub hidden: Vec<usize>,
+    /// Number of classes. Default: 10.
+    #[config(default = 10)]
+    pub classes: usize,
+    /// Activation of the hidden layers. Default: ReLU.
+    #[config(default = "Activation::Relu")]
+    pub activation: Activation,
+    /// How the weights of every layer start. Default: He, which goes with ReLU.
+    #[config(default = "InitStrategy::He")]
+    pub init: InitStrategy,
+    /// What stands before each activation. Default: this crate's batch norm.
+    #[config(default = "Normalization::Batch")]
+    pub norm: Normalization,
+}
+
+impl MlpConfig {
+    /// Makes the network on `device`.
+    ///
+    /// # Panics
+    ///
+    /// If a layer has no units.
+    pub fn init(&self, device: &Device) -> Mlp {
+        let mut inputs = self.inputs;
+        let mut linear = |outputs: usize, bias: bool| {
+            assert!(
+                inputs > 0 && outputs > 0,
+                "every layer of an Mlp needs at least one unit, found {inputs} -> {outputs}"
+            );
+            let layer = LinearConfig::new(inputs, outputs)
+                .with_bias(bias)
+                .init(device);
+            inputs = outputs;
+            self.init.apply(layer)
+        };
+        let hidden = self
+            .hidden
+            .iter()
+            .map(|&units| Block {
+                affine: linear(units, self.norm == Normalization::None),
+                norm: self.norm.init(units, device),
+                activation: self.activation,
+            })
+            .collect();
+        Mlp {
+            hidden,
+            output: linear(self.classes, true),
+        }
+    }
+}
+
+/// A multi-layer perceptron: hidden [`Block`]s of linear layers, then a linear layer to the logits.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// The hidden layers.
+    pub hidden: Vec<Block<Linear>>,
+    /// The layer that gives the logits.
+    pub output: Linear,
+}
+
+impl Mlp {
+    /// Logits of a batch.
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, inputs]`
+    /// - output: `[batch, classes]`
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let last = self
+            .hidden
+            .iter()
+            .fold(input, |signal, block| block.forward(signal));
+        self.output.forward(last)
+    }
+}

@@ -1,0 +1,94 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use burn::lr_scheduler::LrSchedulerRecord;
+use burn::optim::OptimizerRecord;
+use burn::store::ModuleRecord;
+use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
+
+use super::TrainError;
+use super::folder::write_atomically;
+
+/// The three records that make a checkpoint.
+const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
+
+/// The checkpoints of a run: three burnpack files an epoch, each written whole or not at all.
+#[derive(Clone)]
+pub(super) struct Checkpoints {
+    folder: PathBuf,
+    /// The first file that could not be written. Burn's dashboard resets the learner's own error.
+    failure: Arc<Mutex<Option<TrainError>>>,
+}
+
+impl Checkpoints {
+    pub(super) fn in_folder(run: &Path) -> Result<Self, TrainError> {
+        let folder = run.join("checkpoint");
+        std::fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
+        Ok(Self {
+            folder,
+            failure: Arc::default(),
+        })
+    }
+
+    /// One writer for each of the three records, in the order that Burn's learner asks for.
+    pub(super) fn writers(&self) -> [Part; 3] {
+        PARTS.map(|name| Part {
+            checkpoints: self.clone(),
+            name,
+        })
+    }
+
+    /// The last epoch, of those up to `epochs`, whose three records are all there and whole; 0 if
+    /// there is none. A file that was cut short makes it the epoch before.
+    pub(super) fn latest(&self, epochs: usize) -> usize {
+        let whole = |&epoch: &usize| {
+            let [model, optimizer, scheduler] = PARTS.map(|name| self.path(name, epoch));
+            ModuleRecord::load(model).is_ok()
+                && OptimizerRecord::load(optimizer).is_ok()
+                && LrSchedulerRecord::load(scheduler).is_ok()
+        };
+        (1..=epochs).rev().find(whole).unwrap_or(0)
+    }
+
+    /// Why the run lost its checkpoints, if it did.
+    pub(super) fn failure(&self) -> Option<TrainError> {
+        self.failure.lock().expect("no writer panics").take()
+    }
+
+    fn path(&self, name: &str, epoch: usize) -> PathBuf {
+        self.folder.join(format!("{name}-{epoch}.bpk"))
+    }
+}
+
+/// Writes one of the three records of each checkpoint.
+pub(super) struct Part {
+    checkpoints: Checkpoints,
+    name: &'static str,
+}
+
+impl<R: Checkpoint> Checkpointer<R> for Part {
+    fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        let bytes = record
+            .checkpoint_into_bytes()
+            .map_err(CheckpointerError::Record)?;
+        write_atomically(&self.checkpoints.path(self.name, epoch), &bytes).map_err(|error| {
+            let text = error.to_string();
+            let mut failure = self.checkpoints.failure.lock().expect("no writer panics");
+            failure.get_or_insert(error);
+            CheckpointerError::Unknown(text)
+        })
+    }
+
+    fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
+        match std::fs::remove_file(self.checkpoints.path(self.name, epoch)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(CheckpointerError::IOError(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
+        R::load(self.checkpoints.path(self.name, epoch))
+    }
+}

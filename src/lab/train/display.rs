@@ -1,0 +1,190 @@
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::MetricDefinition;
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
+
+use super::Epoch;
+
+/// How a run shows its progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Display {
+    /// Burn's full-screen dashboard.
+    Dashboard,
+    /// A line an epoch on standard error, and within an epoch one every few seconds.
+    Lines,
+    /// Not at all.
+    Silent,
+}
+
+impl Display {
+    /// The dashboard if a person sits at a terminal, lines otherwise.
+    pub fn detect() -> Self {
+        match std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+            true => Self::Dashboard,
+            false => Self::Lines,
+        }
+    }
+}
+
+/// How long the lines keep quiet within an epoch.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Progress as plain lines.
+#[derive(Clone)]
+pub(super) struct Lines(Arc<Mutex<Progress>>);
+
+struct Progress {
+    /// Finished before this run of the program.
+    first: usize,
+    epochs: usize,
+    /// The one under way.
+    epoch: usize,
+    /// Images of an epoch: to train on, and to validate with.
+    train: usize,
+    valid: usize,
+    training: bool,
+    quiet: bool,
+    /// Images of this epoch that are behind, validation after training.
+    position: usize,
+    started: Instant,
+    spoken: Instant,
+}
+
+impl Lines {
+    /// For a run that goes on after `first` of `epochs` epochs of `train` and `valid` images;
+    /// `quiet` lines are never written.
+    pub(super) fn new(
+        first: usize,
+        epochs: usize,
+        [train, valid]: [usize; 2],
+        quiet: bool,
+    ) -> Self {
+        Self(Arc::new(Mutex::new(Progress {
+            first,
+            epochs,
+            epoch: first + 1,
+            train,
+            valid,
+            training: true,
+            quiet,
+            position: 0,
+            started: Instant::now(),
+            spoken: Instant::now(),
+        })))
+    }
+
+    /// Reports a finished epoch.
+    pub(super) fn epoch(&self, epoch: &Epoch) {
+        let mut progress = self.progress();
+        progress.epoch = epoch.epoch + 1;
+        progress.position = 0;
+        progress.spoken = Instant::now();
+        if progress.quiet {
+            return;
+        }
+        eprintln!(
+            "epoch {:>2}/{}  loss {:.4}  accuracy {:5.2} %  validation loss {:.4}  accuracy {:5.2} %  \
+             {:.1} s{}",
+            epoch.epoch,
+            progress.epochs,
+            epoch.train.loss,
+            100.0 * epoch.train.accuracy,
+            epoch.valid.loss,
+            100.0 * epoch.valid.accuracy,
+            epoch.seconds,
+            progress.left(),
+        );
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().expect("no holder of the progress panics")
+    }
+}
+
+impl Progress {
+    /// The time left at the speed so far, if there is any.
+    fn left(&self) -> String {
+        let of_epoch = self.train + self.valid;
+        let done = (self.epoch - 1 - self.first) * of_epoch + self.position;
+        let rest = ((self.epochs - self.first) * of_epoch).saturating_sub(done);
+        let seconds = self.started.elapsed().as_secs_f64() * rest as f64 / done.max(1) as f64;
+        match rest {
+            0 => String::new(),
+            _ if seconds < 90.0 => format!("  about {seconds:.0} s left"),
+            _ => format!("  about {:.0} min left", seconds / 60.0),
+        }
+    }
+}
+
+impl TrainingProgressLogger for Lines {
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
+
+    fn update_epoch(&mut self, _: usize) {}
+
+    fn start_split(&mut self, split: &str, _: usize) {
+        self.progress().training = split == "train";
+    }
+
+    fn update_split(&mut self, items_processed: usize) {
+        let mut progress = self.progress();
+        let (what, images, before) = match progress.training {
+            true => ("training", progress.train, 0),
+            false => ("validating", progress.valid, progress.train),
+        };
+        progress.position = before + items_processed;
+        if !progress.quiet && progress.spoken.elapsed() >= INTERVAL {
+            progress.spoken = Instant::now();
+            eprintln!(
+                "epoch {:>2}/{}  {what}: {items_processed} of {images} images{}",
+                progress.epoch,
+                progress.epochs,
+                progress.left(),
+            );
+        }
+    }
+
+    fn end_split(&mut self) {}
+
+    fn end(&mut self) {}
+
+    fn log_event_training(&mut self, _: String) {}
+}
+
+/// A renderer that shows nothing of the metrics: the lines are written by [`Lines::epoch`], once
+/// they are final.
+impl MetricsRendererTraining for Lines {
+    fn update_train(&mut self, _: MetricState) {}
+
+    fn update_valid(&mut self, _: MetricState) {}
+}
+
+/// The test images are scored outside Burn's learner.
+impl MetricsRendererEvaluation for Lines {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl EvaluationProgressLogger for Lines {
+    fn start_global_progress(&mut self, _: usize) {}
+
+    fn start_test(&mut self, _: &str, _: usize) {}
+
+    fn update_test_progress(&mut self, _: usize) {}
+
+    fn end_test(&mut self) {}
+
+    fn end_global_progress(&mut self) {}
+
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+impl MetricsRenderer for Lines {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, _: MetricDefinition) {}
+}

@@ -1,0 +1,70 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a training run could not be started, went wrong, or cannot be read back.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The configuration makes no run.
+    #[error("{0}")]
+    Config(String),
+    /// A new run was to be put where one is already.
+    #[error(
+        "{} already holds a run; go on with it by `--resume {0}`, or choose another folder with `--out`", .0.display()
+    )]
+    Occupied(PathBuf),
+    /// A new run was to be put into a folder that holds other files.
+    #[error("{} is not empty and holds no run; choose another folder", .0.display())]
+    NotEmpty(PathBuf),
+    /// There is no run in the folder.
+    #[error("{} holds no run: there is no {}", .folder.display(), .missing)]
+    NotARun {
+        /// The folder that was looked at.
+        folder: PathBuf,
+        /// The file that makes it a run.
+        missing: &'static str,
+    },
+    /// The run has nothing left to do.
+    #[error("the run in {} is complete; its result is in {}", .0.display(), .0.join("result.json").display())]
+    Complete(PathBuf),
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// `read`, `write` or `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the run was read and makes no sense.
+    #[error("{} is damaged or not what it should be: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Burn's learner stopped on an error.
+    #[error("training stopped: {0}")]
+    Learner(String),
+}
+
+impl TrainError {
+    /// Names the file or folder that `action` failed on.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    pub(super) fn damaged(path: &Path, reason: impl ToString) -> Self {
+        Self::Damaged {
+            path: path.to_path_buf(),
+            reason: reason.to_string(),
+        }
+    }
+}
