@@ -1,0 +1,101 @@
+use burn::data::dataloader::batcher::Batcher;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::{Digit, ImageSet};
+
+/// The mean of MNIST's training pixels, after division by 255.
+pub const MEAN: f32 = 0.1307;
+
+/// The standard deviation of MNIST's training pixels, after division by 255.
+pub const STD: f32 = 0.3081;
+
+/// What a network is given for each of the 256 values of a pixel.
+const NORMALISED: [f32; 256] = {
+    let mut table = [0.0; 256];
+    let mut pixel = 0;
+    while pixel < 256 {
+        table[pixel] = (pixel as f32 / 255.0 - MEAN) / STD;
+        pixel += 1;
+    }
+    table
+};
+
+/// Images and what they show, on a device.
+#[derive(Clone, Debug)]
+pub struct DigitBatch {
+    /// The images, normalised as by [`normalise`]: `[batch, 28, 28]`.
+    pub images: Tensor<3>,
+    /// The labels, 0 to 9: `[batch]`.
+    pub targets: Tensor<1, Int>,
+}
+
+/// Turns images of 784 bytes into a network's input, `[batch, 28, 28]`: each pixel `p` becomes
+/// `(p / 255 - MEAN) / STD`.
+///
+/// [`MEAN`] and [`STD`] are MNIST's whatever the data set, so that a trained network means the
+/// same input wherever its images come from.
+///
+/// # Panics
+///
+/// If an image is not of 784 bytes.
+pub fn normalise<'a>(
+    images: impl ExactSizeIterator<Item = &'a [u8]>,
+    device: &Device,
+) -> Tensor<3> {
+    let side = ImageSet::SIDE;
+    let shape = [images.len(), side, side];
+    Tensor::from_data(TensorData::new(floats(images), shape), device)
+}
+
+fn floats<'a>(images: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<f32> {
+    let mut floats = Vec::with_capacity(images.len() * ImageSet::PIXELS);
+    for image in images {
+        floats.extend(image.iter().map(|&pixel| NORMALISED[usize::from(pixel)]));
+    }
+    floats
+}
+
+/// A batch before it is on a device, so that another thread can prepare it.
+pub(super) struct HostBatch {
+    pixels: Vec<f32>,
+    labels: Vec<i64>,
+}
+
+impl HostBatch {
+    /// Puts images of a set side by side, in the order of `indices`.
+    pub fn gather(set: &ImageSet, indices: &[usize]) -> Self {
+        Self {
+            pixels: floats(indices.iter().map(|&i| set.image(i))),
+            labels: indices.iter().map(|&i| set.label(i).into()).collect(),
+        }
+    }
+
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn to_device(self, device: &Device) -> DigitBatch {
+        let (len, side) = (self.len(), ImageSet::SIDE);
+        DigitBatch {
+            images: Tensor::from_data(TensorData::new(self.pixels, [len, side, side]), device),
+            targets: Tensor::from_data(TensorData::new(self.labels, [len]), device),
+        }
+    }
+}
+
+/// Makes a [`DigitBatch`] of single [`Digit`]s, for Burn's own data loaders.
+///
+/// [`Loader`](super::Loader) makes the same batches without taking the images out one by one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DigitBatcher;
+
+impl Batcher<Digit, DigitBatch> for DigitBatcher {
+    fn batch(&self, items: Vec<Digit>, device: &Device) -> DigitBatch {
+        HostBatch {
+            pixels: floats(items.iter().map(|it| it.pixels.as_slice())),
+            labels: items.iter().map(|it| it.label.into()).collect(),
+        }
+        .to_device(device)
+    }
+}
