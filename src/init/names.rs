@@ -20,6 +20,9 @@ macro_rules! names {
         impl $type {
             /// Every variant, in the order of its declaration.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// The names of [`ALL`](Self::ALL), in the same order.
+            pub const NAMES: [&'static str; Self::ALL.len()] = [$($name),+];
         }
 
         impl std::fmt::Display for $type {
@@ -39,7 +42,7 @@ macro_rules! names {
                     _ => Err($crate::init::UnknownName {
                         what: $what,
                         found: name.to_owned(),
-                        names: &[$($name),+],
+                        names: &Self::NAMES,
                     }),
                 }
             }

@@ -9,14 +9,18 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DeviceError {
     /// The name is none of the known ones.
-    #[error("'{name}' is not a device; expected one of {}, with an index after a colon for a GPU (cuda:0)", known())]
+    #[error(
+        "'{name}' is not a device; expected one of {}, with an index after a colon for a GPU (cuda:0)",
+        known()
+    )]
     Unknown {
         /// What was asked for.
         name: String,
     },
     /// The backend was left out at compile time.
     #[error(
-        "the device '{name}' is not compiled in (this program has {}); build it with `--features {feature}`", compiled()
+        "the device '{name}' is not compiled in (this program has {}); build it with `--features {feature}`",
+        compiled()
     )]
     NotCompiledIn {
         /// What was asked for.
@@ -25,10 +29,15 @@ pub enum DeviceError {
         feature: &'static str,
     },
     /// No backend at all was compiled in.
-    #[error("no backend is compiled in; build with `--features flex`, which needs nothing but a CPU")]
+    #[error(
+        "no backend is compiled in; build with `--features flex`, which needs nothing but a CPU"
+    )]
     NoBackend,
     /// The backend is there, the hardware or its driver is not.
-    #[error("the device '{name}' is not present or did not answer ({reason}); this program has {}", compiled())]
+    #[error(
+        "the device '{name}' is not present or did not answer ({reason}); this program has {}",
+        compiled()
+    )]
     NotPresent {
         /// What was asked for.
         name: String,
@@ -78,7 +87,12 @@ fn ndarray() -> Device {
     Device::ndarray()
 }
 
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
+#[cfg(any(
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "webgpu"
+))]
 fn adapter(index: Option<usize>) -> burn::tensor::DeviceKind {
     match index {
         Some(index) => burn::tensor::DeviceKind::DiscreteGpu(index),
@@ -139,16 +153,20 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     })
 }
 
-/// Opens the best device that is compiled in and present, with its name.
+/// Opens the device called `name` or, without a name, the best that is compiled in and present.
+/// Returns its name too.
 ///
 /// # Errors
 ///
-/// No backend is compiled in, or none of them answers.
-pub fn best() -> Result<(&'static str, Device), DeviceError> {
+/// As [`open`]; without a name, no backend is compiled in or none of them answers.
+pub fn pick(name: Option<&str>) -> Result<(String, Device), DeviceError> {
+    if let Some(name) = name {
+        return Ok((name.to_string(), open(name)?));
+    }
     let mut failure = DeviceError::NoBackend;
     for name in compiled_in() {
         match open(name) {
-            Ok(device) => return Ok((name, device)),
+            Ok(device) => return Ok((name.to_string(), device)),
             Err(error) => failure = error,
         }
     }
@@ -162,7 +180,10 @@ fn probe(open: impl FnOnce() -> Device) -> Result<Device, String> {
     std::panic::set_hook(Box::new(|_| {}));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let device = open();
-        Tensor::<1>::ones([2], &device).sum().try_into_data().map(|_| device)
+        Tensor::<1>::ones([2], &device)
+            .sum()
+            .try_into_data()
+            .map(|_| device)
     }));
     std::panic::set_hook(hook);
     match outcome {

@@ -11,7 +11,8 @@ pub enum TrainError {
     Config(String),
     /// A new run was to be put where one is already.
     #[error(
-        "{} already holds a run; go on with it by `--resume {0}`, or choose another folder with `--out`", .0.display()
+        "{folder} already holds a run; go on with it by `--resume {folder}`, or choose another folder with `--out`",
+        folder = .0.display()
     )]
     Occupied(PathBuf),
     /// A new run was to be put into a folder that holds other files.

@@ -134,8 +134,8 @@ impl RunFolder {
         let path = self.record();
         let bytes = fs::read(&path).map_err(TrainError::io("read", &path))?;
         let damaged = |error| TrainError::damaged(&path, error);
-        let record =
-            ModuleRecord::from_bytes(burn::tensor::Bytes::from_bytes_vec(bytes)).map_err(damaged)?;
+        let record = ModuleRecord::from_bytes(burn::tensor::Bytes::from_bytes_vec(bytes))
+            .map_err(damaged)?;
         self.config()?
             .model
             .init(device)

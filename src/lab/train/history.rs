@@ -199,7 +199,9 @@ impl EarlyStoppingStrategy for History {
         state.epochs.push(finished);
         if let Err(error) = state.folder.write_json("metrics.json", &state.epochs) {
             state.failure = Some(error);
-            state.interrupter.stop(Some("the metrics could not be written"));
+            state
+                .interrupter
+                .stop(Some("the metrics could not be written"));
         }
         state.stopped_early = state.out_of_patience();
         state.stopped_early

@@ -274,7 +274,10 @@ impl Trainer {
 ///
 /// If there are no images.
 pub fn evaluate(model: &Classifier, images: &ImageSet, device: &Device) -> Score {
-    assert!(!images.is_empty(), "there must be images to score a network on");
+    assert!(
+        !images.is_empty(),
+        "there must be images to score a network on"
+    );
     let loader = Loader::new(images.clone(), 1000, device.clone());
     let (mut loss, mut right) = (0.0, 0);
     for batch in loader.iter() {

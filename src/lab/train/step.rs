@@ -1,5 +1,5 @@
-use burn::tensor::ExecutionError;
 use burn::nn::loss::CrossEntropyLossConfig;
+use burn::tensor::ExecutionError;
 use burn::tensor::{Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};

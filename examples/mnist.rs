@@ -1,0 +1,293 @@
+//! Trains a network on MNIST: `cargo run --release --example mnist`.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::lab::device::{self, DeviceError};
+use burn_kindling::lab::mnist::Mnist;
+use burn_kindling::lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling::lab::train::{
+    Display, Interrupter, OptimizerKind, Outcome, RunFolder, RunResult, Schedule, TrainConfig,
+    TrainError, Trainer,
+};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, ValueEnum};
+
+/// Train a network to read handwritten digits, and see what its initialisation and its
+/// normalisation do to that.
+///
+/// Without any flag: a perceptron of five hidden layers of 100 units with ReLU, He initialisation
+/// and batch normalisation, for 10 epochs. Each run leaves its configuration, its metrics, its
+/// result and the trained record in a folder of its own.
+#[derive(Parser)]
+#[command(name = "mnist", max_term_width = 100)]
+struct Args {
+    /// Network: a multi-layer perceptron, or two convolutions and two dense layers
+    #[arg(long, value_enum, default_value = "mlp", help_heading = "Network")]
+    model: Kind,
+
+    /// Units of each hidden layer of the perceptron, separated by commas
+    #[arg(long, value_name = "UNITS", value_delimiter = ',', default_value = "100,100,100,100,100",
+          value_parser = positive, help_heading = "Network")]
+    hidden: Vec<usize>,
+
+    /// Activation of the hidden layers
+    #[arg(long, value_name = "NAME", default_value = "relu", value_parser = names(&Activation::NAMES),
+          help_heading = "Network")]
+    activation: Activation,
+
+    /// How the weights start: all 0; N(0, 1); N(0, 0.01²); N(0, 1/n); N(0, 2/n), with n inputs a unit
+    /// [default: xavier for sigmoid and tanh, he for the others]
+    #[arg(long, value_name = "NAME", value_parser = names(&InitStrategy::NAMES), help_heading = "Network")]
+    init: Option<InitStrategy>,
+
+    /// What stands before each activation: nothing, this crate's batch normalisation, or Burn's own
+    #[arg(long, value_name = "NAME", default_value = "batch", value_parser = names(&Normalization::NAMES),
+          help_heading = "Network")]
+    norm: Normalization,
+
+    /// Passes over the 55,000 training images
+    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = positive, help_heading = "Training")]
+    epochs: usize,
+
+    /// Images a training step
+    #[arg(long, value_name = "COUNT", default_value = "128", value_parser = positive, help_heading = "Training")]
+    batch_size: usize,
+
+    /// Optimiser
+    #[arg(long, value_name = "NAME", default_value = "adam", value_parser = names(&OptimizerKind::NAMES),
+          help_heading = "Training")]
+    optimizer: OptimizerKind,
+
+    /// Learning rate
+    #[arg(long, value_name = "RATE", default_value = "1e-3", value_parser = positive_real, help_heading = "Training")]
+    lr: f64,
+
+    /// Learning rate over the run: constant, or falling to 0 along a cosine
+    #[arg(long, value_name = "NAME", default_value = "cosine", value_parser = names(&Schedule::NAMES),
+          help_heading = "Training")]
+    schedule: Schedule,
+
+    /// Stop early after this many epochs without a lower validation loss
+    #[arg(long, value_name = "EPOCHS", value_parser = positive, help_heading = "Training")]
+    patience: Option<usize>,
+
+    /// Seed of the initial weights and of the order of the images
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "42",
+        help_heading = "Training"
+    )]
+    seed: u64,
+
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
+    /// [default: the best that is compiled in and present]
+    #[arg(long, value_name = "NAME", help_heading = "Machine and files")]
+    device: Option<String>,
+
+    /// Folder of the four MNIST files, gzip or plain; Fashion-MNIST and its like fit too
+    /// [default: data/mnist]
+    #[arg(long, value_name = "DIR", help_heading = "Machine and files")]
+    data: Option<PathBuf>,
+
+    /// Folder for this run [default: a new one under runs/]
+    #[arg(long, value_name = "DIR", help_heading = "Machine and files")]
+    out: Option<PathBuf>,
+
+    /// Go on with the run in this folder, after its last finished epoch, as it was configured
+    #[arg(long, value_name = "DIR", help_heading = "Machine and files",
+          conflicts_with_all = ["out", "model", "hidden", "activation", "init", "norm", "epochs", "batch_size",
+                                "optimizer", "lr", "schedule", "patience", "seed"])]
+    resume: Option<PathBuf>,
+
+    /// Plain lines, not the full-screen dashboard, at a terminal too
+    #[arg(long, help_heading = "Machine and files")]
+    no_tui: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Mlp,
+    Cnn,
+}
+
+/// Takes the names of an enum, and lists them in the help and in the error.
+fn names<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: std::str::FromStr + Clone + Send + Sync + 'static,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number of at least 1".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn positive_real(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+impl Args {
+    fn config(&self) -> TrainConfig {
+        let init = self
+            .init
+            .unwrap_or_else(|| InitStrategy::recommended_for(self.activation));
+        TrainConfig {
+            model: match self.model {
+                Kind::Mlp => ModelConfig::Mlp(
+                    MlpConfig::new()
+                        .with_hidden(self.hidden.clone())
+                        .with_activation(self.activation)
+                        .with_init(init)
+                        .with_norm(self.norm),
+                ),
+                Kind::Cnn => ModelConfig::Cnn(
+                    CnnConfig::new()
+                        .with_activation(self.activation)
+                        .with_init(init)
+                        .with_norm(self.norm),
+                ),
+            },
+            optimizer: self.optimizer,
+            learning_rate: self.lr,
+            schedule: self.schedule,
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            seed: self.seed,
+            patience: self.patience,
+        }
+    }
+
+    /// The folder of the run to go on with, or of a new one.
+    fn folder(&self) -> Result<RunFolder, TrainError> {
+        if let Some(folder) = &self.resume {
+            return RunFolder::open(folder);
+        }
+        let config = self.config();
+        config.validate()?;
+        match &self.out {
+            Some(folder) => RunFolder::create(folder, &config),
+            None => {
+                let model = &config.model;
+                let (activation, init, norm) = (model.activation(), model.strategy(), model.norm());
+                let name = format!("{}-{activation}-{init}-{norm}", model.name());
+                RunFolder::create_numbered(Path::new("runs"), &name, &config)
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let usage = matches!(
+                error.downcast_ref::<DeviceError>(),
+                Some(DeviceError::Unknown { .. })
+            ) || matches!(
+                error.downcast_ref::<TrainError>(),
+                Some(TrainError::Config(_))
+            );
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
+    let (device_name, device) = device::pick(args.device.as_deref())?;
+    let data = Mnist::load(&Mnist::find(args.data.as_deref())?)?;
+    let folder = args.folder()?;
+    let config = folder.config()?;
+    eprintln!(
+        "training {} ({}, {}, norm {}) on {device_name}, into {}",
+        config.model.name(),
+        config.model.activation(),
+        config.model.strategy(),
+        config.model.norm(),
+        folder.path().display(),
+    );
+
+    let display = match args.no_tui {
+        true => Display::Lines,
+        false => Display::detect(),
+    };
+    let interrupter = Interrupter::new();
+    stop_on_ctrl_c(&interrupter)?;
+    let result = Trainer::new(device)
+        .with_display(display)
+        .with_interrupter(interrupter)
+        .run(&folder, &data)?;
+    // Whoever reads may have gone; the result is on disk all the same.
+    let _ = std::io::stdout().write_all(summary(&result, &folder, &device_name).as_bytes());
+    Ok(result.outcome)
+}
+
+/// The first Ctrl-C ends the run after the step under way; the second ends the program.
+fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
+    let interrupter = interrupter.clone();
+    let stopping = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if stopping.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; once more to leave at once");
+        interrupter.stop(Some("Ctrl-C"));
+    })
+}
+
+fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:<14} {value}").expect("a string takes every line");
+    };
+    let test = &result.test;
+    let accuracy = 100.0 * test.accuracy;
+    let timing = &result.timing;
+    let path = folder.path().display();
+    line(
+        "test accuracy",
+        format!("{accuracy:.2} % (loss {:.4})", test.loss),
+    );
+    line(
+        "training",
+        format!(
+            "{} epochs in {:.1} s, {:.0} images/s, on {device}{}",
+            result.epochs.len(),
+            timing.training_seconds,
+            timing.images_per_second,
+            match result.outcome {
+                Outcome::Completed => "",
+                Outcome::StoppedEarly => "; stopped early",
+                Outcome::Interrupted => "; interrupted",
+            }
+        ),
+    );
+    line("parameters", result.parameters.to_string());
+    line("record", folder.record().display().to_string());
+    line(
+        "use it",
+        format!("cargo run --release --example predict -- {path} --index 0"),
+    );
+    if result.outcome == Outcome::Interrupted {
+        line(
+            "go on",
+            format!("cargo run --release --example mnist -- --resume {path}"),
+        );
+    }
+    text
+}

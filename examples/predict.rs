@@ -1,0 +1,108 @@
+//! Says which digit an image shows: `cargo run --release --example predict -- runs/NAME --image digit.png`.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use burn::tensor::activation::softmax;
+use burn_kindling::lab::device::{self, DeviceError};
+use burn_kindling::lab::mnist::{Mnist, Picture, draw, normalise};
+use burn_kindling::lab::train::RunFolder;
+use clap::Parser;
+
+/// Say which digit an image shows, by the network that a run has trained.
+#[derive(Parser)]
+#[command(name = "predict", max_term_width = 100)]
+struct Args {
+    /// Folder of the run, as the mnist example made it
+    run: PathBuf,
+
+    #[command(flatten)]
+    what: What,
+
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
+    /// [default: the best that is compiled in and present]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+
+    /// Folder of the four MNIST files, for --index [default: data/mnist]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// PNG file of one digit, of any size, dark on light or light on dark
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+
+    /// Number of an image of the test set, from 0
+    #[arg(long, value_name = "NUMBER")]
+    index: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(text) => {
+            // Whoever reads may have gone.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            let usage = matches!(
+                error.downcast_ref::<DeviceError>(),
+                Some(DeviceError::Unknown { .. })
+            );
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
+    let folder = RunFolder::open(&args.run)?;
+    let (_, device) = device::pick(args.device.as_deref())?;
+    let model = folder.load_model(&device)?;
+
+    let (pixels, truth) = match (&args.what.image, args.what.index) {
+        (Some(path), _) => (Picture::open(path)?.pixels().to_vec(), None),
+        (None, index) => {
+            let test = Mnist::load(&Mnist::find(args.data.as_deref())?)?.test;
+            let index = index.expect("clap asks for one of the two");
+            if index >= test.len() {
+                let last = test.len() - 1;
+                return Err(format!("the test set has images 0 to {last}, found {index}").into());
+            }
+            (test.image(index).to_vec(), Some(test.label(index)))
+        }
+    };
+    let logits = model.forward(normalise(std::iter::once(&*pixels), &device));
+    let probabilities = softmax(logits, 1).into_data().convert::<f32>();
+    let probabilities = probabilities.to_vec::<f32>()?;
+    Ok(report(&pixels, &probabilities, truth))
+}
+
+fn report(pixels: &[u8], probabilities: &[f32], truth: Option<u8>) -> String {
+    const WIDTH: f32 = 40.0;
+    let mut text = draw(pixels);
+    for (class, probability) in probabilities.iter().enumerate() {
+        let bar = "█".repeat((WIDTH * probability).round() as usize);
+        writeln!(text, "{class}  {:6.2} %  {bar}", 100.0 * probability)
+            .expect("a string takes every line");
+    }
+    let (class, probability) = probabilities
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(b.1))
+        .expect("there are classes");
+    let truth = truth.map_or(String::new(), |label| format!("; its label is {label}"));
+    writeln!(
+        text,
+        "it shows a {class} ({:.2} %){truth}",
+        100.0 * probability
+    )
+    .expect("a string takes every line");
+    text
+}
