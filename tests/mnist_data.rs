@@ -406,6 +406,8 @@ fn load_hostile(folder: &Path, name: &str, content: &[u8]) -> Result<(), TestCas
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn no_mutation_panics(
         compressed in any::<bool>(),

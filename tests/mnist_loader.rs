@@ -259,6 +259,8 @@ fn burns_own_loader_makes_the_same_batches() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_epoch_is_a_permutation(
         len in 0usize..70,
