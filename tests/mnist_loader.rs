@@ -23,7 +23,7 @@ fn set(len: usize) -> ImageSet {
 }
 
 fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 fn labels(batch: &DigitBatch) -> Vec<i64> {
