@@ -23,7 +23,7 @@ fn set(len: usize) -> ImageSet {
 }
 
 fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 fn labels(batch: &DigitBatch) -> Vec<i64> {
@@ -259,6 +259,8 @@ fn burns_own_loader_makes_the_same_batches() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_epoch_is_a_permutation(
         len in 0usize..70,

@@ -75,7 +75,7 @@ impl HostBatch {
         self.labels.len()
     }
 
-    pub fn to_device(self, device: &Device) -> DigitBatch {
+    pub fn into_batch(self, device: &Device) -> DigitBatch {
         let (len, side) = (self.len(), ImageSet::SIDE);
         DigitBatch {
             images: Tensor::from_data(TensorData::new(self.pixels, [len, side, side]), device),
@@ -96,6 +96,6 @@ impl Batcher<Digit, DigitBatch> for DigitBatcher {
             pixels: floats(items.iter().map(|it| it.pixels.as_slice())),
             labels: items.iter().map(|it| it.label.into()).collect(),
         }
-        .to_device(device)
+        .into_batch(device)
     }
 }

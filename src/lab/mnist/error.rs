@@ -23,7 +23,7 @@ pub enum DataError {
 
     /// The named folder is not there, or is not a folder.
     #[error(
-        "{} is not a folder; pass --data DIR with a folder that holds the four MNIST files", 
+        "{} is not a folder; pass --data DIR with a folder that holds the four MNIST files",
         .path.display()
     )]
     FolderMissing {

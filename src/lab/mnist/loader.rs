@@ -168,7 +168,7 @@ impl Iterator for Epoch<'_> {
         match self.prepared.as_ref()?.recv() {
             Ok(batch) => {
                 self.items_done += batch.len();
-                Some(Ok(batch.to_device(self.device)))
+                Some(Ok(batch.into_batch(self.device)))
             }
             // The thread is through, or never was.
             Err(_) => self.stop().map(|error| {

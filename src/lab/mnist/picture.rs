@@ -3,7 +3,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
-use image::imageops::{self, FilterType};
+use image::imageops;
 use image::{GrayImage, ImageError, ImageFormat, ImageReader, Limits, Luma};
 
 use super::{ImageSet, normalise};
@@ -190,18 +190,19 @@ fn fit(ink: &GrayImage) -> Option<[u8; ImageSet::PIXELS]> {
 
     let longer = f64::from(width.max(height));
     let scaled = |side: u32| (f64::from(side * BOX) / longer).round().max(1.0) as u32;
-    let digit = imageops::resize(&digit, scaled(width), scaled(height), FilterType::Triangle);
+    let digit = scale(&digit, scaled(width), scaled(height));
 
     let strongest = u32::from(*digit.iter().max()?);
     let mass: f64 = digit.iter().map(|&ink| f64::from(ink)).sum();
     if strongest == 0 {
         return None;
     }
-    // Where the digit begins, along one axis, if its centre of mass is to be in the middle.
+    // Where the digit begins, along one axis, for its centre of mass to come to row (or column) 14,
+    // counted from 0: that is where it lies in each of MNIST's images, to half a pixel.
     let offset = |position: fn(u32, u32) -> u32, side: u32| {
         let moment: f64 = digit
             .enumerate_pixels()
-            .map(|(x, y, ink)| (f64::from(position(x, y)) + 0.5) * f64::from(ink.0[0]))
+            .map(|(x, y, ink)| f64::from(position(x, y)) * f64::from(ink.0[0]))
             .sum();
         let room = ImageSet::SIDE as u32 - side;
         let centred = (ImageSet::SIDE as f64 / 2.0 - moment / mass).round();
@@ -217,6 +218,33 @@ fn fit(ink: &GrayImage) -> Option<[u8; ImageSet::PIXELS]> {
         pixels[row * ImageSet::SIDE + column] = (u32::from(ink.0[0]) * 255 / strongest) as u8;
     }
     Some(pixels)
+}
+
+/// Scales a picture to `width` x `height`, each pixel the mean of the area that it covers.
+fn scale(picture: &GrayImage, width: u32, height: u32) -> GrayImage {
+    let area = u64::from(picture.width()) * u64::from(picture.height());
+    GrayImage::from_fn(width, height, |x, y| {
+        let mut sum = 0;
+        for (row, row_share) in covered(y, height, picture.height()) {
+            for (column, column_share) in covered(x, width, picture.width()) {
+                let pixel = picture.get_pixel(column, row).0[0];
+                sum += row_share * column_share * u64::from(pixel);
+            }
+        }
+        Luma([((sum + area / 2) / area) as u8])
+    })
+}
+
+/// The pixels that pixel `i` of `to` covers in a row of `from`, with their shares in it. The shares
+/// add up to `from`.
+fn covered(i: u32, to: u32, from: u32) -> impl Iterator<Item = (u32, u64)> {
+    // In this unit, a pixel of the one row is `from` long and a pixel of the other `to`.
+    let [i, to, from] = [i, to, from].map(u64::from);
+    let (start, end) = (i * from, (i + 1) * from);
+    (start / to..end.div_ceil(to)).map(move |j| {
+        let share = end.min((j + 1) * to) - start.max(j * to);
+        (j as u32, share)
+    })
 }
 
 /// Draws an image of 784 bytes as text, 28 columns wide and 14 lines high: a character stands for
