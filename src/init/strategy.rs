@@ -78,12 +78,12 @@ impl InitStrategy {
         // Here rather than at the first look, where the mistake is hard to trace.
         strategy.std(fan_in);
 
-        let lazy_shape = shape.clone();
+        let drawn_shape = shape.clone();
         Param::uninitialized(
             ParamId::new(),
             move |device, require_grad| {
                 strategy
-                    .sample(lazy_shape.clone(), fan_in, device)
+                    .sample(drawn_shape, fan_in, device)
                     .set_require_grad(require_grad)
             },
             device.clone(),
