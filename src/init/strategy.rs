@@ -18,7 +18,8 @@ pub enum InitStrategy {
     StandardNormal,
     /// N(0, 0.01^2): the signal shrinks at every layer, to nothing in a deep network.
     SmallNormal,
-    /// N(0, 1/n): keeps the signal of a sigmoid or tanh network, by the fan-in alone.
+    /// N(0, 1/n): keeps the scale of the signal where the activation is close to a straight line of
+    /// slope 1, as tanh is around 0; the custom for sigmoid too. It goes by the fan-in alone.
     ///
     /// Glorot & Bengio 2010 also count the fan-out, `std = sqrt(2 / (fan_in + fan_out))`; that is
     /// Burn's [`Initializer::XavierNormal`]. Where a layer is as wide as the one before, the two are
@@ -78,12 +79,12 @@ impl InitStrategy {
         // Here rather than at the first look, where the mistake is hard to trace.
         strategy.std(fan_in);
 
-        let lazy_shape = shape.clone();
+        let drawn_shape = shape.clone();
         Param::uninitialized(
             ParamId::new(),
             move |device, require_grad| {
                 strategy
-                    .sample(lazy_shape.clone(), fan_in, device)
+                    .sample(drawn_shape, fan_in, device)
                     .set_require_grad(require_grad)
             },
             device.clone(),
@@ -113,12 +114,15 @@ impl InitStrategy {
     /// What the parameters are stays: id, shape, device, float type, whether they are trained and
     /// whether they are drawn yet, and how they go in and out of records (a `Linear` in `Col` layout
     /// keeps its layout there; in memory its new weight lies row by row). A LoRA adapter is dropped.
+    ///
+    /// A layer not drawn yet first draws the values it was configured with, and those draws count in
+    /// the sequence that the seed fixes.
     pub fn apply<L: Reinit>(&self, layer: L) -> L {
         layer.reinit(*self)
     }
 
-    /// The strategy that keeps the signal's scale through a deep network of this activation:
-    /// Xavier for sigmoid and tanh, He for ReLU and its relatives.
+    /// The strategy that goes with this activation: Xavier for sigmoid and tanh, He for ReLU and its
+    /// relatives.
     ///
     /// For leaky ReLU of slope a He et al. give `sqrt(2 / ((1 + a^2) n))`, 0.005% less at the slope
     /// of 0.01 used here. For GELU He is the custom, not an exact fixed point.
