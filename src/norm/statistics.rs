@@ -1,0 +1,267 @@
+//! Running statistics: how they are averaged, updated, handed out and carried along with the module.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::config::Config;
+use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+
+use super::batch_norm::{map_field, visit_field};
+
+/// How the running mean and variance follow from those of the batches seen.
+///
+/// Each is a weighted mean in which a new batch enters with a gain and what is held decays. With `W` the weight held,
+/// a batch changes it to `W' = decay * W + gain`, and the average `r` to `r + (gain / W') * (batch - r)`:
+///
+/// | average | decay | gain | `W` at first |
+/// | --- | --- | --- | --- |
+/// | exponential | 1 - momentum | momentum | 1, on mean 0 and variance 1 |
+/// | debiased exponential | 1 - momentum | momentum | 0 |
+/// | cumulative | 1 | 1 | 0 |
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum RunningAverage {
+    /// `r = (1 - momentum) * r + momentum * batch`, from mean 0 and variance 1, as in PyTorch and Burn.
+    Exponential,
+    /// The same, without its pull towards mean 0 and variance 1: as if it had started from 0 and were divided by
+    /// `1 - (1 - momentum)^t` after `t` batches (Kingma & Ba 2015, section 3).
+    DebiasedExponential,
+    /// The plain mean over all batches, PyTorch's `momentum=None`; the momentum is not used.
+    Cumulative,
+}
+
+impl RunningAverage {
+    fn decay(self, momentum: f64) -> f64 {
+        match self {
+            Self::Exponential | Self::DebiasedExponential => 1.0 - momentum,
+            Self::Cumulative => 1.0,
+        }
+    }
+
+    fn gain(self, momentum: f64) -> f64 {
+        match self {
+            Self::Exponential | Self::DebiasedExponential => momentum,
+            Self::Cumulative => 1.0,
+        }
+    }
+}
+
+/// The running mean and variance of one layer, `[channels]` each.
+///
+/// An update is in place at once, under a lock that covers mean and variance together, so whatever reads them gets
+/// the newest, and never the one without the other.
+///
+/// A clone and a fork share them with the original; all that yields a module with values of its own (mapping its
+/// parameters, as an optimizer does, moving it, `valid`, `train`) takes a copy. See
+/// [`BatchNorm`](super::BatchNorm#clones-and-threads).
+#[derive(Clone, Debug)]
+pub(super) struct RunningStatistics {
+    pub(super) mean_id: ParamId,
+    pub(super) variance_id: ParamId,
+    weight_id: ParamId,
+    /// Where the module lives: what is handed out to visitors and mappers lies there. The shared values may lie
+    /// elsewhere, when a fork on another device feeds them.
+    device: Device,
+    average: RunningAverage,
+    momentum: f64,
+    shared: Arc<Mutex<Averages>>,
+}
+
+/// The values, outside of any graph, in f32 or wider.
+#[derive(Clone, Debug)]
+struct Averages {
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    /// The weight held, a value a channel; none for the exponential average, whose weight is always 1.
+    weight: Option<Tensor<1>>,
+}
+
+impl RunningStatistics {
+    pub(super) fn new(
+        channels: usize,
+        average: RunningAverage,
+        momentum: f64,
+        device: &Device,
+    ) -> Self {
+        let options = (
+            &device.clone().without_autodiff(),
+            DType::from(at_least_f32(device.settings().float_dtype.into())),
+        );
+        let averages = Averages {
+            mean: Tensor::zeros([channels], options),
+            variance: Tensor::ones([channels], options),
+            weight: (average != RunningAverage::Exponential)
+                .then(|| Tensor::zeros([channels], options)),
+        };
+        Self {
+            mean_id: ParamId::new(),
+            variance_id: ParamId::new(),
+            weight_id: ParamId::new(),
+            device: device.clone(),
+            average,
+            momentum,
+            shared: Arc::new(Mutex::new(averages)),
+        }
+    }
+
+    /// The running mean and variance, on `device` and in its autodiff context.
+    pub(super) fn read(&self, device: &Device) -> (Tensor<1>, Tensor<1>) {
+        let Averages { mean, variance, .. } = self.averages().clone();
+        (on(mean, device), on(variance, device))
+    }
+
+    /// Where the module lives.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Takes in one batch, of `values` values a channel.
+    ///
+    /// `variance` is the biased one; what is averaged is the unbiased one. A channel whose batch variance is not
+    /// finite (so, a channel with a NaN, an infinity or an overflow) stays as it was; the test runs on the device.
+    pub(super) fn update(&self, mean: Tensor<1>, variance: Tensor<1>, values: usize) {
+        let gain = self.average.gain(self.momentum);
+        if gain == 0.0 {
+            return;
+        }
+        let unbiased = values as f64 / (values as f64 - 1.0);
+
+        // Computed and stored under one lock: no batch is lost to another thread's.
+        let mut held = self.averages();
+        let like_held = |x: Tensor<1>| {
+            x.without_autodiff()
+                .to_device(&held.mean.device())
+                .cast(FloatDType::from(held.mean.dtype()))
+        };
+        let mean = like_held(mean);
+        let variance = like_held(variance).mul_scalar(unbiased);
+        let skip = variance.clone().is_finite().bool_not();
+
+        let updated = match held.weight.clone() {
+            None => Averages {
+                mean: held.mean.clone() * (1.0 - gain) + mean * gain,
+                variance: held.variance.clone() * (1.0 - gain) + variance * gain,
+                weight: None,
+            },
+            Some(weight) => {
+                let weight = weight * self.average.decay(self.momentum) + gain;
+                let share = weight.clone().recip() * gain;
+                let rest = share.clone().neg() + 1.0;
+                Averages {
+                    mean: held.mean.clone() * rest.clone() + mean * share.clone(),
+                    variance: held.variance.clone() * rest + variance * share,
+                    weight: Some(weight),
+                }
+            }
+        };
+        *held = Averages {
+            mean: updated.mean.mask_where(skip.clone(), held.mean.clone()),
+            variance: updated
+                .variance
+                .mask_where(skip.clone(), held.variance.clone()),
+            weight: updated
+                .weight
+                .zip(held.weight.clone())
+                .map(|(new, old)| new.mask_where(skip, old)),
+        };
+    }
+
+    /// Shows the values to a visitor, as fields of the batch norm module.
+    pub(super) fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        let Averages {
+            mean,
+            variance,
+            weight,
+        } = self.averages().clone();
+        let param = |id, tensor| Param::initialized(id, on(tensor, &self.device));
+        visit_field("running_mean", &param(self.mean_id, mean), visitor);
+        visit_field("running_var", &param(self.variance_id, variance), visitor);
+        if let Some(weight) = weight {
+            visit_field("running_weight", &param(self.weight_id, weight), visitor);
+        }
+    }
+
+    /// What a mapper makes of the values, as fields of the batch norm module.
+    pub(super) fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let Averages {
+            mean,
+            variance,
+            weight,
+        } = self.averages().clone();
+        let mut map = |name, id, tensor| {
+            let param = Param::initialized(id, on(tensor, &self.device));
+            let (id, tensor, _) = map_field(name, param, mapper).consume();
+            // A mapper may want gradients for all it meets, or half precision: not for running statistics.
+            let dtype = at_least_f32(tensor.dtype());
+            (id, tensor.without_autodiff().cast(dtype))
+        };
+        let (mean_id, mean) = map("running_mean", self.mean_id, mean);
+        let (variance_id, variance) = map("running_var", self.variance_id, variance);
+        let (weight_id, weight) =
+            match weight.map(|weight| map("running_weight", self.weight_id, weight)) {
+                Some((id, weight)) => (id, Some(weight)),
+                None => (self.weight_id, None),
+            };
+        let shared = Arc::new(Mutex::new(Averages {
+            mean,
+            variance,
+            weight,
+        }));
+        Self {
+            mean_id,
+            variance_id,
+            weight_id,
+            shared,
+            ..self
+        }
+    }
+
+    /// A copy on `device`, independent of this from here on.
+    pub(super) fn copy_to(&self, device: Device) -> Self {
+        let plain = device.clone().without_autodiff();
+        let Averages {
+            mean,
+            variance,
+            weight,
+        } = self.averages().clone();
+        let averages = Averages {
+            mean: mean.to_device(&plain),
+            variance: variance.to_device(&plain),
+            weight: weight.map(|weight| weight.to_device(&plain)),
+        };
+        Self {
+            device,
+            shared: Arc::new(Mutex::new(averages)),
+            ..self.clone()
+        }
+    }
+
+    /// The same statistics, for a module on `device`: updates of one are updates of the other.
+    pub(super) fn fork(self, device: &Device) -> Self {
+        let device = device.clone().with_autodiff_context_from(&self.device);
+        Self { device, ..self }
+    }
+
+    /// A panic while the lock was held left the values as they were before: they are whole.
+    fn averages(&self) -> MutexGuard<'_, Averages> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The tensor on the device, in the device's autodiff context, and no part of any graph.
+fn on(tensor: Tensor<1>, device: &Device) -> Tensor<1> {
+    let tensor = tensor.to_device(&device.clone().without_autodiff());
+    match device.gradient_checkpointing_strategy() {
+        Some(strategy) => tensor
+            .autodiff()
+            .with_gradient_checkpointing_strategy(strategy),
+        None => tensor,
+    }
+}
+
+/// f32 for the half-precision types, in which a moving average would lose small updates; else the type itself.
+fn at_least_f32(dtype: DType) -> FloatDType {
+    match dtype {
+        DType::F16 | DType::BF16 => FloatDType::F32,
+        other => FloatDType::from(other),
+    }
+}
