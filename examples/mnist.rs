@@ -36,17 +36,17 @@ struct Args {
     hidden: Vec<usize>,
 
     /// Activation of the hidden layers
-    #[arg(long, value_name = "NAME", default_value = "relu", value_parser = names(&Activation::NAMES),
+    #[arg(long, value_name = "NAME", default_value = "relu", value_parser = names::<Activation>(&Activation::NAMES),
           help_heading = "Network")]
     activation: Activation,
 
     /// How the weights start: all 0; N(0, 1); N(0, 0.01²); N(0, 1/n); N(0, 2/n), with n inputs a unit
     /// [default: xavier for sigmoid and tanh, he for the others]
-    #[arg(long, value_name = "NAME", value_parser = names(&InitStrategy::NAMES), help_heading = "Network")]
+    #[arg(long, value_name = "NAME", value_parser = names::<InitStrategy>(&InitStrategy::NAMES), help_heading = "Network")]
     init: Option<InitStrategy>,
 
     /// What stands before each activation: nothing, this crate's batch normalisation, or Burn's own
-    #[arg(long, value_name = "NAME", default_value = "batch", value_parser = names(&Normalization::NAMES),
+    #[arg(long, value_name = "NAME", default_value = "batch", value_parser = names::<Normalization>(&Normalization::NAMES),
           help_heading = "Network")]
     norm: Normalization,
 
@@ -59,7 +59,7 @@ struct Args {
     batch_size: usize,
 
     /// Optimiser
-    #[arg(long, value_name = "NAME", default_value = "adam", value_parser = names(&OptimizerKind::NAMES),
+    #[arg(long, value_name = "NAME", default_value = "adam", value_parser = names::<OptimizerKind>(&OptimizerKind::NAMES),
           help_heading = "Training")]
     optimizer: OptimizerKind,
 
@@ -68,7 +68,7 @@ struct Args {
     lr: f64,
 
     /// Learning rate over the run: constant, or falling to 0 along a cosine
-    #[arg(long, value_name = "NAME", default_value = "cosine", value_parser = names(&Schedule::NAMES),
+    #[arg(long, value_name = "NAME", default_value = "cosine", value_parser = names::<Schedule>(&Schedule::NAMES),
           help_heading = "Training")]
     schedule: Schedule,
 

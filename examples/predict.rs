@@ -80,7 +80,7 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     };
     let logits = model.forward(normalise(std::iter::once(&*pixels), &device));
     let probabilities = softmax(logits, 1).into_data().convert::<f32>();
-    let probabilities = probabilities.to_vec::<f32>()?;
+    let probabilities = probabilities.try_to_vec::<f32>()?;
     Ok(report(&pixels, &probabilities, truth))
 }
 
