@@ -8,10 +8,11 @@ use burn::module::{
     ModuleMapper, ModuleVisitor, Param,
 };
 use burn::nn::Initializer;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::mode::{Mode, Statistics};
 use super::op::{self, BatchNormOutput};
+use super::recalibrate;
 use super::statistics::{RunningAverage, RunningStatistics};
 
 /// Configuration of a [`BatchNorm`].
@@ -159,6 +160,13 @@ impl BatchNorm {
         if values == 0 {
             return input;
         }
+        if let Some(statistics) = &self.statistics
+            && recalibrate::records(statistics)
+        {
+            let batch = op::batch_norm_train(input, self.gamma(), self.beta(), self.epsilon);
+            recalibrate::record(statistics, batch.mean, batch.variance, values);
+            return batch.output;
+        }
         let running = match mode.normalise_by {
             Statistics::Batch => None,
             Statistics::Running => self.statistics.as_ref(),
@@ -202,6 +210,27 @@ impl BatchNorm {
         self.running().map(|(_, variance)| variance)
     }
 
+    /// What the layer does in inference, `scale * (x - mean) + beta`: its scale, mean and beta, `[channels]` each and
+    /// outside of any graph.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the layer keeps no running statistics.
+    pub(super) fn inference_terms(&self) -> (Tensor<1>, Tensor<1>, Option<Tensor<1>>) {
+        let (mean, variance) = self.running().expect(
+            "a batch norm without running statistics normalises every batch by its own, and cannot be folded.",
+        );
+        let (mean, variance) = (mean.without_autodiff(), variance.without_autodiff());
+        let dtype = FloatDType::from(mean.dtype());
+        let plain = |param: Tensor<1>| param.without_autodiff().cast(dtype);
+        let deviation = variance.add_scalar(self.epsilon).sqrt();
+        let scale = match self.gamma() {
+            Some(gamma) => plain(gamma) / deviation,
+            None => deviation.recip(),
+        };
+        (scale, mean, self.beta().map(plain))
+    }
+
     fn running(&self) -> Option<(Tensor<1>, Tensor<1>)> {
         self.statistics
             .as_ref()
@@ -242,7 +271,7 @@ fn assert_variance(values: usize, dims: &[usize]) {
 }
 
 /// The name by which traversals and record adapters know this module, Burn's own among them.
-const CONTAINER: &str = "Struct:BatchNorm";
+pub(super) const CONTAINER: &str = "Struct:BatchNorm";
 
 /// Shows a field of the module to a visitor.
 pub(super) fn visit_field<T: Module, V: ModuleVisitor>(name: &str, field: &T, visitor: &mut V) {
@@ -372,6 +401,10 @@ impl ModuleDisplayDefault for BatchNorm {
             true => content.optional(),
             false => content.add("training", &self.training).optional(),
         }
+    }
+
+    fn num_params(&self) -> usize {
+        Module::num_params(self)
     }
 }
 

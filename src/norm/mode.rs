@@ -2,6 +2,11 @@
 
 use std::cell::Cell;
 
+use burn::module::{Flag, Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
+
+use super::batch_norm::CONTAINER;
+
 /// Which statistics normalise a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
@@ -79,5 +84,75 @@ impl Mode {
     /// The mode that the innermost [`run`](Mode::run) on this thread asks for.
     pub(super) fn requested() -> Option<Self> {
         OVERRIDE.get()
+    }
+}
+
+/// Freezes every batch norm layer of the model, of this crate or Burn's: the running statistics normalise and stay,
+/// and gamma and beta are not trained. For fine-tuning; the rest of the model trains on.
+pub fn freeze<M: Module>(model: M) -> M {
+    model.map(&mut SetTraining {
+        statistics: false,
+        parameters: Some(false),
+        containers: Vec::new(),
+    })
+}
+
+/// Freezes the running statistics of every batch norm layer of the model, of this crate or Burn's: they normalise and
+/// stay. Gamma and beta train as they did.
+pub fn freeze_statistics<M: Module>(model: M) -> M {
+    model.map(&mut SetTraining {
+        statistics: false,
+        parameters: None,
+        containers: Vec::new(),
+    })
+}
+
+/// Undoes [`freeze`] and [`freeze_statistics`]: all of every batch norm layer trains.
+pub fn unfreeze<M: Module>(model: M) -> M {
+    model.map(&mut SetTraining {
+        statistics: true,
+        parameters: Some(true),
+        containers: Vec::new(),
+    })
+}
+
+/// Sets what trains in the batch norm layers of a model.
+struct SetTraining {
+    statistics: bool,
+    /// Whether gamma and beta require gradients; `None` leaves them.
+    parameters: Option<bool>,
+    /// The types of the modules around the value, the innermost last.
+    containers: Vec<String>,
+}
+
+impl SetTraining {
+    fn is_in_batch_norm(&self) -> bool {
+        self.containers
+            .last()
+            .is_some_and(|container| container == CONTAINER)
+    }
+}
+
+impl ModuleMapper for SetTraining {
+    fn enter_module(&mut self, _name: &str, container: &str) {
+        self.containers.push(container.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.containers.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.parameters {
+            Some(trains) if self.is_in_batch_norm() => param.set_require_grad(trains),
+            _ => param,
+        }
+    }
+
+    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+        match self.is_in_batch_norm() {
+            true => flag.with_value(self.statistics),
+            false => flag,
+        }
     }
 }

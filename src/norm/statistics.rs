@@ -30,17 +30,10 @@ pub enum RunningAverage {
 }
 
 impl RunningAverage {
-    fn decay(self, momentum: f64) -> f64 {
+    fn decay_and_gain(self, momentum: f64) -> (f64, f64) {
         match self {
-            Self::Exponential | Self::DebiasedExponential => 1.0 - momentum,
-            Self::Cumulative => 1.0,
-        }
-    }
-
-    fn gain(self, momentum: f64) -> f64 {
-        match self {
-            Self::Exponential | Self::DebiasedExponential => momentum,
-            Self::Cumulative => 1.0,
+            Self::Exponential | Self::DebiasedExponential => (1.0 - momentum, momentum),
+            Self::Cumulative => (1.0, 1.0),
         }
     }
 }
@@ -55,8 +48,8 @@ impl RunningAverage {
 /// [`BatchNorm`](super::BatchNorm#clones-and-threads).
 #[derive(Clone, Debug)]
 pub(super) struct RunningStatistics {
-    pub(super) mean_id: ParamId,
-    pub(super) variance_id: ParamId,
+    mean_id: ParamId,
+    variance_id: ParamId,
     weight_id: ParamId,
     /// Where the module lives: what is handed out to visitors and mappers lies there. The shared values may lie
     /// elsewhere, when a fork on another device feeds them.
@@ -109,6 +102,11 @@ impl RunningStatistics {
         (on(mean, device), on(variance, device))
     }
 
+    /// The ids of the running mean, variance and weight.
+    pub(super) fn ids(&self) -> [ParamId; 3] {
+        [self.mean_id, self.variance_id, self.weight_id]
+    }
+
     /// Where the module lives.
     pub(super) fn device(&self) -> &Device {
         &self.device
@@ -116,10 +114,11 @@ impl RunningStatistics {
 
     /// Takes in one batch, of `values` values a channel.
     ///
-    /// `variance` is the biased one; what is averaged is the unbiased one. A channel whose batch variance is not
-    /// finite (so, a channel with a NaN, an infinity or an overflow) stays as it was; the test runs on the device.
+    /// `variance` is the biased one; what is averaged is the unbiased one. A channel whose variance would not be
+    /// finite (so, a channel with a NaN, an infinity or an overflow in the batch) stays as it was; that is decided on
+    /// the device.
     pub(super) fn update(&self, mean: Tensor<1>, variance: Tensor<1>, values: usize) {
-        let gain = self.average.gain(self.momentum);
+        let (decay, gain) = self.average.decay_and_gain(self.momentum);
         if gain == 0.0 {
             return;
         }
@@ -127,41 +126,37 @@ impl RunningStatistics {
 
         // Computed and stored under one lock: no batch is lost to another thread's.
         let mut held = self.averages();
-        let like_held = |x: Tensor<1>| {
-            x.without_autodiff()
-                .to_device(&held.mean.device())
-                .cast(FloatDType::from(held.mean.dtype()))
+        let (device, dtype) = (held.mean.device(), FloatDType::from(held.mean.dtype()));
+        // These are few numbers, and errors would add up over many updates: f64 where there is f64.
+        let precision = match device.supports_dtype(DType::F64) {
+            true => FloatDType::F64,
+            false => dtype,
         };
-        let mean = like_held(mean);
-        let variance = like_held(variance).mul_scalar(unbiased);
-        let skip = variance.clone().is_finite().bool_not();
+        let here = |batch: Tensor<1>| batch.without_autodiff().to_device(&device).cast(precision);
+        let weight = held
+            .weight
+            .clone()
+            .map(|weight| weight.cast(precision) * decay + gain);
+        let share = weight.clone().map(|weight| weight.recip() * gain);
+        let average = |held: &Tensor<1>, batch: Tensor<1>| {
+            let held = held.clone().cast(precision);
+            let average = match share.clone() {
+                None => held * (1.0 - gain) + batch * gain,
+                Some(share) => held * (share.clone().neg() + 1.0) + batch * share,
+            };
+            average.cast(dtype)
+        };
+        let mean = average(&held.mean, here(mean));
+        let variance = average(&held.variance, here(variance) * unbiased);
 
-        let updated = match held.weight.clone() {
-            None => Averages {
-                mean: held.mean.clone() * (1.0 - gain) + mean * gain,
-                variance: held.variance.clone() * (1.0 - gain) + variance * gain,
-                weight: None,
-            },
-            Some(weight) => {
-                let weight = weight * self.average.decay(self.momentum) + gain;
-                let share = weight.clone().recip() * gain;
-                let rest = share.clone().neg() + 1.0;
-                Averages {
-                    mean: held.mean.clone() * rest.clone() + mean * share.clone(),
-                    variance: held.variance.clone() * rest + variance * share,
-                    weight: Some(weight),
-                }
-            }
-        };
+        let skip = variance.clone().is_finite().bool_not();
+        let unless_skipped = |new: Tensor<1>, held: Tensor<1>| new.mask_where(skip.clone(), held);
         *held = Averages {
-            mean: updated.mean.mask_where(skip.clone(), held.mean.clone()),
-            variance: updated
-                .variance
-                .mask_where(skip.clone(), held.variance.clone()),
-            weight: updated
-                .weight
+            mean: unless_skipped(mean, held.mean.clone()),
+            variance: unless_skipped(variance, held.variance.clone()),
+            weight: weight
                 .zip(held.weight.clone())
-                .map(|(new, old)| new.mask_where(skip, old)),
+                .map(|(weight, held)| unless_skipped(weight.cast(dtype), held)),
         };
     }
 

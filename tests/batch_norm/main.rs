@@ -1,0 +1,90 @@
+//! Batch normalisation, through its public interface.
+
+// Burn 0.22 marks NdArray deprecated; it is tested for as long as Burn has it.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
+
+mod fixtures;
+mod fold;
+mod gradients;
+mod module;
+mod oracle;
+mod properties;
+mod recalibrate;
+mod statistics;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig};
+
+/// The CPU devices compiled in, without autodiff.
+fn devices() -> Vec<Device> {
+    vec![
+        #[cfg(feature = "flex")]
+        Device::flex(),
+        #[cfg(feature = "ndarray")]
+        Device::ndarray(),
+    ]
+}
+
+/// A tensor of the type and shape, from f64 numbers.
+fn tensor<const D: usize>(
+    values: &[f64],
+    shape: [usize; D],
+    dtype: DType,
+    device: &Device,
+) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), (device, dtype))
+}
+
+/// The tensor's numbers in row-major order.
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// The layer with all its values in the type.
+fn init(config: &BatchNormConfig, dtype: DType, device: &Device) -> BatchNorm {
+    struct Cast(FloatDType);
+    impl ModuleMapper for Cast {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let trains = param.is_require_grad();
+            param.map(|tensor| {
+                tensor
+                    .detach()
+                    .cast(self.0)
+                    .detach()
+                    .set_require_grad(trains)
+            })
+        }
+    }
+    config.init(device).map(&mut Cast(dtype.into()))
+}
+
+/// The largest absolute difference, and the largest magnitude of what is expected.
+fn distance(found: &[f64], expected: &[f64]) -> (f64, f64) {
+    assert_eq!(found.len(), expected.len());
+    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    // NaN is further than anything.
+    let difference = |(a, b): (&f64, &f64)| {
+        if (a - b).is_nan() {
+            f64::INFINITY
+        } else {
+            (a - b).abs()
+        }
+    };
+    (
+        largest(&mut found.iter().zip(expected).map(difference)),
+        largest(&mut expected.iter().map(|x| x.abs())),
+    )
+}
+
+/// Panics unless the numbers agree to the tolerance, relative to the largest of those expected.
+#[track_caller]
+fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    let (error, scale) = distance(found, expected);
+    assert!(
+        error <= tolerance * scale,
+        "{what}: off by {error:e}, at a largest value of {scale:e}\nfound    {:?}\nexpected {:?}",
+        &found[..found.len().min(12)],
+        &expected[..expected.len().min(12)],
+    );
+}

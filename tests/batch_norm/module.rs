@@ -1,0 +1,479 @@
+//! The module beside Burn's own: options, states, display, records, misuse.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::module::{Module, ParamGroup};
+use burn::nn;
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData, Tolerance};
+use burn_kindling::norm::{
+    BatchNorm, BatchNormConfig, Mode, RunningAverage, freeze, freeze_statistics, unfreeze,
+};
+
+use crate::{assert_close, devices, init, numbers, tensor};
+
+fn running(norm: &BatchNorm) -> (Vec<f64>, Vec<f64>) {
+    (
+        numbers(norm.running_mean().unwrap()),
+        numbers(norm.running_var().unwrap()),
+    )
+}
+
+fn batch(device: &Device) -> Tensor<2> {
+    Tensor::from_floats([[1.0, 10.0], [3.0, 30.0], [5.0, 80.0]], device)
+}
+
+#[test]
+fn training_normalises_by_the_batch_and_updates_the_running_statistics() {
+    for device in devices() {
+        let device = device.autodiff();
+        let norm = BatchNormConfig::new(2).with_epsilon(1e-9).init(&device);
+
+        let output = norm.forward(batch(&device));
+
+        let deviation = [(8.0f64 / 3.0).sqrt(), (2600.0f64 / 3.0).sqrt()];
+        let expected = [-2.0, -30.0, 0.0, -10.0, 2.0, 40.0];
+        let expected: Vec<_> = expected
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x / deviation[i % 2])
+            .collect();
+        assert_close("output", &numbers(output), &expected, 1e-6);
+        // Means 3 and 40; unbiased variances 4 and 1300.
+        let (mean, variance) = running(&norm);
+        assert_close("mean", &mean, &[0.3, 4.0], 1e-7);
+        assert_close("variance", &variance, &[1.3, 130.9], 1e-7);
+    }
+}
+
+#[test]
+fn inference_normalises_by_the_running_statistics() {
+    for device in devices() {
+        let norm = BatchNormConfig::new(2)
+            .with_momentum(1.0)
+            .init(&device.clone().autodiff());
+        norm.forward(batch(&device.clone().autodiff()));
+        let norm = norm.valid();
+
+        let output = norm.forward(Tensor::<2>::from_floats(
+            [[3.0, 40.0], [5.0, 40.0]],
+            &device,
+        ));
+
+        assert_close("output", &numbers(output), &[0.0, 0.0, 1.0, 0.0], 1e-5);
+        assert_eq!(running(&norm), (vec![3.0, 40.0], vec![4.0, 1300.0]));
+    }
+}
+
+#[test]
+fn without_running_statistics_every_batch_normalises_by_its_own() {
+    for device in devices() {
+        let config = BatchNormConfig::new(2)
+            .with_running_statistics(false)
+            .with_affine(false);
+        let norm = config.init(&device.clone().autodiff());
+        assert!(norm.running_mean().is_none() && norm.running_var().is_none());
+        assert_eq!(norm.num_params(), 0);
+
+        let trained = norm.forward(batch(&device.clone().autodiff()));
+        let inferred = norm.valid().forward(batch(&device));
+
+        assert_eq!(numbers(trained), numbers(inferred));
+    }
+}
+
+#[test]
+fn a_frozen_layer_on_a_training_device_is_an_inference_layer() {
+    for device in devices() {
+        let device = device.autodiff();
+        let fresh = || BatchNormConfig::new(2).init(&device);
+        let group = |norm: &BatchNorm| ParamGroup::ids_from_module(norm.clone());
+        let norm = fresh();
+        let by_group = norm.clone().freeze_group(group(&norm));
+        for frozen in [
+            fresh().freeze(),
+            by_group,
+            freeze(fresh()),
+            freeze_statistics(fresh()),
+        ] {
+            let before = running(&frozen);
+            let output = frozen.forward(batch(&device));
+            // Of running mean 0 and variance 1.
+            assert_close("output", &numbers(output), &numbers(batch(&device)), 1e-5);
+            assert_eq!(running(&frozen), before);
+        }
+        assert!(!freeze(fresh()).gamma.unwrap().is_require_grad());
+        assert!(freeze_statistics(fresh()).gamma.unwrap().is_require_grad());
+
+        let thawed = [
+            unfreeze(freeze(fresh())),
+            freeze(fresh()).unfreeze(),
+            fresh().freeze().valid().unfreeze().train(),
+        ];
+        for norm in thawed {
+            let before = running(&norm);
+            norm.forward(batch(&device));
+            assert_ne!(running(&norm), before);
+            assert!(norm.gamma.unwrap().is_require_grad() && norm.beta.unwrap().is_require_grad());
+        }
+        // Frozen stays frozen through validation.
+        let norm = fresh().freeze().valid().train();
+        norm.forward(batch(&device));
+        assert_eq!(running(&norm), (vec![0.0; 2], vec![1.0; 2]));
+    }
+}
+
+#[test]
+fn freezing_gamma_alone_leaves_the_statistics_in_training() {
+    let device = Device::default().autodiff();
+    let norm = BatchNormConfig::new(2)
+        .init(&device)
+        .freeze_group(ParamGroup::from_path("gamma"));
+    assert!(!norm.gamma.as_ref().unwrap().is_require_grad());
+    norm.forward(batch(&device));
+    assert_ne!(running(&norm).0, [0.0; 2]);
+}
+
+#[test]
+fn freezing_reaches_the_batch_norms_of_a_model_and_nothing_else() {
+    #[derive(Module, Debug)]
+    struct Model {
+        linear: nn::Linear,
+        norms: Vec<BatchNorm>,
+        dropout: nn::Dropout,
+    }
+    let device = Device::default().autodiff();
+    let model = Model {
+        linear: nn::LinearConfig::new(2, 2).init(&device),
+        norms: vec![
+            BatchNormConfig::new(2).init(&device),
+            BatchNormConfig::new(2).init(&device),
+        ],
+        dropout: nn::DropoutConfig::new(0.5).init(),
+    };
+    let frozen = freeze(model);
+    assert!(frozen.linear.weight.is_require_grad());
+    assert!(frozen.dropout.training.is_enabled());
+    for norm in &frozen.norms {
+        assert!(!norm.training.is_enabled() && !norm.gamma.as_ref().unwrap().is_require_grad());
+    }
+    assert!(
+        unfreeze(frozen)
+            .norms
+            .iter()
+            .all(|norm| norm.training.is_enabled())
+    );
+}
+
+#[test]
+fn a_mode_overrides_device_and_freezing_and_is_over_when_the_closure_is() {
+    for device in devices() {
+        let frozen = BatchNormConfig::new(2)
+            .with_epsilon(1e-9)
+            .with_momentum(1.0)
+            .init(&device)
+            .freeze();
+        let by_batch = numbers(frozen.forward_in(Mode::TEST_TIME_ADAPTATION, batch(&device)));
+        let untouched = (vec![0.0; 2], vec![1.0; 2]);
+        assert_close("standardised", &by_batch[..1], &[-1.5f64.sqrt()], 1e-6);
+        assert_eq!(running(&frozen), untouched);
+
+        let adapted = Mode::TEST_TIME_ADAPTATION.run(|| {
+            Mode::INFERENCE.run(|| {
+                assert_close(
+                    "inner",
+                    &numbers(frozen.forward(batch(&device))),
+                    &numbers(batch(&device)),
+                    1e-6,
+                )
+            });
+            frozen.forward(batch(&device))
+        });
+        assert_eq!(numbers(adapted), by_batch);
+        assert_eq!(running(&frozen), untouched);
+
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            Mode::TRAINING.run(|| panic!("in the forward pass"))
+        }));
+        assert!(panicked.is_err());
+        frozen.forward(batch(&device));
+        assert_eq!(running(&frozen), untouched);
+
+        Mode::TRAINING.run(|| frozen.forward(batch(&device)));
+        assert_eq!(running(&frozen), (vec![3.0, 40.0], vec![4.0, 1300.0]));
+    }
+}
+
+#[test]
+fn running_statistics_can_normalise_and_be_updated_too() {
+    use burn_kindling::norm::Statistics;
+    for device in devices() {
+        let norm = BatchNormConfig::new(2)
+            .with_momentum(1.0)
+            .with_epsilon(1e-9)
+            .init(&device);
+        let mode = Mode {
+            normalise_by: Statistics::Running,
+            update: true,
+        };
+        let output = norm.forward_in(mode, batch(&device));
+        // By the running statistics with this batch in them: means 3 and 40, variances 4 and 1300.
+        let root = 1300.0f64.sqrt();
+        let expected = [-1.0, -30.0 / root, 0.0, -10.0 / root, 1.0, 40.0 / root];
+        assert_close("output", &numbers(output), &expected, 1e-6);
+    }
+}
+
+#[test]
+fn it_shows_like_burns() {
+    let device = Device::default();
+    let norm = BatchNormConfig::new(3).init(&device);
+    let burns = nn::BatchNormConfig::new(3).init(&device);
+    assert_eq!(norm.to_string(), burns.to_string());
+    assert_eq!(norm.num_params(), burns.num_params());
+    assert_eq!(norm.freeze().to_string(), burns.freeze().to_string());
+    let other = BatchNormConfig::new(3)
+        .with_affine(false)
+        .with_average(RunningAverage::Cumulative)
+        .init(&device);
+    assert_eq!(
+        other.to_string(),
+        "BatchNorm {num_features: 3, momentum: 0.1, epsilon: 0.00001, average: Cumulative, affine: false, params: 9}"
+    );
+}
+
+#[test]
+fn records_go_to_burns_layer_and_back() {
+    for device in devices() {
+        let training = device.clone().autodiff();
+        let ours = BatchNormConfig::new(2).with_momentum(0.5).init(&training);
+        ours.forward(batch(&training));
+        ours.forward(batch(&training) * 2.0);
+        // In a record the variance is ours, the unbiased one, whoever loads it.
+        let theirs = nn::BatchNormConfig::new(2)
+            .init(&device)
+            .load_record(ours.clone().into_record());
+        assert_eq!(
+            (
+                numbers(theirs.running_mean.value_sync()),
+                numbers(theirs.running_var.value_sync())
+            ),
+            running(&ours)
+        );
+        let back = BatchNormConfig::new(2)
+            .init(&device)
+            .load_record(theirs.clone().into_record());
+        assert_eq!(running(&back), running(&ours));
+        let input = Tensor::<2>::random([4, 2], Distribution::Normal(3.0, 4.0), &device);
+        assert_close(
+            "output",
+            &numbers(back.forward(input.clone())),
+            &numbers(theirs.forward(input)),
+            1e-6,
+        );
+    }
+}
+
+#[test]
+fn records_carry_what_an_average_needs_to_go_on() {
+    let device = Device::default().autodiff();
+    for average in [
+        RunningAverage::DebiasedExponential,
+        RunningAverage::Cumulative,
+    ] {
+        let config = BatchNormConfig::new(2).with_average(average);
+        let straight = config.init(&device);
+        straight.forward(batch(&device));
+        let resumed = config
+            .init(&device)
+            .load_record(straight.clone().into_record());
+        for norm in [&straight, &resumed] {
+            norm.forward(batch(&device) * 2.0);
+        }
+        assert_eq!(running(&resumed), running(&straight));
+    }
+}
+
+#[test]
+fn half_precision_keeps_its_statistics_in_f32() {
+    for device in devices() {
+        for dtype in [DType::F16, DType::BF16] {
+            if !device.supports_dtype(dtype) {
+                continue;
+            }
+            let training = device.clone().autodiff();
+            let wide = init(&BatchNormConfig::new(2), DType::F32, &training);
+            let half = init(&BatchNormConfig::new(2), dtype, &training);
+            assert_eq!(half.gamma.as_ref().unwrap().dtype(), dtype);
+            assert_eq!(half.running_mean().unwrap().dtype(), DType::F32);
+            // 256 values a channel around 8: a sum in half precision would have lost the last ones.
+            let x: Vec<f64> = (0..512)
+                .map(|i| 8.0 + f64::from(i % 7) * 0.25 - 0.75)
+                .collect();
+            for _ in 0..3 {
+                let output = half.forward(tensor(&x, [256, 2], dtype, &training));
+                assert_eq!(output.dtype(), dtype);
+                let expected = wide.forward(tensor(&x, [256, 2], DType::F32, &training));
+                let rounding = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
+                assert_close("output", &numbers(output), &numbers(expected), rounding);
+            }
+            let (found, expected) = (running(&half), running(&wide));
+            assert_close("running mean", &found.0, &expected.0, 1e-6);
+            assert_close("running variance", &found.1, &expected.1, 1e-6);
+            let inferred = half.valid().forward(tensor(&x, [256, 2], dtype, &device));
+            assert_eq!(inferred.dtype(), dtype);
+        }
+    }
+}
+
+#[test]
+fn half_precision_gradients_flow() {
+    for device in devices()
+        .into_iter()
+        .filter(|device| device.supports_dtype(DType::F16))
+    {
+        let device = device.autodiff();
+        let norm = init(&BatchNormConfig::new(2), DType::F16, &device);
+        let x = tensor(
+            &[1.0, 10.0, 3.0, 30.0, 5.0, 80.0],
+            [3, 2],
+            DType::F16,
+            &device,
+        )
+        .require_grad();
+        let grads = norm.forward(x.clone()).powi_scalar(3).sum().backward();
+        let wide = init(&BatchNormConfig::new(2), DType::F32, &device);
+        let y = x
+            .clone()
+            .detach()
+            .cast(FloatDType::F32)
+            .detach()
+            .require_grad();
+        let expected = wide.forward(y.clone()).powi_scalar(3).sum().backward();
+        let found = numbers(x.grad(&grads).unwrap());
+        assert_close("input", &found, &numbers(y.grad(&expected).unwrap()), 0.03);
+        let found = numbers(norm.gamma.unwrap().grad(&grads).unwrap());
+        assert_close(
+            "gamma",
+            &found,
+            &numbers(wide.gamma.unwrap().grad(&expected).unwrap()),
+            0.01,
+        );
+    }
+}
+
+#[test]
+fn it_trains_under_gradient_checkpointing() {
+    let device = Device::default().autodiff().gradient_checkpointing();
+    let norm = BatchNormConfig::new(2).init(&device);
+    let frozen = BatchNormConfig::new(2).init(&device).freeze();
+    let x = batch(&device).require_grad();
+    let grads = frozen
+        .forward(norm.forward(x.clone()))
+        .powi_scalar(2)
+        .sum()
+        .backward();
+    assert!(x.grad(&grads).is_some());
+    assert_ne!(running(&norm).0, [0.0; 2]);
+}
+
+#[test]
+fn an_empty_batch_gives_an_empty_output_and_changes_nothing() {
+    for device in devices() {
+        for device in [device.clone(), device.autodiff()] {
+            let norm = BatchNormConfig::new(2).init(&device);
+            assert_eq!(
+                norm.forward(Tensor::<2>::empty([0, 2], &device)).dims(),
+                [0, 2]
+            );
+            assert_eq!(
+                norm.forward(Tensor::<3>::empty([4, 2, 0], &device)).dims(),
+                [4, 2, 0]
+            );
+            assert_eq!(running(&norm), (vec![0.0; 2], vec![1.0; 2]));
+        }
+    }
+}
+
+#[test]
+fn a_burn_layer_and_ours_agree_but_for_the_variance_that_is_remembered() {
+    for device in devices() {
+        let training = device.clone().autodiff();
+        let ours = BatchNormConfig::new(2).init(&training);
+        let theirs = nn::BatchNormConfig::new(2).init(&training);
+        let x = Tensor::<3>::random([4, 2, 5], Distribution::Normal(1.0, 2.0), &training);
+        let (mine, their) = (ours.forward(x.clone()), theirs.forward(x));
+        mine.into_data()
+            .assert_approx_eq::<f32>(&their.into_data(), Tolerance::default());
+        let biased = numbers(theirs.running_var.value_sync())
+            .iter()
+            .map(|v| v - 0.9)
+            .collect::<Vec<_>>();
+        let unbiased = running(&ours).1.iter().map(|v| v - 0.9).collect::<Vec<_>>();
+        let expected: Vec<_> = biased.iter().map(|v| v * 20.0 / 19.0).collect();
+        assert_close("variance", &unbiased, &expected, 1e-5);
+    }
+}
+
+/// The message of the panic that `misuse` must raise.
+fn panic_of<T>(misuse: impl FnOnce() -> T) -> String {
+    let payload = match catch_unwind(AssertUnwindSafe(misuse)) {
+        Ok(_) => panic!("this must panic"),
+        Err(payload) => payload,
+    };
+    match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => (*payload.downcast::<&str>().unwrap()).to_owned(),
+    }
+}
+
+#[test]
+fn misuse_panics_with_a_sentence() {
+    let device = Device::default().autodiff();
+    let config = BatchNormConfig::new(3);
+    let norm = config.init(&device);
+    let says =
+        |message: String, part: &str| assert!(message.contains(part), "{message:?} lacks {part:?}");
+
+    says(
+        panic_of(|| norm.forward(Tensor::<1>::zeros([3], &device))),
+        "rank 2 or more",
+    );
+    says(
+        panic_of(|| norm.forward(Tensor::<2>::zeros([5, 4], &device))),
+        "[5, 4]",
+    );
+    says(
+        panic_of(|| norm.forward(Tensor::<2>::zeros([0, 4], &device))),
+        "[0, 4]",
+    );
+    says(
+        panic_of(|| norm.forward(Tensor::<3>::zeros([1, 3, 1], &device))),
+        "at least two values a channel",
+    );
+    // One value a channel is fine where the running statistics normalise.
+    norm.valid()
+        .forward(Tensor::<2>::zeros([1, 3], &Device::default()));
+
+    says(
+        panic_of(|| BatchNormConfig::new(0).init(&device)),
+        "num_features must be greater than zero",
+    );
+    for epsilon in [0.0, -1e-5, f64::NAN, f64::INFINITY] {
+        let config = config.clone().with_epsilon(epsilon);
+        says(
+            panic_of(|| config.init(&device)),
+            "epsilon must be finite and positive",
+        );
+    }
+    for momentum in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+        let config = config.clone().with_momentum(momentum);
+        says(
+            panic_of(|| config.init(&device)),
+            "momentum must be finite and within [0, 1]",
+        );
+    }
+    // A refused batch leaves the layer whole.
+    let data = TensorData::from([[1.0f32, 2.0, 3.0], [2.0, 4.0, 6.0]]);
+    norm.forward(Tensor::<2>::from_data(data, &device));
+    assert_close("mean", &running(&norm).0, &[0.15, 0.3, 0.45], 1e-6);
+}

@@ -1,0 +1,231 @@
+//! Recalibration gives the statistics of the sample, exactly.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_kindling::norm::{
+    BatchNorm, BatchNormConfig, RecalibrateError, Recalibration, RunningAverage, recalibrate,
+};
+
+use crate::{assert_close, devices, numbers, oracle};
+
+#[derive(Module, Debug)]
+struct Model {
+    linears: Vec<Linear>,
+    norms: Vec<BatchNorm>,
+    dropout: Dropout,
+}
+
+impl Model {
+    fn new(device: &Device) -> Self {
+        Self {
+            linears: (0..3)
+                .map(|_| LinearConfig::new(4, 4).init(device))
+                .collect(),
+            norms: (0..3)
+                .map(|_| BatchNormConfig::new(4).init(device))
+                .collect(),
+            dropout: DropoutConfig::new(0.5).init(),
+        }
+    }
+
+    /// The inputs of the batch norm layers, and the output last.
+    fn flow(&self, input: Tensor<2>) -> Vec<Tensor<2>> {
+        let mut flow = vec![input];
+        for (linear, norm) in self.linears.iter().zip(&self.norms) {
+            let x = linear.forward(flow.pop().unwrap());
+            flow.push(x.clone());
+            flow.push(self.dropout.forward(relu(norm.forward(x))));
+        }
+        flow
+    }
+
+    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        self.flow(input).pop().unwrap()
+    }
+}
+
+/// Batches of different sizes and means, one of a single row.
+fn batches(device: &Device) -> Vec<Tensor<2>> {
+    [(7, 0.0), (1, 5.0), (16, -2.0), (3, 1.0)]
+        .map(|(rows, mean)| Tensor::random([rows, 4], Distribution::Normal(mean, 1.5), device))
+        .to_vec()
+}
+
+/// The pooled mean and unbiased variance of what each layer meets when all batches come as one.
+fn assert_statistics_of_the_sample(model: &Model, sample: Tensor<2>, layers: usize) {
+    let model = model.valid();
+    let flow = model.flow(sample);
+    for (norm, x) in model.norms.iter().zip(flow).take(layers) {
+        let (mean, variance, count) =
+            oracle::moments(&numbers(x.clone()), &oracle::Layout::of(&x.dims()));
+        let unbiased: Vec<_> = variance
+            .iter()
+            .map(|v| v * count as f64 / (count as f64 - 1.0))
+            .collect();
+        assert_close("mean", &numbers(norm.running_mean().unwrap()), &mean, 2e-6);
+        assert_close(
+            "variance",
+            &numbers(norm.running_var().unwrap()),
+            &unbiased,
+            2e-6,
+        );
+    }
+}
+
+#[test]
+fn layer_by_layer_is_exact_for_every_layer() {
+    for device in devices() {
+        for device in [device.clone(), device.autodiff()] {
+            let (model, batches) = (Model::new(&device), batches(&device));
+            let mut seen = Vec::new();
+            let recalibrated = recalibrate(
+                &model,
+                Recalibration::LayerByLayer,
+                || batches.iter().cloned(),
+                Model::forward,
+                |progress| seen.push((progress.pass, progress.passes, progress.batches)),
+            )
+            .unwrap();
+
+            assert_statistics_of_the_sample(&recalibrated, Tensor::cat(batches.clone(), 0), 3);
+            let expected: Vec<_> = (1..=3)
+                .flat_map(|pass| (1..=4).map(move |batch| (pass, 3, batch)))
+                .collect();
+            assert_eq!(seen, expected);
+            // The rest is as it was, and so is the model that was passed.
+            assert_eq!(numbers(model.norms[2].running_mean().unwrap()), [0.0; 4]);
+            let weights = |model: &Model| numbers(model.linears[1].weight.val());
+            assert_eq!(weights(&model), weights(&recalibrated));
+            assert_eq!(
+                recalibrated.norms[0].training.is_enabled(),
+                model.norms[0].training.is_enabled()
+            );
+            assert_eq!(
+                recalibrated.linears[0].weight.is_require_grad(),
+                device.is_autodiff()
+            );
+        }
+    }
+}
+
+#[test]
+fn one_pass_is_exact_for_the_first_layer_and_for_a_single_batch() {
+    for device in devices() {
+        let (model, batches) = (Model::new(&device), batches(&device));
+        let one_pass = |batches: Vec<Tensor<2>>| {
+            let method = Recalibration::OnePass;
+            let batches = || batches.iter().cloned();
+            recalibrate(&model, method, batches, Model::forward, |progress| {
+                assert_eq!(progress.passes, 1)
+            })
+            .unwrap()
+        };
+        let sample = Tensor::cat(batches.clone(), 0);
+        assert_statistics_of_the_sample(&one_pass(batches), sample.clone(), 1);
+
+        // Of one batch, the biased variance normalises in the pass and the unbiased one after it.
+        let single = one_pass(vec![sample.clone()]);
+        let (first, rest) = (single.norms[0].running_mean().unwrap(), &single.norms[1..]);
+        assert_close(
+            "first",
+            &numbers(first),
+            &numbers(model.linears[0].forward(sample).mean_dim(0)),
+            2e-6,
+        );
+        assert!(
+            rest.iter()
+                .all(|norm| numbers(norm.running_mean().unwrap()) != [0.0; 4])
+        );
+    }
+}
+
+#[test]
+fn an_average_goes_on_from_the_recalibrated_values() {
+    let device = Device::default().autodiff();
+    let norm = BatchNormConfig::new(1)
+        .with_average(RunningAverage::Cumulative)
+        .init(&device);
+    let batches = [[1.0, 3.0], [3.0, 5.0], [5.0, 7.0]]
+        .map(|[a, b]| Tensor::<2>::from_floats([[a], [b]], &device));
+    let norm = recalibrate(
+        &norm,
+        Recalibration::LayerByLayer,
+        || batches.clone(),
+        |norm: &BatchNorm, batch| norm.forward(batch),
+        |_| (),
+    )
+    .unwrap();
+    assert_close(
+        "pooled",
+        &numbers(norm.running_mean().unwrap()),
+        &[4.0],
+        1e-7,
+    );
+    norm.forward(Tensor::<2>::from_floats([[7.0], [9.0]], &device));
+    // Three batches of mean 4 and one of mean 8.
+    assert_close("next", &numbers(norm.running_mean().unwrap()), &[5.0], 1e-6);
+}
+
+#[test]
+fn a_bad_batch_does_not_count() {
+    let device = Device::default();
+    let norm = BatchNormConfig::new(2).init(&device);
+    let batches = [[[1.0, 1.0], [3.0, 3.0]], [[f32::NAN, 5.0], [1.0, 7.0]]]
+        .map(|batch| Tensor::<2>::from_floats(batch, &device));
+    let run = |batches: &[Tensor<2>]| {
+        recalibrate(
+            &norm,
+            Recalibration::OnePass,
+            || batches.to_vec(),
+            |norm: &BatchNorm, batch| norm.forward(batch),
+            |_| (),
+        )
+    };
+    let recalibrated = run(&batches).unwrap();
+    assert_eq!(numbers(recalibrated.running_mean().unwrap()), [2.0, 4.0]);
+    assert_eq!(
+        run(&batches[1..]).unwrap_err(),
+        RecalibrateError::TooFewValues {
+            layer: 0,
+            channel: 0,
+            values: 0
+        }
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_an_error() {
+    let device = Device::default();
+    let norm = BatchNormConfig::new(2).init(&device);
+    let batch = Tensor::<2>::ones([1, 2], &device);
+    let run = |batches: Vec<Tensor<2>>, forward: &dyn Fn(&BatchNorm, Tensor<2>)| {
+        recalibrate(
+            &norm,
+            Recalibration::LayerByLayer,
+            || batches.clone(),
+            forward,
+            |_| (),
+        )
+        .map(|_| ())
+        .unwrap_err()
+    };
+    let forward = |norm: &BatchNorm, batch| drop(norm.forward(batch));
+    assert_eq!(run(vec![], &forward), RecalibrateError::NoBatches);
+    assert_eq!(
+        run(vec![batch.clone()], &|_, _| ()),
+        RecalibrateError::NoBatchNorm
+    );
+    assert_eq!(
+        run(vec![batch.clone()], &forward),
+        RecalibrateError::TooFewValues {
+            layer: 0,
+            channel: 0,
+            values: 1
+        }
+    );
+    // And leaves nothing behind: the layer is back to its own rule.
+    assert_eq!(numbers(norm.forward(batch)).len(), 2);
+    assert_eq!(numbers(norm.running_mean().unwrap()), [0.0; 2]);
+}
