@@ -33,11 +33,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
             mean_rest: Self::from_inner(mean_rest),
             variance: Self::from_inner(variance),
         };
-        match TrainNode
-            .prepare::<C>(parents)
-            .compute_bound()
-            .stateful()
-        {
+        match TrainNode.prepare::<C>(parents).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let input_id = prep.checkpoint(&input);
                 let gamma = gamma.into_primitive();
@@ -83,7 +79,9 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         _epsilon: f64,
         _frozen: bool,
     ) -> BatchNormGradients<Self> {
-        panic!("the backward pass of batch norm has no derivative here: second-order gradients are not supported")
+        panic!(
+            "the backward pass of batch norm has no derivative here: second-order gradients are not supported"
+        )
     }
 
     fn batch_norm_inference(
@@ -162,15 +160,26 @@ impl<B: BatchNormBackend> Kept<B> {
         frozen: bool,
     ) -> BatchNormGradients<B> {
         let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(self.input);
-        let mean_rest = self
-            .mean_rest
-            .unwrap_or_else(|| B::float_zeros(self.mean.shape(), &self.mean.device(), self.mean.dtype().into()));
+        let mean_rest = self.mean_rest.unwrap_or_else(|| {
+            B::float_zeros(
+                self.mean.shape(),
+                &self.mean.device(),
+                self.mean.dtype().into(),
+            )
+        });
         let statistics = BatchNormStatistics {
             mean: self.mean,
             mean_rest,
             variance: self.variance,
         };
-        B::batch_norm_backward(input, gradient, self.gamma, statistics, self.epsilon, frozen)
+        B::batch_norm_backward(
+            input,
+            gradient,
+            self.gamma,
+            statistics,
+            self.epsilon,
+            frozen,
+        )
     }
 }
 
@@ -181,10 +190,19 @@ struct TrainNode;
 impl<B: BatchNormBackend> Backward<B, 3> for TrainNode {
     type State = Kept<B>;
 
-    fn backward(self, ops: Ops<Kept<B>, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Kept<B>, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<B>(&ops.node);
         let found = ops.state.gradients(gradient, checkpointer, false);
-        for (parent, gradient) in ops.parents.into_iter().zip([found.input, found.gamma, found.beta]) {
+        for (parent, gradient) in
+            ops.parents
+                .into_iter()
+                .zip([found.input, found.gamma, found.beta])
+        {
             if let Some(node) = parent {
                 grads.register::<B>(node.id, gradient);
             }
@@ -200,9 +218,18 @@ struct InferenceNode;
 impl<B: BatchNormBackend> Backward<B, 5> for InferenceNode {
     type State = Kept<B>;
 
-    fn backward(self, ops: Ops<Kept<B>, 5>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Kept<B>, 5>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<B>(&ops.node);
-        let (gamma, variance, epsilon) = (ops.state.gamma.clone(), ops.state.variance.clone(), ops.state.epsilon);
+        let (gamma, variance, epsilon) = (
+            ops.state.gamma.clone(),
+            ops.state.variance.clone(),
+            ops.state.epsilon,
+        );
         let found = ops.state.gradients(gradient, checkpointer, true);
 
         let [input, for_gamma, for_beta, for_mean, for_variance] = ops.parents;

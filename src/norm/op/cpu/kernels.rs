@@ -103,12 +103,7 @@ pub(super) unsafe fn forward<T: Value>(
             let mean = T::Real::from_f64(centre + off_centre);
             let mean_rest = off_centre - (mean.to_f64() - centre);
             let scale = gamma[channel].to_f64() / (variance + epsilon).sqrt();
-            lines.push(
-                mean,
-                scale,
-                0.0,
-                beta[channel].to_f64() - scale * mean_rest,
-            );
+            lines.push(mean, scale, 0.0, beta[channel].to_f64() - scale * mean_rest);
             statistics[index] = Statistics {
                 mean,
                 mean_rest: T::Real::from_f64(mean_rest),

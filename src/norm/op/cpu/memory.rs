@@ -15,7 +15,7 @@ pub(super) fn room<T>(len: usize) -> Vec<T> {
 #[cfg(target_os = "linux")]
 fn ask_for_huge_pages<T>(room: &Vec<T>) {
     /// The size of allocations from which glibc's malloc asks the kernel each time.
-    const LARGE: usize = 32 << 20;
+    const LARGE: usize = 4 << 20;
     /// Advice is given in whole pages.
     const PAGE: usize = 4 << 10;
 

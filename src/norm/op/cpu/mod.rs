@@ -53,7 +53,9 @@ impl Order {
         let strides = B::strides(tensor);
         let mut axes: Vec<usize> = (0..shape.num_dims()).collect();
         // Of axes of length 1 the stride says nothing: they stay where they are among their neighbours.
-        axes.sort_by_key(|&axis| std::cmp::Reverse(if shape[axis] == 1 { 0 } else { strides[axis] }));
+        axes.sort_by_key(|&axis| {
+            std::cmp::Reverse(if shape[axis] == 1 { 0 } else { strides[axis] })
+        });
         let mut expected = 1;
         let dense = axes.iter().rev().all(|&axis| {
             let fits = shape[axis] == 1 || strides[axis] == expected;
@@ -94,7 +96,11 @@ impl Order {
     /// The dimensions of a tensor in this order.
     fn dims<B: Backend>(&self, ordered: &FloatTensor<B>) -> Dims {
         let shape = ordered.shape();
-        let channel_axis = self.0.iter().position(|&axis| axis == 1).expect("axis 1 is among the axes");
+        let channel_axis = self
+            .0
+            .iter()
+            .position(|&axis| axis == 1)
+            .expect("axis 1 is among the axes");
         Dims {
             outer: shape[..channel_axis].iter().product(),
             channels: shape[channel_axis],
@@ -108,7 +114,10 @@ impl Order {
 /// # Safety
 ///
 /// `kernel` must write `len` values to the target, and use the tensor it writes to through that target alone.
-unsafe fn write_over<B, T, R>(mut tensor: FloatTensor<B>, kernel: impl FnOnce(Input<T>, Target<T>) -> R) -> (FloatTensor<B>, R)
+unsafe fn write_over<B, T, R>(
+    mut tensor: FloatTensor<B>,
+    kernel: impl FnOnce(Input<T>, Target<T>) -> R,
+) -> (FloatTensor<B>, R)
 where
     B: Values<T>,
     T: Element,
@@ -253,7 +262,9 @@ where
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, ()) = unsafe {
         write_over::<B, T, _>(input, |input, output| {
-            kernels::inference(dims, input, output, &gamma, &beta, &mean, &variance, epsilon);
+            kernels::inference(
+                dims, input, output, &gamma, &beta, &mean, &variance, epsilon,
+            );
         })
     };
     order.undo::<B>(output)

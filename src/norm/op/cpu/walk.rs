@@ -5,7 +5,7 @@
 //! channels-last images, a handful of trailing positions) rows of many channels are walked, a few rows at a time for
 //! every block of columns, so that whole cache lines are used.
 //!
-//! Sums are taken in the type of the values over short runs (1024 values, or 16 rows) and added up in f64.
+//! Sums are taken in the type of the values over short runs (16 blocks, or 16 rows) and added up in f64.
 
 use macerator::{AutoArch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ const LONG_RUN: usize = 64;
 /// Rows that are walked together.
 const ROWS: usize = 16;
 /// Blocks that are summed in the type of the values.
-const BLOCKS: usize = 32;
+const BLOCKS: usize = 16;
 /// Places looked at for a first guess of the mean: rows, or neighbouring values of one channel.
 const SAMPLE_ROWS: usize = 8;
 const SAMPLE_VALUES: usize = 32;
@@ -313,9 +313,8 @@ impl<S: Source> SumPiece<'_, S> {
                 in_blocks!(len, BLOCKS, |at, count, L| {
                     let centre = [self.centre[index]; L];
                     // SAFETY: the run lies within the tensor, and the blocks within the run.
-                    let [u, ud] = unsafe {
-                        lanes::sums::<S, L>(self.source, offset + at, L, count, &centre)
-                    };
+                    let [u, ud] =
+                        unsafe { lanes::sums::<S, L>(self.source, offset + at, L, count, &centre) };
                     for lane in 0..L {
                         of_lanes[0][lane] += u[lane].to_f64();
                         of_lanes[1][lane] += ud[lane].to_f64();
