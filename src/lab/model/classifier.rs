@@ -23,13 +23,13 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Makes the network on `device`, with every weight drawn, in the order of the layers.
+    /// Makes the network on `device`. Its weights are drawn when they are first needed, which they
+    /// are not if a record is loaded before.
     pub fn init(&self, device: &Device) -> Classifier {
         match self {
             Self::Mlp(config) => Classifier::Mlp(config.init(device)),
             Self::Cnn(config) => Classifier::Cnn(config.init(device)),
         }
-        .materialize()
     }
 
     /// The name of the network: `mlp` or `cnn`.

@@ -9,7 +9,7 @@ use burn::train::renderer::{
     MetricsRendererTraining,
 };
 
-use super::Epoch;
+use super::{Epoch, EpochScores};
 
 /// How a run shows its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +88,16 @@ impl Lines {
         if progress.quiet {
             return;
         }
+        let EpochScores { train, valid, .. } = &epoch.scores;
         eprintln!(
             "epoch {:>2}/{}  loss {:.4}  accuracy {:5.2} %  validation loss {:.4}  accuracy {:5.2} %  \
              {:.1} s{}",
             epoch.epoch,
             progress.epochs,
-            epoch.train.loss,
-            100.0 * epoch.train.accuracy,
-            epoch.valid.loss,
-            100.0 * epoch.valid.accuracy,
+            train.loss,
+            100.0 * train.accuracy,
+            valid.loss,
+            100.0 * valid.accuracy,
             epoch.seconds,
             progress.left(),
         );

@@ -47,6 +47,14 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A record is not of the network that the run's configuration describes.
+    #[error("{} is not of the network that its config.json describes: {reason}", .path.display())]
+    OtherNetwork {
+        /// The record.
+        path: PathBuf,
+        /// Which names or shapes differ.
+        reason: String,
+    },
     /// Burn's learner stopped on an error.
     #[error("training stopped: {0}")]
     Learner(String),

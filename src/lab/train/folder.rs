@@ -2,8 +2,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::store::ModuleRecord;
-use burn::tensor::Device;
+use burn::store::{ModuleRecord, RecordError};
+use burn::tensor::{Bytes, Device};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -27,17 +27,25 @@ pub struct Score {
     pub accuracy: f64,
 }
 
-/// What one epoch came to.
+/// Loss and accuracy of one epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// Counted from 1.
-    pub epoch: usize,
+pub struct EpochScores {
     /// Over the training images, each at the step that it was used in.
     pub train: Score,
     /// Over the validation images, after the epoch.
     pub valid: Score,
     /// Mean learning rate over the steps of the epoch.
     pub learning_rate: f64,
+}
+
+/// What one epoch came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// What another run with the same seed repeats.
+    #[serde(flatten)]
+    pub scores: EpochScores,
     /// Wall time, validation and checkpoint included.
     pub seconds: f64,
 }
@@ -127,7 +135,8 @@ impl State {
     fn score(&self, split: &'static str) -> Score {
         Score {
             loss: self.mean(split, LOSS),
-            accuracy: self.mean(split, ACCURACY) / 100.0,
+            // Burn gives percent; a share of up to a million images has six digits.
+            accuracy: (self.mean(split, ACCURACY) * 1e4).round() / 1e6,
         }
     }
 
@@ -136,8 +145,8 @@ impl State {
         let best = self
             .epochs
             .iter()
-            .filter(|epoch| epoch.valid.loss.is_finite())
-            .min_by(|a, b| a.valid.loss.total_cmp(&b.valid.loss))
+            .filter(|epoch| epoch.scores.valid.loss.is_finite())
+            .min_by(|a, b| a.scores.valid.loss.total_cmp(&b.scores.valid.loss))
             .map_or(0, |epoch| epoch.epoch);
         self.patience
             .is_some_and(|patience| self.epochs.len() - best >= patience)
@@ -188,9 +197,11 @@ impl EarlyStoppingStrategy for History {
         let mut state = self.state();
         let finished = Epoch {
             epoch,
-            train: state.score("train"),
-            valid: state.score("valid"),
-            learning_rate: state.mean("train", LEARNING_RATE),
+            scores: EpochScores {
+                train: state.score("train"),
+                valid: state.score("valid"),
+                learning_rate: state.mean("train", LEARNING_RATE),
+            },
             seconds: state.epoch_started.elapsed().as_secs_f64(),
         };
         state.epoch_started = Instant::now();

@@ -22,7 +22,7 @@ mod folder;
 mod history;
 mod step;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
@@ -40,7 +40,7 @@ pub use config::{OptimizerKind, Schedule, TrainConfig};
 pub use display::Display;
 pub use error::TrainError;
 pub use folder::RunFolder;
-pub use history::{Epoch, Score};
+pub use history::{Epoch, EpochScores, Score};
 pub use step::StepOutput;
 
 use crate::lab::mnist::{ImageSet, Loader, Mnist};
@@ -74,17 +74,6 @@ pub struct RunResult {
     pub epochs: Vec<EpochScores>,
     /// Everything that another run with the same seed would not repeat.
     pub timing: Timing,
-}
-
-/// Loss and accuracy of one epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochScores {
-    /// Over the training images, each at the step that it was used in.
-    pub train: Score,
-    /// Over the validation images, after the epoch.
-    pub valid: Score,
-    /// Mean learning rate over the steps of the epoch.
-    pub learning_rate: f64,
 }
 
 /// How long a run took.
@@ -156,8 +145,7 @@ impl Trainer {
         epochs.truncate(finished);
 
         let training = self.device.clone().autodiff();
-        self.device.seed(config.seed);
-        let model = config.model.init(&training);
+        let model = initial_model(&config, &training);
         let parameters = model.num_params();
 
         let train_loader = Loader::new(train.clone(), config.batch_size, training)
@@ -252,18 +240,23 @@ impl Trainer {
                 training_seconds,
                 test_seconds,
             },
-            epochs: epochs
-                .into_iter()
-                .map(|epoch| EpochScores {
-                    train: epoch.train,
-                    valid: epoch.valid,
-                    learning_rate: epoch.learning_rate,
-                })
-                .collect(),
+            epochs: epochs.into_iter().map(|epoch| epoch.scores).collect(),
         };
         folder.write_json("result.json", &result)?;
         Ok(result)
     }
+}
+
+/// The network of a run before its first step, on `device`, its weights drawn in the order of the
+/// layers.
+///
+/// Burn's CPU backends keep one random generator for the whole process, so trainings that start at
+/// the same time must seed and draw one after the other.
+pub fn initial_model(config: &TrainConfig, device: &Device) -> Classifier {
+    static DRAWING: Mutex<()> = Mutex::new(());
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    device.seed(config.seed);
+    config.model.init(device).materialize()
 }
 
 /// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for

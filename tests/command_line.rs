@@ -1,0 +1,320 @@
+//! The examples as a person runs them: exit codes, messages, and what is left on disk.
+#![cfg(all(feature = "lab", feature = "flex"))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use burn_kindling::lab::mnist::Mnist;
+use burn_kindling::lab::train::{Outcome, RunResult};
+
+/// An example that `cargo test` has built beside this test.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo test` builds the examples unless it is told which targets to build",
+        program.display()
+    );
+    Command::new(program)
+}
+
+fn mnist(arguments: &[&str]) -> Output {
+    example("mnist").args(arguments).output().unwrap()
+}
+
+/// Asserts that a command fails as it should, and gives its message.
+fn failure(output: &Output, code: i32) -> String {
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    assert!(message.contains("error:"), "{message}");
+    for word in ["panicked", "RUST_BACKTRACE", "stack backtrace"] {
+        assert!(!message.contains(word), "{message}");
+    }
+    message
+}
+
+/// A small data set of MNIST's own images, as plain IDX files.
+fn small_data(folder: &Path) -> PathBuf {
+    let mnist = Mnist::load(&Mnist::find(None).unwrap()).unwrap();
+    let data = folder.join("data");
+    fs::create_dir(&data).unwrap();
+    for (part, set) in [
+        ("train", mnist.train.subset(0..2_400)),
+        ("t10k", mnist.test.subset(0..200)),
+    ] {
+        let count = (set.len() as u32).to_be_bytes();
+        let side = 28u32.to_be_bytes();
+        let pixels = (0..set.len()).flat_map(|i| set.image(i).to_vec());
+        let header = [&[0, 0, 8, 3], &count[..], &side, &side].concat();
+        fs::write(
+            data.join(format!("{part}-images-idx3-ubyte")),
+            header.into_iter().chain(pixels).collect::<Vec<u8>>(),
+        )
+        .unwrap();
+        let labels = (0..set.len()).map(|i| set.label(i));
+        let header = [&[0, 0, 8, 1], &count[..]].concat();
+        fs::write(
+            data.join(format!("{part}-labels-idx1-ubyte")),
+            header.into_iter().chain(labels).collect::<Vec<u8>>(),
+        )
+        .unwrap();
+    }
+    data
+}
+
+#[test]
+fn a_run_trains_and_its_record_predicts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path());
+    let (data, run) = (data.to_str().unwrap(), scratch.path().join("run"));
+    let output = mnist(&[
+        "--data",
+        data,
+        "--out",
+        run.to_str().unwrap(),
+        "--epochs",
+        "2",
+    ]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for word in ["test accuracy", "model.bpk", "--example predict"] {
+        assert!(said.contains(word), "{said}");
+    }
+    for file in ["config.json", "metrics.json", "result.json", "model.bpk"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    let leftovers: Vec<_> = fs::read_dir(&run)
+        .unwrap()
+        .filter(|entry| {
+            entry
+                .as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with('.')
+        })
+        .collect();
+    assert!(leftovers.is_empty(), "{leftovers:?}");
+
+    let output = example("predict")
+        .args([run.to_str().unwrap(), "--index", "0", "--data", data])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("its label is 7"), "{said}");
+
+    // A second run does not take its place.
+    let before = fs::read(run.join("result.json")).unwrap();
+    let output = mnist(&["--data", data, "--out", run.to_str().unwrap()]);
+    assert!(failure(&output, 1).contains("--resume"));
+    let output = mnist(&["--data", data, "--resume", run.to_str().unwrap()]);
+    assert!(failure(&output, 1).contains("complete"));
+    assert_eq!(fs::read(run.join("result.json")).unwrap(), before);
+
+    // A record of another network, and half a record.
+    let record = run.join("model.bpk");
+    let good = fs::read(&record).unwrap();
+    fs::write(&record, &good[..good.len() / 3]).unwrap();
+    let output = example("predict")
+        .args([run.to_str().unwrap(), "--index", "0"])
+        .output()
+        .unwrap();
+    assert!(failure(&output, 1).contains("model.bpk is damaged"));
+    fs::write(&record, &good).unwrap();
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    fs::write(run.join("config.json"), config.replace("784", "785")).unwrap();
+    let output = example("predict")
+        .args([run.to_str().unwrap(), "--index", "0"])
+        .output()
+        .unwrap();
+    assert!(failure(&output, 1).contains("hidden.0.affine.weight"));
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_what_goes_wrong() {
+    for arguments in [
+        &["--init", "glorot"][..],
+        &["--activation", "swish"],
+        &["--norm", "layer"],
+        &["--model", "transformer"],
+        &["--optimizer", "lion"],
+        &["--schedule", "linear"],
+        &["--device", "abacus"],
+        &["--device", "flex:3"],
+        &["--device", "cuda:x"],
+        &["--epochs", "0"],
+        &["--epochs", "-1"],
+        &["--batch-size", "0"],
+        &["--hidden", "100,0"],
+        &["--hidden", ""],
+        &["--lr", "0"],
+        &["--lr=-0.1"],
+        &["--lr", "nan"],
+        &["--lr", "inf"],
+        &["--lr", "2"],
+        &["--patience", "0"],
+        &["--seed", "dice"],
+        &["--resume", "x", "--epochs", "3"],
+        &["--frobnicate"],
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        let output = example("mnist")
+            .args(arguments)
+            .current_dir(scratch.path())
+            .output()
+            .unwrap();
+        failure(&output, 2);
+        let left = fs::read_dir(scratch.path()).unwrap().count();
+        assert_eq!(left, 0, "{arguments:?} left something behind");
+    }
+    let output = example("predict").args(["somewhere"]).output().unwrap();
+    failure(&output, 2);
+}
+
+#[test]
+fn a_wrong_name_is_answered_with_the_right_ones() {
+    let message = failure(&mnist(&["--init", "glorot"]), 2);
+    for name in ["zeros", "standard-normal", "small-normal", "xavier", "he"] {
+        assert!(message.contains(name), "{message}");
+    }
+    let message = failure(&mnist(&["--device", "abacus"]), 2);
+    assert!(
+        message.contains("'abacus'") && message.contains("flex"),
+        "{message}"
+    );
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_is_not_compiled_in_names_the_feature_that_adds_it() {
+    let message = failure(&mnist(&["--device", "cuda:0"]), 1);
+    assert!(message.contains("--features cuda"), "{message}");
+}
+
+#[test]
+fn bad_data_is_named_and_nothing_is_left_behind() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path());
+    let run = scratch.path().join("run");
+    let attempt = |data: &Path| {
+        let output = mnist(&[
+            "--data",
+            data.to_str().unwrap(),
+            "--out",
+            run.to_str().unwrap(),
+        ]);
+        let message = failure(&output, 1);
+        assert!(!run.exists(), "a run was started: {message}");
+        message
+    };
+    assert!(attempt(&scratch.path().join("nowhere")).contains("nowhere"));
+
+    let empty = scratch.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert!(attempt(&empty).contains("train-images-idx3-ubyte"));
+
+    let images = data.join("train-images-idx3-ubyte");
+    let labels = data.join("train-labels-idx1-ubyte");
+    let (good_images, good_labels) = (fs::read(&images).unwrap(), fs::read(&labels).unwrap());
+    let mut with = |file: &Path, good: &[u8], change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.to_vec();
+        change(&mut bytes);
+        fs::write(file, bytes).unwrap();
+        let message = attempt(&data);
+        fs::write(file, good).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(message.contains(name), "{message}");
+        message
+    };
+    with(&images, &good_images, &|bytes| bytes.truncate(1000));
+    with(&images, &good_images, &|bytes| bytes.clear());
+    with(&images, &good_images, &|bytes| bytes[2] = 9);
+    with(&images, &good_images, &|bytes| {
+        *bytes = b"<html>not found</html>".to_vec()
+    });
+    with(&images, &good_images, &|bytes| bytes[4..8].fill(0xff));
+    let message = with(&images, &good_images, &|bytes| {
+        bytes[11] = 14;
+        bytes.truncate(16 + 2_400 * 14 * 28);
+    });
+    assert!(message.contains("28"), "{message}");
+    let message = with(&labels, &good_labels, &|bytes| bytes[8 + 17] = 10);
+    assert!(
+        message.contains("10") && message.contains("17"),
+        "{message}"
+    );
+    let message = with(&labels, &good_labels, &|bytes| {
+        bytes[4..8].copy_from_slice(&100u32.to_be_bytes());
+        bytes.truncate(108);
+    });
+    assert!(
+        message.contains("100") && message.contains("2400"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_made_is_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("file");
+    fs::write(&file, "in the way").unwrap();
+    let inside = file.join("run");
+    let message = failure(&mnist(&["--out", inside.to_str().unwrap()]), 1);
+    assert!(message.contains(inside.to_str().unwrap()), "{message}");
+
+    let message = failure(&mnist(&["--resume", scratch.path().to_str().unwrap()]), 1);
+    assert!(message.contains("holds no run"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_run_cleanly_and_it_can_go_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path());
+    let (data, run) = (data.to_str().unwrap(), scratch.path().join("run"));
+    let run = run.to_str().unwrap();
+    let result = || -> RunResult {
+        serde_json::from_slice(&fs::read(Path::new(run).join("result.json")).unwrap()).unwrap()
+    };
+    let mut child = example("mnist")
+        .args(["--data", data, "--out", run, "--epochs", "400"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !Path::new(run).join("metrics.json").exists() {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended by itself"
+        );
+        std::thread::yield_now();
+    }
+    let signal = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signal.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("--resume"));
+    let stopped = result();
+    assert_eq!(stopped.outcome, Outcome::Interrupted);
+    assert!(
+        Path::new(run).join("model.bpk").is_file(),
+        "what was trained is kept"
+    );
+
+    let output = mnist(&["--data", data, "--resume", run]);
+    assert!(output.status.success());
+    let resumed = result();
+    assert_eq!(resumed.outcome, Outcome::Completed);
+    assert_eq!(resumed.epochs.len(), 400);
+    assert_eq!(resumed.epochs[..stopped.epochs.len()], stopped.epochs);
+}
