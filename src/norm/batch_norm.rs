@@ -71,7 +71,7 @@ impl BatchNormConfig {
             training: Param::from_bool(true),
             statistics: self
                 .running_statistics
-                .then(|| RunningStatistics::new(channels, self.average, self.momentum, device)),
+                .then(|| RunningStatistics::new(channels, self.average, device)),
             num_features: channels,
             momentum: self.momentum,
             epsilon: self.epsilon,
@@ -114,7 +114,8 @@ impl BatchNormConfig {
 /// # Records
 ///
 /// The parameters are `gamma`, `beta`, `running_mean` and `running_var`, `[channels]` each, as in Burn. The averages
-/// other than the exponential one have one more, `running_weight`: the weight of the batches seen so far.
+/// other than the exponential one have one more, `running_weight`: the weight of the batches seen so far. A record
+/// without it loads with `allow_partial`; the next batch in training then counts as the first.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     /// The learned factor, `[channels]`.
@@ -123,10 +124,12 @@ pub struct BatchNorm {
     pub beta: Option<Param<Tensor<1>>>,
     /// Whether the layer trains when its input is on an autodiff device; cleared by [`freeze`](Module::freeze).
     pub training: Param<Flag>,
+    /// The weight of a new batch in the exponential averages.
+    pub momentum: f64,
+    /// Added to the variance before its root is taken.
+    pub epsilon: f64,
     statistics: Option<RunningStatistics>,
     num_features: usize,
-    momentum: f64,
-    epsilon: f64,
     average: RunningAverage,
 }
 
@@ -179,7 +182,7 @@ impl BatchNorm {
                 variance,
             } = op::batch_norm_train(input, self.gamma(), self.beta(), self.epsilon);
             if let Some(statistics) = self.statistics.as_ref().filter(|_| mode.update) {
-                statistics.update(mean, variance, values);
+                statistics.update(mean, variance, values, self.decay_and_gain());
             }
             return output;
         };
@@ -187,7 +190,7 @@ impl BatchNorm {
             assert_variance(values, &input.dims());
             let batch =
                 op::batch_norm_train(input.clone().without_autodiff(), None, None, self.epsilon);
-            running.update(batch.mean, batch.variance, values);
+            running.update(batch.mean, batch.variance, values, self.decay_and_gain());
         }
         let (mean, variance) = running.read(&input.device());
         op::batch_norm_inference(
@@ -235,6 +238,10 @@ impl BatchNorm {
         self.statistics
             .as_ref()
             .map(|statistics| statistics.read(statistics.device()))
+    }
+
+    fn decay_and_gain(&self) -> (f64, f64) {
+        self.average.decay_and_gain(self.momentum)
     }
 
     fn gamma(&self) -> Option<Tensor<1>> {

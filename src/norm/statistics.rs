@@ -30,7 +30,8 @@ pub enum RunningAverage {
 }
 
 impl RunningAverage {
-    fn decay_and_gain(self, momentum: f64) -> (f64, f64) {
+    /// How much of the weight held stays, and how much a batch adds.
+    pub(super) fn decay_and_gain(self, momentum: f64) -> (f64, f64) {
         match self {
             Self::Exponential | Self::DebiasedExponential => (1.0 - momentum, momentum),
             Self::Cumulative => (1.0, 1.0),
@@ -54,8 +55,6 @@ pub(super) struct RunningStatistics {
     /// Where the module lives: what is handed out to visitors and mappers lies there. The shared values may lie
     /// elsewhere, when a fork on another device feeds them.
     device: Device,
-    average: RunningAverage,
-    momentum: f64,
     shared: Arc<Mutex<Averages>>,
 }
 
@@ -69,12 +68,7 @@ struct Averages {
 }
 
 impl RunningStatistics {
-    pub(super) fn new(
-        channels: usize,
-        average: RunningAverage,
-        momentum: f64,
-        device: &Device,
-    ) -> Self {
+    pub(super) fn new(channels: usize, average: RunningAverage, device: &Device) -> Self {
         let options = (
             &device.clone().without_autodiff(),
             DType::from(at_least_f32(device.settings().float_dtype.into())),
@@ -90,8 +84,6 @@ impl RunningStatistics {
             variance_id: ParamId::new(),
             weight_id: ParamId::new(),
             device: device.clone(),
-            average,
-            momentum,
             shared: Arc::new(Mutex::new(averages)),
         }
     }
@@ -112,13 +104,18 @@ impl RunningStatistics {
         &self.device
     }
 
-    /// Takes in one batch, of `values` values a channel.
+    /// Takes in one batch, of `values` values a channel, with what the average makes of the momentum.
     ///
     /// `variance` is the biased one; what is averaged is the unbiased one. A channel whose variance would not be
     /// finite (so, a channel with a NaN, an infinity or an overflow in the batch) stays as it was; that is decided on
     /// the device.
-    pub(super) fn update(&self, mean: Tensor<1>, variance: Tensor<1>, values: usize) {
-        let (decay, gain) = self.average.decay_and_gain(self.momentum);
+    pub(super) fn update(
+        &self,
+        mean: Tensor<1>,
+        variance: Tensor<1>,
+        values: usize,
+        (decay, gain): (f64, f64),
+    ) {
         if gain == 0.0 {
             return;
         }

@@ -317,7 +317,12 @@ fn in_f32_the_error_is_no_larger_than_pytorchs() {
                 }
             }
             for (result, (error, scale)) in ours {
-                // Two correct results may differ by the last bit of the largest value.
+                // Two correct results may differ by the last bit of the largest value; a mean near 0, by that bit of
+                // the deviation of what it is the mean of.
+                let scale = match result.as_str() {
+                    "running_mean" => scale.max(case.deviation),
+                    _ => scale,
+                };
                 let rounding = scale * f64::from(f32::EPSILON);
                 if error > theirs[&result].max(rounding) {
                     larger.push(format!(
