@@ -133,14 +133,13 @@ impl RunFolder {
     pub fn load_model(&self, device: &Device) -> Result<Classifier, TrainError> {
         let path = self.record();
         let bytes = fs::read(&path).map_err(TrainError::io("read", &path))?;
-        let damaged = |error| TrainError::damaged(&path, error);
-        let record = ModuleRecord::from_bytes(burn::tensor::Bytes::from_bytes_vec(bytes))
-            .map_err(damaged)?;
-        self.config()?
-            .model
-            .init(device)
-            .try_load_network_record(record)
-            .map_err(damaged)
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
+            .map_err(|error| TrainError::damaged(&path, error))?;
+        let model = self.config()?.model.init(device);
+        model.try_load_network_record(record).map_err(|error| {
+            let (RecordError::Io(reason) | RecordError::Validation(reason)) = error;
+            TrainError::OtherNetwork { path, reason }
+        })
     }
 
     pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
