@@ -223,7 +223,7 @@ fn bad_data_is_named_and_nothing_is_left_behind() {
     let images = data.join("train-images-idx3-ubyte");
     let labels = data.join("train-labels-idx1-ubyte");
     let (good_images, good_labels) = (fs::read(&images).unwrap(), fs::read(&labels).unwrap());
-    let mut with = |file: &Path, good: &[u8], change: &dyn Fn(&mut Vec<u8>)| {
+    let with = |file: &Path, good: &[u8], change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.to_vec();
         change(&mut bytes);
         fs::write(file, bytes).unwrap();
