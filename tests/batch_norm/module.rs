@@ -414,6 +414,52 @@ fn a_burn_layer_and_ours_agree_but_for_the_variance_that_is_remembered() {
     }
 }
 
+/// Everything a model does with its batch norm but for one line: where it comes from.
+macro_rules! a_model_with {
+    (use $($norm:ident)::+) => {{
+        use $($norm)::+::{BatchNorm, BatchNormConfig};
+
+        #[derive(Module, Debug)]
+        struct Model {
+            linear: nn::Linear,
+            norm: BatchNorm,
+        }
+
+        let device = Device::default().autodiff();
+        let weights = nn::Initializer::Constant { value: 0.5 };
+        let model = Model {
+            linear: nn::LinearConfig::new(2, 3).with_initializer(weights).init(&device),
+            norm: BatchNormConfig::new(3).with_epsilon(1e-3).with_momentum(0.0).init(&device),
+        };
+        let forward = |model: &Model, x: Tensor<2>| numbers(model.norm.forward(model.linear.forward(x)));
+        let x = batch(&device);
+        let mut results = vec![forward(&model, x.clone())];
+        results.push(forward(&model.clone().to_device(&device), x.clone()));
+        let model = model.fork(&device);
+        let valid = model.valid();
+        results.push(forward(&valid, x.clone().without_autodiff()));
+        results.push(forward(&valid.train(), x.clone()));
+        let frozen = model.freeze_group(ParamGroup::from_path("norm"));
+        results.push(forward(&frozen, x.clone()));
+        let thawed = frozen.clone().unfreeze().load_record(frozen.into_record());
+        results.push(forward(&thawed, x));
+        (results, format!("{thawed}"), thawed.num_params(), thawed.devices())
+    }};
+}
+
+#[test]
+fn one_use_line_swaps_burns_layer_for_ours() {
+    let (ours, shown, params, devices) = a_model_with!(use burn_kindling::norm);
+    let (burns, burns_shown, burns_params, burns_devices) = a_model_with!(use burn::nn);
+    for (ours, burns) in ours.iter().zip(&burns) {
+        assert_close("output", ours, burns, 1e-5);
+    }
+    assert_eq!(
+        (shown, params, devices),
+        (burns_shown, burns_params, burns_devices)
+    );
+}
+
 /// The message of the panic that `misuse` must raise.
 fn panic_of<T>(misuse: impl FnOnce() -> T) -> String {
     let payload = match catch_unwind(AssertUnwindSafe(misuse)) {
