@@ -3,12 +3,12 @@
 //!     cargo run --release --example compare_batch_norm
 //!     cargo run --release --example compare_batch_norm -- --device flex --batches 10 --json
 
-// Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
-#![cfg_attr(feature = "ndarray", allow(deprecated))]
+use std::process::ExitCode;
 
 use burn::module::Param;
 use burn::nn;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn_kindling::lab::{cli, device};
 use burn_kindling::norm;
 use clap::Parser;
 use serde::Serialize;
@@ -22,9 +22,10 @@ use oracle::Pass;
 /// Compares this crate's batch norm with Burn's: outputs, gradients and running statistics, each against f64.
 #[derive(Parser)]
 struct Arguments {
-    /// The device to run on; one of those compiled in
-    #[arg(long, default_value = "flex", value_parser = device)]
-    device: Device,
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
+    /// [default: the best that is compiled in and present]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
     /// How many batches to train on before the results are compared
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
@@ -34,20 +35,6 @@ struct Arguments {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-}
-
-fn device(name: &str) -> Result<Device, String> {
-    let known = [
-        #[cfg(feature = "flex")]
-        ("flex", Device::flex()),
-        #[cfg(feature = "ndarray")]
-        ("ndarray", Device::ndarray()),
-    ];
-    let names = known.each_ref().map(|(name, _)| *name).join(", ");
-    let found = known.into_iter().find(|(known, _)| *known == name);
-    found.map(|(_, device)| device).ok_or_else(|| {
-        format!("there is no device {name:?}; compiled in: {names}; others come with a feature of their name")
-    })
 }
 
 const EPSILON: f64 = 1e-5;
@@ -96,46 +83,54 @@ struct SmallBatches {
     burn_output_factor: f64,
 }
 
-fn main() {
-    let Arguments {
-        device,
-        batches,
-        seed,
-        json,
-    } = Arguments::parse();
-    device.seed(seed);
-    let inputs = |mean, deviation| Inputs {
-        mean,
-        deviation,
-        batches,
-    };
-    let (ordinary, far, tiny) = (inputs(0.5, 1.5), inputs(1e4, 1e-2), inputs(0.0, 1e-6));
-    let comparisons = vec![
-        ordinary.compare([2, 100], &device),
-        ordinary.compare([32, 100], &device),
-        ordinary.compare([256, 100], &device),
-        ordinary.compare([16, 32, 50], &device),
-        ordinary.compare([8, 16, 14, 14], &device),
-        ordinary.compare([64, 16, 28, 28], &device),
-        ordinary.compare([4, 8, 6, 6, 6], &device),
-        far.compare([64, 16, 8, 8], &device),
-        tiny.compare([64, 16, 8, 8], &device),
-    ];
-    let small_batches =
-        Vec::from([2, 4, 8, 32, 128].map(|values| SmallBatches::train(values, &device)));
-    let report = Report {
-        device: format!("{device:?}"),
-        batches,
-        verdict: verdict(&comparisons, &small_batches),
-        comparisons,
-        small_batches,
-    };
-    match json {
-        true => println!(
-            "{}",
-            serde_json::to_string_pretty(&report).expect("numbers and strings")
-        ),
-        false => report.print(),
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match device::pick(arguments.device.as_deref()) {
+        Ok((_, device)) => {
+            arguments.compare(device);
+            ExitCode::SUCCESS
+        }
+        Err(error) => cli::fail(error.into()),
+    }
+}
+
+impl Arguments {
+    fn compare(&self, device: Device) {
+        let batches = self.batches;
+        device.seed(self.seed);
+        let inputs = |mean, deviation| Inputs {
+            mean,
+            deviation,
+            batches,
+        };
+        let (ordinary, far, tiny) = (inputs(0.5, 1.5), inputs(1e4, 1e-2), inputs(0.0, 1e-6));
+        let comparisons = vec![
+            ordinary.compare([2, 100], &device),
+            ordinary.compare([32, 100], &device),
+            ordinary.compare([256, 100], &device),
+            ordinary.compare([16, 32, 50], &device),
+            ordinary.compare([8, 16, 14, 14], &device),
+            ordinary.compare([64, 16, 28, 28], &device),
+            ordinary.compare([4, 8, 6, 6, 6], &device),
+            far.compare([64, 16, 8, 8], &device),
+            tiny.compare([64, 16, 8, 8], &device),
+        ];
+        let small_batches =
+            Vec::from([2, 4, 8, 32, 128].map(|values| SmallBatches::train(values, &device)));
+        let report = Report {
+            device: format!("{device:?}"),
+            batches,
+            verdict: verdict(&comparisons, &small_batches),
+            comparisons,
+            small_batches,
+        };
+        match self.json {
+            true => println!(
+                "{}",
+                serde_json::to_string_pretty(&report).expect("numbers and strings")
+            ),
+            false => report.print(),
+        }
     }
 }
 

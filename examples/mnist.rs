@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn_kindling::init::{Activation, InitStrategy};
-use burn_kindling::lab::device::{self, DeviceError};
 use burn_kindling::lab::mnist::Mnist;
 use burn_kindling::lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling::lab::train::{
     Display, Interrupter, OptimizerKind, Outcome, RunFolder, RunResult, Schedule, TrainConfig,
     TrainError, Trainer,
 };
+use burn_kindling::lab::{cli, device};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 
@@ -194,17 +194,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(Outcome::Interrupted) => ExitCode::from(130),
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            let usage = matches!(
-                error.downcast_ref::<DeviceError>(),
-                Some(DeviceError::Unknown { .. })
-            ) || matches!(
-                error.downcast_ref::<TrainError>(),
-                Some(TrainError::Config(_))
-            );
-            ExitCode::from(if usage { 2 } else { 1 })
-        }
+        Err(error) => cli::fail(error),
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::tensor::activation::softmax;
-use burn_kindling::lab::device::{self, DeviceError};
 use burn_kindling::lab::mnist::{Mnist, Picture, draw, normalise};
 use burn_kindling::lab::train::RunFolder;
+use burn_kindling::lab::{cli, device};
 use clap::Parser;
 
 /// Say which digit an image shows, by the network that a run has trained.
@@ -50,14 +50,7 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            let usage = matches!(
-                error.downcast_ref::<DeviceError>(),
-                Some(DeviceError::Unknown { .. })
-            );
-            ExitCode::from(if usage { 2 } else { 1 })
-        }
+        Err(error) => cli::fail(error),
     }
 }
 

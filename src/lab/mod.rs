@@ -5,7 +5,9 @@
 //! - [`mnist`]: reading the data and making batches of it.
 //! - [`train`]: a training run, from its configuration to its result.
 //! - [`device`]: choosing a device by name.
+//! - [`cli`]: what the examples' command lines share.
 
+pub mod cli;
 pub mod device;
 pub mod mnist;
 pub mod model;

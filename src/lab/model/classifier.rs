@@ -67,6 +67,8 @@ impl ModelConfig {
 
 /// A network that tells images into classes.
 #[derive(Module, Debug)]
+// There is one value a run: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 pub enum Classifier {
     /// A multi-layer perceptron.
     Mlp(Mlp),

@@ -2,10 +2,10 @@
 //!
 //! Two functions of tensors, one for each of the statistics that can normalise: [`batch_norm_train`] uses those of
 //! the batch, [`batch_norm_inference`] those it is given. Neither knows of modules or of running statistics.
-//! [`reference`] holds the same two written as the paper writes them: the page to read first.
+//! [`mod@reference`] holds the same two written as the paper writes them: the page to read first.
 //!
-//! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. [`cpu`] has
-//! them for Flex and NdArray; every other backend gets the tensor operations of [`portable`]. [`autodiff`] makes the
+//! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has
+//! them for Flex and NdArray; every other backend gets the tensor operations of `portable`. `autodiff` makes the
 //! three differentiable, with one backward node for each of the functions.
 
 // Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.

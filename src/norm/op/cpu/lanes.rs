@@ -262,7 +262,7 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
             for lane in 0..L {
                 y[lane] = lines.scale[lane] * u[lane] + lines.shift[lane];
                 if S::PAIR {
-                    y[lane] = y[lane] + lines.slope[lane] * d[lane];
+                    y[lane] += lines.slope[lane] * d[lane];
                 }
             }
             write(target.add(at), y);
