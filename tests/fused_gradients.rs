@@ -271,7 +271,7 @@ fn gradients_of_views() {
             let loss = if whole {
                 output.sum()
             } else {
-                (output.swap_dims(2, 3).slice([0..3]).powi_scalar(3)).sum()
+                (output.swap_dims(2, 3).narrow(0, 0, 3).powi_scalar(3)).sum()
             };
             to_f64(
                 leaf.grad(&loss.backward())

@@ -80,8 +80,10 @@ fn weights(model: Classifier) -> Vec<(String, Vec<f32>)> {
 
 #[test]
 fn the_default_network_learns_to_read() {
-    let mut config = TrainConfig::default();
-    config.epochs = 2;
+    let config = TrainConfig {
+        epochs: 2,
+        ..TrainConfig::default()
+    };
     let (_, result) = train(&config, &MNIST);
     assert_eq!(result.outcome, Outcome::Completed);
     assert!(result.test.accuracy > 0.965, "{:?}", result.test);
