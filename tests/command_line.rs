@@ -284,7 +284,7 @@ fn ctrl_c_ends_a_run_cleanly_and_it_can_go_on() {
         serde_json::from_slice(&fs::read(Path::new(run).join("result.json")).unwrap()).unwrap()
     };
     let mut child = example("mnist")
-        .args(["--data", data, "--out", run, "--epochs", "400"])
+        .args(["--data", data, "--out", run, "--epochs", "150"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -315,6 +315,6 @@ fn ctrl_c_ends_a_run_cleanly_and_it_can_go_on() {
     assert!(output.status.success());
     let resumed = result();
     assert_eq!(resumed.outcome, Outcome::Completed);
-    assert_eq!(resumed.epochs.len(), 400);
+    assert_eq!(resumed.epochs.len(), 150);
     assert_eq!(resumed.epochs[..stopped.epochs.len()], stopped.epochs);
 }
