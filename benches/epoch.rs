@@ -1,0 +1,197 @@
+//! How long an epoch of MNIST takes, and what of it.
+//!
+//!     cargo bench --bench epoch
+//!     python benches/peers/epoch.py        # the same in PyTorch
+//!
+//! - `epoch`: 55,000 images and a validation, through Burn's learner and in a bare loop that
+//!   computes the same: loss and accuracy of every step included.
+//! - `batch size`: a bare loop over 11,000 images.
+//! - `cnn`: a training step of the convolutional network, and of its convolutions and linear layers
+//!   alone: what batch norm, pooling, data, loss and optimiser add is the rest.
+
+use std::time::{Duration, Instant};
+
+use burn::data::dataloader::DataLoader;
+use burn::module::Module;
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_kindling::lab::mnist::{ImageSet, Loader, Mnist};
+use burn_kindling::lab::model::{
+    Classifier, Cnn, CnnConfig, MlpConfig, ModelConfig, Normalization,
+};
+use burn_kindling::lab::train::{
+    RunFolder, Schedule, StepOutput, TrainConfig, Trainer, initial_model,
+};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+const BATCH: usize = 128;
+
+fn data() -> Mnist {
+    let folder = Mnist::find(None).expect("the data is in the repository");
+    Mnist::load(&folder).expect("the data is in the repository")
+}
+
+fn config(model: ModelConfig) -> TrainConfig {
+    TrainConfig {
+        model,
+        schedule: Schedule::Constant,
+        epochs: 1,
+        batch_size: BATCH,
+        ..TrainConfig::default()
+    }
+}
+
+fn mlp(norm: Normalization) -> ModelConfig {
+    ModelConfig::Mlp(MlpConfig::new().with_norm(norm))
+}
+
+/// Loss and number of right answers of a step, as numbers.
+fn score(output: StepOutput) -> (f64, i64) {
+    let right = output
+        .logits
+        .argmax(1)
+        .squeeze_dim::<1>(1)
+        .equal(output.targets)
+        .int()
+        .sum();
+    (output.loss.into_scalar(), right.into_scalar())
+}
+
+/// Trains on `train` and scores `valid`, with nothing around it.
+fn bare_epoch(config: &TrainConfig, train: &ImageSet, valid: &ImageSet) -> Duration {
+    let device = Device::default();
+    let training = device.clone().autodiff();
+    let mut model = initial_model(config, &training);
+    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+    let train = Loader::new(train.clone(), config.batch_size, training).shuffled(config.seed);
+    let valid = Loader::new(valid.clone(), config.batch_size, device);
+
+    let started = Instant::now();
+    let mut scores = Vec::new();
+    for batch in train.iter() {
+        let output = model.forward_step(batch.expect("the data is in memory"));
+        let grads = GradientsParams::from_grads(output.loss.backward(), &model);
+        model = optimizer.step(config.learning_rate, model, grads);
+        scores.push(score(output));
+    }
+    let inference = model.valid();
+    for batch in valid.iter() {
+        scores.push(score(
+            inference.forward_step(batch.expect("the data is in memory")),
+        ));
+    }
+    assert!(scores.iter().all(|(loss, _)| loss.is_finite()));
+    started.elapsed()
+}
+
+fn learner_epoch(config: &TrainConfig, data: &Mnist) -> Duration {
+    let scratch = tempfile::tempdir().expect("there is room for a run");
+    let folder = RunFolder::create(scratch.path().join("run"), config).expect("it is new");
+    let result = Trainer::new(Device::default())
+        .run(&folder, data)
+        .expect("the default job runs");
+    Duration::from_secs_f64(result.timing.training_seconds)
+}
+
+fn epochs(criterion: &mut Criterion) {
+    let data = data();
+    let (train, valid) = data.train_and_validation();
+    let mut group = criterion.benchmark_group("epoch");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(train.len() as u64));
+    for norm in Normalization::ALL {
+        let config = config(mlp(norm));
+        group.bench_function(BenchmarkId::new("bare loop", norm), |bencher| {
+            bencher.iter_custom(|times| {
+                (0..times)
+                    .map(|_| bare_epoch(&config, &train, &valid))
+                    .sum()
+            });
+        });
+        group.bench_function(BenchmarkId::new("learner", norm), |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| learner_epoch(&config, &data)).sum());
+        });
+    }
+}
+
+fn batch_sizes(criterion: &mut Criterion) {
+    let images = data().train.subset(0..12_000);
+    let (train, valid) = images.split_at(11_000);
+    let mut group = criterion.benchmark_group("batch size");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(train.len() as u64));
+    for batch_size in [16, 32, 64, 128, 256, 512, 1024] {
+        let config = TrainConfig {
+            batch_size,
+            ..config(mlp(Normalization::Batch))
+        };
+        group.bench_function(BenchmarkId::from_parameter(batch_size), |bencher| {
+            bencher.iter_custom(|times| {
+                (0..times)
+                    .map(|_| bare_epoch(&config, &train, &valid))
+                    .sum()
+            });
+        });
+    }
+}
+
+/// Forward and backward of the layers that are Burn's own, each by itself.
+fn affine_layers(model: &Cnn, device: &Device) {
+    let random = |shape: [usize; 4]| {
+        Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device).require_grad()
+    };
+    let [first, second] = &model.convolutions[..] else {
+        unreachable!("the network has two convolutions")
+    };
+    // The first layer's input is data, which needs no gradient.
+    let pixels = random([BATCH, 1, 28, 28]).detach();
+    first.affine.forward(pixels).sum().backward();
+    second
+        .affine
+        .forward(random([BATCH, 32, 14, 14]))
+        .sum()
+        .backward();
+    let features = random([BATCH, 64, 7, 7]).flatten::<2>(1, 3);
+    model.dense.affine.forward(features).sum().backward();
+    let hidden = random([BATCH, 1, 1, 128]).flatten::<2>(1, 3);
+    model.output.forward(hidden).sum().backward();
+}
+
+fn cnn(criterion: &mut Criterion) {
+    let config = config(ModelConfig::Cnn(CnnConfig::new()));
+    let device = Device::default().autodiff();
+    let images = data().train.subset(0..BATCH);
+    let mut group = criterion.benchmark_group("cnn");
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(10));
+
+    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+    let mut model = Some(initial_model(&config, &device));
+    let loader = Loader::new(images, BATCH, device.clone()).shuffled(1);
+    group.bench_function("step", |bencher| {
+        bencher.iter(|| {
+            let before = model.take().expect("each step gives the next model");
+            let batch = loader
+                .iter()
+                .next()
+                .expect("one batch")
+                .expect("the data is in memory");
+            let output = before.forward_step(batch);
+            let grads = GradientsParams::from_grads(output.loss.backward(), &before);
+            score(output);
+            model = Some(optimizer.step(1e-3, before, grads));
+        });
+    });
+    let Some(Classifier::Cnn(network)) = model else {
+        unreachable!("a Cnn was made")
+    };
+    group.bench_function("convolutions and linear layers", |bencher| {
+        bencher.iter(|| affine_layers(&network, &device));
+    });
+}
+
+criterion_group!(benches, epochs, batch_sizes, cnn);
+criterion_main!(benches);
