@@ -2,10 +2,23 @@
 //!
 //! Two functions of tensors, one for each of the statistics that can normalise: [`batch_norm_train`] uses those of
 //! the batch, [`batch_norm_inference`] those it is given. Neither knows of modules or of running statistics.
-//! [`reference`] holds the same two written as the paper writes them.
+//! [`mod@reference`] holds the same two written as the paper writes them: the page to read first.
+//!
+//! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has them
+//! for Flex and NdArray; every other backend gets the tensor operations of `portable`. `autodiff` makes them
+//! differentiable, with one backward node for each of the functions.
 
-use burn::tensor::Tensor;
+// Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
 
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use burn::tensor::{DType, FloatDType, Tensor};
+
+mod autodiff;
+#[cfg(feature = "cpu-kernels")]
+mod cpu;
+mod portable;
 pub mod reference;
 
 /// What [`batch_norm_train`] returns.
@@ -29,13 +42,29 @@ pub struct BatchNormOutput<const D: usize> {
 ///
 /// - `input`: `[batch, channels, ...]`, at least one value a channel
 /// - `gamma`, `beta`: `[channels]`; without them the factor is 1 and the offset 0
+///
+/// # Panics
+///
+/// Panics if `input` has fewer than 2 axes, or `gamma` or `beta` another length than it has channels.
 pub fn batch_norm_train<const D: usize>(
     input: Tensor<D>,
     gamma: Option<Tensor<1>>,
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> BatchNormOutput<D> {
-    reference::batch_norm_train(input, gamma, beta, epsilon)
+    let gamma = parameter(&input, "gamma", gamma, 1.0);
+    let beta = parameter(&input, "beta", beta, 0.0);
+    let result = <Dispatch as BatchNormBackend>::batch_norm_forward(
+        input.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+    );
+    BatchNormOutput {
+        output: Tensor::from_dispatch(result.output),
+        mean: Tensor::from_dispatch(result.mean),
+        variance: Tensor::from_dispatch(result.variance),
+    }
 }
 
 /// Normalises each channel by a given mean and variance.
@@ -46,6 +75,10 @@ pub fn batch_norm_train<const D: usize>(
 ///
 /// - `input`: `[batch, channels, ...]`
 /// - `mean`, `variance`, `gamma`, `beta`: `[channels]`; without gamma and beta the factor is 1 and the offset 0
+///
+/// # Panics
+///
+/// Panics if `input` has fewer than 2 axes, or any other tensor another length than it has channels.
 pub fn batch_norm_inference<const D: usize>(
     input: Tensor<D>,
     mean: Tensor<1>,
@@ -54,5 +87,146 @@ pub fn batch_norm_inference<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<D> {
-    reference::batch_norm_inference(input, mean, variance, gamma, beta, epsilon)
+    let gamma = parameter(&input, "gamma", gamma, 1.0);
+    let beta = parameter(&input, "beta", beta, 0.0);
+    let mean = parameter(&input, "mean", Some(mean), 0.0);
+    let variance = parameter(&input, "variance", Some(variance), 1.0);
+    Tensor::from_dispatch(<Dispatch as BatchNormBackend>::batch_norm_inference(
+        input.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        mean.into_dispatch(),
+        variance.into_dispatch(),
+        epsilon,
+    ))
 }
+
+/// A tensor of one value a channel, in the type of the statistics; `default` where none is given.
+fn parameter<const D: usize>(
+    input: &Tensor<D>,
+    name: &str,
+    values: Option<Tensor<1>>,
+    default: f64,
+) -> Tensor<1> {
+    assert!(
+        D >= 2,
+        "batch norm takes an input of shape [batch, channels, ...], found one of {D} axes; reshape it to at least 2"
+    );
+    let dtype = statistics_dtype(input.dtype());
+    let channels = input.dims()[1];
+    let Some(values) = values else {
+        return Tensor::full([channels], default, (&input.device(), dtype));
+    };
+    let [found] = values.dims();
+    assert_eq!(
+        found, channels,
+        "batch norm takes a {name} of one value a channel: {channels} for this input, found {found}"
+    );
+    if values.dtype() == dtype {
+        values
+    } else {
+        values.cast(FloatDType::from(dtype))
+    }
+}
+
+/// The type of the statistics and the parameters: f32 for an input of half precision, else the input's own.
+fn statistics_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        other => other,
+    }
+}
+
+/// What [`BatchNormBackend::batch_norm_forward`] returns.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct BatchNormForward<B: Backend> {
+    /// The normalised input, `[batch, channels, ...]`.
+    pub output: FloatTensor<B>,
+    /// The mean of the batch, `[channels]`.
+    pub mean: FloatTensor<B>,
+    /// What rounding took off the mean, `[channels]`: `mean + mean_rest` is the mean to twice the precision.
+    pub mean_rest: FloatTensor<B>,
+    /// The biased variance of the batch, `[channels]`.
+    pub variance: FloatTensor<B>,
+}
+
+/// What [`BatchNormBackend::batch_norm_backward`] returns.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct BatchNormGradients<B: Backend> {
+    /// Gradient of the input, `[batch, channels, ...]`.
+    pub input: FloatTensor<B>,
+    /// Gradient of gamma, `[channels]`.
+    pub gamma: FloatTensor<B>,
+    /// Gradient of beta, `[channels]`.
+    pub beta: FloatTensor<B>,
+}
+
+/// The statistics that normalised a batch, as the backward operation takes them.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub struct BatchNormStatistics<B: Backend> {
+    /// The mean, `[channels]`.
+    pub mean: FloatTensor<B>,
+    /// What rounding took off the mean, `[channels]`.
+    pub mean_rest: FloatTensor<B>,
+    /// The biased variance, `[channels]`.
+    pub variance: FloatTensor<B>,
+}
+
+/// Batch normalisation as a backend sees it.
+///
+/// All tensors of one value a channel are of the statistics' type: f32 for an input of half precision, else the
+/// input's own. A backend without kernels of its own takes the default bodies.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Autodiff,
+    Fusion: cfg(feature = "cube"),
+)]
+pub trait BatchNormBackend: Backend {
+    /// Normalises by the statistics of the batch; see [`batch_norm_train`].
+    #[fusion(default)]
+    fn batch_norm_forward(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> BatchNormForward<Self> {
+        portable::forward::<Self>(input, gamma, beta, epsilon)
+    }
+
+    /// The gradients of [`batch_norm_forward`](Self::batch_norm_forward), given that of its output.
+    ///
+    /// With `frozen` those of [`batch_norm_inference`](Self::batch_norm_inference) instead: the statistics do not
+    /// depend on the input.
+    #[fusion(default)]
+    fn batch_norm_backward(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        #[extension_type] statistics: BatchNormStatistics<Self>,
+        epsilon: f64,
+        frozen: bool,
+    ) -> BatchNormGradients<Self> {
+        portable::backward::<Self>(input, gradient, gamma, statistics, epsilon, frozen)
+    }
+
+    /// Normalises by a given mean and variance; see [`batch_norm_inference`].
+    #[fusion(default)]
+    fn batch_norm_inference(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon)
+    }
+}
+
+#[cfg(feature = "cube")]
+impl BatchNormBackend for burn_cubecl::CubeBackend {}

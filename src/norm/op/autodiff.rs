@@ -1,0 +1,256 @@
+//! The backward pass: one node for each of the two functions.
+//!
+//! A node keeps what the closed form needs and no more: the input, the statistics, gamma; not the output. With
+//! `g = dL/dy`, `xhat = (x - mean) / sqrt(variance + epsilon)` and means over the channel's values,
+//!
+//! - `dL/dbeta = sum g`, `dL/dgamma = sum g * xhat`;
+//! - `dL/dx = gamma / sqrt(variance + epsilon) * (g - mean(g) - xhat * mean(g * xhat))` where the statistics are the
+//!   batch's (Ioffe & Szegedy 2015, section 3), and without the two means where they are given;
+//! - for statistics that are given, `dL/dmean = -gamma / sqrt(variance + epsilon) * dL/dbeta` and
+//!   `dL/dvariance = -gamma / (2 (variance + epsilon)) * dL/dgamma`.
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
+
+use super::{BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics};
+
+impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B, C> {
+    fn batch_norm_forward(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> BatchNormForward<Self> {
+        let parents = [input.node(), gamma.node(), beta.node()];
+        let lift = |output, mean, mean_rest, variance| BatchNormForward {
+            output,
+            mean: Self::from_inner(mean),
+            mean_rest: Self::from_inner(mean_rest),
+            variance: Self::from_inner(variance),
+        };
+        match TrainNode.prepare::<C>(parents).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let input_id = prep.checkpoint(&input);
+                let gamma = gamma.into_primitive();
+                let BatchNormForward {
+                    output,
+                    mean,
+                    mean_rest,
+                    variance,
+                } = B::batch_norm_forward(
+                    input.into_primitive(),
+                    gamma.clone(),
+                    beta.into_primitive(),
+                    epsilon,
+                );
+                let kept = Kept {
+                    input: input_id,
+                    gamma,
+                    mean: mean.clone(),
+                    mean_rest: Some(mean_rest.clone()),
+                    variance: variance.clone(),
+                    epsilon,
+                };
+                lift(prep.finish(kept, output), mean, mean_rest, variance)
+            }
+            OpsKind::UnTracked(prep) => {
+                let result = B::batch_norm_forward(
+                    input.into_primitive(),
+                    gamma.into_primitive(),
+                    beta.into_primitive(),
+                    epsilon,
+                );
+                let output = prep.finish(result.output);
+                lift(output, result.mean, result.mean_rest, result.variance)
+            }
+        }
+    }
+
+    fn batch_norm_backward(
+        _input: FloatTensor<Self>,
+        _gradient: FloatTensor<Self>,
+        _gamma: FloatTensor<Self>,
+        _statistics: BatchNormStatistics<Self>,
+        _epsilon: f64,
+        _frozen: bool,
+    ) -> BatchNormGradients<Self> {
+        panic!(
+            "the backward pass of batch norm has no derivative here: second-order gradients are not supported"
+        )
+    }
+
+    fn batch_norm_inference(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let parents = [
+            input.node(),
+            gamma.node(),
+            beta.node(),
+            mean.node(),
+            variance.node(),
+        ];
+        match InferenceNode
+            .prepare::<C>(parents)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut prep) => {
+                let input_id = prep.checkpoint(&input);
+                let gamma = gamma.into_primitive();
+                let mean = mean.into_primitive();
+                let variance = variance.into_primitive();
+                let output = B::batch_norm_inference(
+                    input.into_primitive(),
+                    gamma.clone(),
+                    beta.into_primitive(),
+                    mean.clone(),
+                    variance.clone(),
+                    epsilon,
+                );
+                let kept = Kept {
+                    input: input_id,
+                    gamma,
+                    mean,
+                    mean_rest: None,
+                    variance,
+                    epsilon,
+                };
+                prep.finish(kept, output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::batch_norm_inference(
+                input.into_primitive(),
+                gamma.into_primitive(),
+                beta.into_primitive(),
+                mean.into_primitive(),
+                variance.into_primitive(),
+                epsilon,
+            )),
+        }
+    }
+}
+
+/// What a node keeps of the forward pass.
+#[derive(Clone, Debug)]
+struct Kept<B: Backend> {
+    /// The input, which the checkpointer keeps or computes again.
+    input: NodeId,
+    gamma: FloatTensor<B>,
+    mean: FloatTensor<B>,
+    /// None for a mean that was given: it is as exact as it will be.
+    mean_rest: Option<FloatTensor<B>>,
+    variance: FloatTensor<B>,
+    epsilon: f64,
+}
+
+impl<B: BatchNormBackend> Kept<B> {
+    fn gradients(
+        self,
+        gradient: FloatTensor<B>,
+        checkpointer: &mut Checkpointer,
+        frozen: bool,
+    ) -> BatchNormGradients<B> {
+        let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(self.input);
+        let mean_rest = self.mean_rest.unwrap_or_else(|| {
+            B::float_zeros(
+                self.mean.shape(),
+                &self.mean.device(),
+                self.mean.dtype().into(),
+            )
+        });
+        let statistics = BatchNormStatistics {
+            mean: self.mean,
+            mean_rest,
+            variance: self.variance,
+        };
+        B::batch_norm_backward(
+            input,
+            gradient,
+            self.gamma,
+            statistics,
+            self.epsilon,
+            frozen,
+        )
+    }
+}
+
+/// Backward node of [`batch_norm_train`](super::batch_norm_train); parents: input, gamma, beta.
+#[derive(Debug)]
+struct TrainNode;
+
+impl<B: BatchNormBackend> Backward<B, 3> for TrainNode {
+    type State = Kept<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Kept<B>, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let found = ops.state.gradients(gradient, checkpointer, false);
+        for (parent, gradient) in
+            ops.parents
+                .into_iter()
+                .zip([found.input, found.gamma, found.beta])
+        {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+/// Backward node of [`batch_norm_inference`](super::batch_norm_inference); parents: input, gamma, beta, mean,
+/// variance.
+#[derive(Debug)]
+struct InferenceNode;
+
+impl<B: BatchNormBackend> Backward<B, 5> for InferenceNode {
+    type State = Kept<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Kept<B>, 5>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let (gamma, variance, epsilon) = (
+            ops.state.gamma.clone(),
+            ops.state.variance.clone(),
+            ops.state.epsilon,
+        );
+        let found = ops.state.gradients(gradient, checkpointer, true);
+
+        let [input, for_gamma, for_beta, for_mean, for_variance] = ops.parents;
+        let squared_deviation = B::float_add_scalar(variance, epsilon.into());
+        if let Some(node) = for_mean {
+            let deviation = B::float_sqrt(squared_deviation.clone());
+            let slope = B::float_neg(B::float_div(gamma.clone(), deviation));
+            grads.register::<B>(node.id, B::float_mul(slope, found.beta.clone()));
+        }
+        if let Some(node) = for_variance {
+            let slope = B::float_div(B::float_mul_scalar(gamma, (-0.5).into()), squared_deviation);
+            grads.register::<B>(node.id, B::float_mul(slope, found.gamma.clone()));
+        }
+        for (parent, gradient) in [
+            (input, found.input),
+            (for_gamma, found.gamma),
+            (for_beta, found.beta),
+        ] {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The values of Flex's tensors.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{bf16, f16};
+
+use super::{Strided, Values};
+
+impl Strided for Flex {
+    fn strides(tensor: &FlexTensor) -> Vec<isize> {
+        tensor.layout().strides().to_vec()
+    }
+
+    fn contiguous(tensor: FlexTensor) -> FlexTensor {
+        if tensor.is_contiguous() {
+            tensor
+        } else {
+            tensor.to_contiguous()
+        }
+    }
+}
+
+macro_rules! impl_values {
+    ($($type:ty),*) => {$(
+        impl Values<$type> for Flex {
+            fn values(tensor: &FlexTensor) -> &[$type] {
+                tensor.as_slice().expect("the tensor is contiguous and of this type")
+            }
+
+            fn values_mut(tensor: &mut FlexTensor) -> Option<&mut [$type]> {
+                let (start, end) = tensor.layout().contiguous_offsets()?;
+                Some(&mut tensor.try_storage_mut()?[start..end])
+            }
+        }
+    )*};
+}
+impl_values!(f32, f64, f16, bf16);

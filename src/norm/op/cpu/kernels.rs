@@ -1,0 +1,232 @@
+//! The three operations on slices: what is summed, and which line the values are mapped through.
+
+use rayon::prelude::*;
+
+use super::lanes::{GradientAndInput, Input, Real, Target, Value};
+use super::walk::{ChannelLines, Dims, Region};
+
+/// Values that make a task of their own worth starting.
+const TASK: usize = 1 << 15;
+/// Neighbouring columns that a task takes at least: fewer, and of each row it would read too little in a go.
+const COLUMNS: usize = 128;
+/// With fewer groups of channels than this, the groups are cut as well.
+const GROUPS: usize = 8;
+
+/// The mean and the biased variance of a channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Statistics<R> {
+    pub mean: R,
+    /// What rounding took off the mean.
+    pub mean_rest: R,
+    pub variance: R,
+}
+
+/// The gradients of a channel's parameters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ParameterGradients<R> {
+    pub gamma: R,
+    pub beta: R,
+}
+
+/// Runs a job over all channels: in groups of channels, in parallel, where each group goes from its sums to its output
+/// while its values are in the core's cache; or, where there are too few groups, over all channels in one region of
+/// several pieces. How the work is cut depends on the dimensions alone, so that the number of threads never shows.
+fn in_regions<C: Send>(dims: Dims, per_channel: &mut [C], job: impl Fn(Region, &mut [C]) + Sync) {
+    let region = |channels, pieces| Region {
+        dims,
+        channels,
+        pieces,
+    };
+    let columns = if dims.has_long_runs() { 1 } else { COLUMNS };
+    let group = (TASK / dims.values_per_channel().max(1))
+        .max(columns.div_ceil(dims.inner.max(1)))
+        .clamp(1, dims.channels.max(1));
+    let groups = dims.channels.div_ceil(group);
+    if groups < GROUPS || dims.len() < 2 * TASK {
+        job(region(0..dims.channels, pieces(dims)), per_channel);
+    } else {
+        per_channel
+            .par_chunks_mut(group)
+            .enumerate()
+            .for_each(|(index, chunk)| {
+                let first = index * group;
+                job(region(first..first + chunk.len(), 1), chunk);
+            });
+    }
+}
+
+/// The number of pieces in which all channels are walked at once.
+fn pieces(dims: Dims) -> usize {
+    (dims.len() / TASK).clamp(1, 8 * GROUPS)
+}
+
+/// Training mode, forward: writes the output, returns each channel's statistics.
+///
+/// # Safety
+///
+/// `input` must be valid for reading and `output` for writing `dims.len()` values; they may be the same.
+pub(super) unsafe fn forward<T: Value>(
+    dims: Dims,
+    input: Input<T>,
+    output: Target<T>,
+    gamma: &[T::Real],
+    beta: &[T::Real],
+    epsilon: f64,
+) -> Vec<Statistics<T::Real>> {
+    let count = dims.values_per_channel() as f64;
+    let mut statistics = vec![Statistics::default(); dims.channels];
+    in_regions(dims, &mut statistics, |region, statistics| {
+        // SAFETY: as the caller promises; regions share no values.
+        let (centre, sums) = unsafe { settled_sums(&region, input, count) };
+        let mut lines = ChannelLines::with_capacity(region.channels.len());
+        for (index, channel) in region.channels.clone().enumerate() {
+            let [sum, sum_of_squares] = sums[index];
+            let centre = centre[index].to_f64();
+            let off_centre = sum / count;
+            // A variance of -1e-20 is the rounding of 0; NaN stays NaN.
+            let variance = (sum_of_squares - sum * off_centre) / count;
+            let variance = if variance < 0.0 { 0.0 } else { variance };
+            let mean = T::Real::from_f64(centre + off_centre);
+            let mean_rest = off_centre - (mean.to_f64() - centre);
+            let scale = gamma[channel].to_f64() / (variance + epsilon).sqrt();
+            lines.push(mean, scale, 0.0, beta[channel].to_f64() - scale * mean_rest);
+            statistics[index] = Statistics {
+                mean,
+                mean_rest: T::Real::from_f64(mean_rest),
+                variance: T::Real::from_f64(variance),
+            };
+        }
+        // SAFETY: as the caller promises; regions share no values.
+        unsafe { region.map(input, output, &lines) };
+    });
+    statistics
+}
+
+/// The sums of `d = x - centre` and of its square, for a centre of each channel so near the mean that the variance
+/// loses no precision in `sum d^2 - (sum d)^2 / count`.
+///
+/// A guess from a few values is nearly always near enough, and then the input is read once. Where it is off by more
+/// than two standard deviations, the mean it led to is the centre of a second reading.
+///
+/// # Safety
+///
+/// `input` must be of the region's dimensions.
+unsafe fn settled_sums<T: Value>(
+    region: &Region,
+    input: Input<T>,
+    count: f64,
+) -> (Vec<T::Real>, Vec<[f64; 2]>) {
+    // SAFETY: as the caller promises.
+    let mut centre = unsafe { region.guess_means(input) };
+    let sums = unsafe { region.sums(input, &centre) };
+    let mut settled = true;
+    for (centre, [sum, sum_of_squares]) in centre.iter_mut().zip(&sums) {
+        let off_centre = sum / count;
+        let shift = sum * off_centre;
+        if shift > 4.0 * (sum_of_squares - shift) && off_centre.is_finite() {
+            *centre = T::Real::from_f64(centre.to_f64() + off_centre);
+            settled = false;
+        }
+    }
+    if settled {
+        return (centre, sums);
+    }
+    // SAFETY: as the caller promises.
+    let sums = unsafe { region.sums(input, &centre) };
+    (centre, sums)
+}
+
+/// Backward: writes the input's gradient, returns each channel's gradients of gamma and beta.
+///
+/// With `frozen` the statistics do not depend on the input.
+///
+/// # Safety
+///
+/// `input` and `gradient` must be valid for reading and `output` for writing `dims.len()` values; `gradient` and
+/// `output` may be the same.
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn backward<T: Value>(
+    dims: Dims,
+    input: Input<T>,
+    gradient: Input<T>,
+    output: Target<T>,
+    gamma: &[T::Real],
+    statistics: &[Statistics<T::Real>],
+    epsilon: f64,
+    frozen: bool,
+) -> Vec<ParameterGradients<T::Real>> {
+    let count = dims.values_per_channel() as f64;
+    let both = GradientAndInput(gradient.0, input.0);
+    let mut parameters = vec![ParameterGradients::default(); dims.channels];
+    in_regions(dims, &mut parameters, |region, parameters| {
+        let statistics = &statistics[region.channels.clone()];
+        let centre: Vec<T::Real> = statistics.iter().map(|channel| channel.mean).collect();
+        // SAFETY: as the caller promises; regions share no values.
+        let sums = unsafe { region.sums(both, &centre) };
+        let mut lines = ChannelLines::with_capacity(region.channels.len());
+        for (index, channel) in region.channels.clone().enumerate() {
+            let [sum, sum_of_products] = sums[index];
+            let Statistics {
+                mean,
+                mean_rest,
+                variance,
+            } = statistics[index];
+            let mean_rest = mean_rest.to_f64();
+            let inverse_deviation = 1.0 / (variance.to_f64() + epsilon).sqrt();
+            let for_gamma = (sum_of_products - mean_rest * sum) * inverse_deviation;
+            let scale = gamma[channel].to_f64() * inverse_deviation;
+            if frozen {
+                lines.push(T::Real::default(), scale, 0.0, 0.0);
+            } else {
+                let slope = -scale * inverse_deviation * for_gamma / count;
+                let shift = -scale * sum / count - slope * mean_rest;
+                lines.push(mean, scale, slope, shift);
+            }
+            parameters[index] = ParameterGradients {
+                gamma: T::Real::from_f64(for_gamma),
+                beta: T::Real::from_f64(sum),
+            };
+        }
+        // SAFETY: as the caller promises; regions share no values.
+        unsafe {
+            if frozen {
+                region.map(gradient, output, &lines);
+            } else {
+                region.map(both, output, &lines);
+            }
+        }
+    });
+    parameters
+}
+
+/// Inference mode: writes the output.
+///
+/// # Safety
+///
+/// `input` must be valid for reading and `output` for writing `dims.len()` values; they may be the same.
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn inference<T: Value>(
+    dims: Dims,
+    input: Input<T>,
+    output: Target<T>,
+    gamma: &[T::Real],
+    beta: &[T::Real],
+    mean: &[T::Real],
+    variance: &[T::Real],
+    epsilon: f64,
+) {
+    // Nothing is known of a channel but from its parameters, so that all channels are walked at once, in the order in
+    // which they lie.
+    let region = Region {
+        dims,
+        channels: 0..dims.channels,
+        pieces: pieces(dims),
+    };
+    let mut lines = ChannelLines::with_capacity(dims.channels);
+    for channel in 0..dims.channels {
+        let scale = gamma[channel].to_f64() / (variance[channel].to_f64() + epsilon).sqrt();
+        lines.push(mean[channel], scale, 0.0, beta[channel].to_f64());
+    }
+    // SAFETY: as the caller promises.
+    unsafe { region.map(input, output, &lines) };
+}

@@ -1,0 +1,282 @@
+//! Arithmetic on blocks of neighbouring values: the few loops in which all the time is spent.
+//!
+//! A block is an array of a fixed number of lanes, and a loop over it has no other form than "the same for every
+//! lane", which the compiler turns into vector instructions of whatever width the caller was compiled for. Everything
+//! here is inlined into that caller, see [`walk`](super::walk). The order of all additions is fixed by the
+//! number of lanes alone, and no multiplication is fused with an addition: results are equal to the bit on every
+//! instruction set.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use std::hint::black_box;
+use std::ops::{Add, AddAssign, Mul, Sub};
+
+/// The number of lanes of a full block.
+pub(super) const LANES: usize = 32;
+
+/// A floating point type that is calculated with.
+pub(super) trait Real:
+    Copy
+    + Default
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + AddAssign
+{
+    fn from_f64(value: f64) -> Self;
+    fn to_f64(self) -> f64;
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Real for f64 {
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// A type that tensors hold: itself where it can be calculated with, f32 for the types of half precision.
+pub(super) trait Value: Copy + Send + Sync + 'static {
+    type Real: Real;
+
+    fn widen<const L: usize>(block: [Self; L]) -> [Self::Real; L];
+    fn narrow<const L: usize>(block: [Self::Real; L]) -> [Self; L];
+}
+
+macro_rules! value_of_itself {
+    ($($real:ty),*) => {$(
+        impl Value for $real {
+            type Real = $real;
+
+            #[inline(always)]
+            fn widen<const L: usize>(block: [$real; L]) -> [$real; L] {
+                block
+            }
+
+            #[inline(always)]
+            fn narrow<const L: usize>(block: [$real; L]) -> [$real; L] {
+                block
+            }
+        }
+    )*};
+}
+value_of_itself!(f32, f64);
+
+macro_rules! value_of_half_precision {
+    ($($half:ty),*) => {$(
+        impl Value for $half {
+            type Real = f32;
+
+            #[inline(always)]
+            fn widen<const L: usize>(block: [$half; L]) -> [f32; L] {
+                let mut wide = [0.0; L];
+                block.as_slice().convert_to_f32_slice(&mut wide);
+                wide
+            }
+
+            #[inline(always)]
+            fn narrow<const L: usize>(block: [f32; L]) -> [$half; L] {
+                let mut narrow = [<$half>::ZERO; L];
+                narrow.as_mut_slice().convert_from_f32_slice(&block);
+                narrow
+            }
+        }
+    )*};
+}
+value_of_half_precision!(f16, bf16);
+
+/// Reads `L` values.
+///
+/// # Safety
+///
+/// `from` must be valid for reading `L` values.
+#[inline(always)]
+unsafe fn read<T: Value, const L: usize>(from: *const T) -> [T::Real; L] {
+    // SAFETY: as the caller promises; a pointer to T is all that is asked of an unaligned read.
+    T::widen(unsafe { from.cast::<[T; L]>().read_unaligned() })
+}
+
+/// Writes `L` values.
+///
+/// # Safety
+///
+/// `to` must be valid for writing `L` values.
+#[inline(always)]
+unsafe fn write<T: Value, const L: usize>(to: *mut T, block: [T::Real; L]) {
+    // SAFETY: as the caller promises.
+    unsafe { to.cast::<[T; L]>().write_unaligned(T::narrow(block)) }
+}
+
+/// What the kernels go over: at each place a value `u` that is summed and scaled, and the deviation `d` of the input
+/// from a centre.
+///
+/// # Safety
+///
+/// `read` reads no memory but that of the places `at..at + L`.
+pub(super) unsafe trait Source: Copy + Send + Sync {
+    type Value: Value;
+    /// Whether `u` is another value than `d`.
+    const PAIR: bool;
+
+    /// `u` and `d` at `L` neighbouring places.
+    ///
+    /// # Safety
+    ///
+    /// The places `at..at + L` must lie within the tensor.
+    unsafe fn read<const L: usize>(
+        self,
+        at: usize,
+        centre: &[RealOf<Self>; L],
+    ) -> [[RealOf<Self>; L]; 2];
+}
+
+/// Where mapped values go.
+///
+/// Several threads write through it at once, each to places of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Target<T>(pub *mut T);
+
+// SAFETY: threads write to places of their own, and the values may be sent to them.
+unsafe impl<T: Send> Send for Target<T> {}
+unsafe impl<T: Send> Sync for Target<T> {}
+
+/// The type in which a source is calculated with.
+pub(super) type RealOf<S> = <<S as Source>::Value as Value>::Real;
+
+/// The input alone: `u = d`.
+#[derive(Clone, Copy)]
+pub(super) struct Input<T>(pub *const T);
+
+/// The output's gradient as `u`, and the input.
+#[derive(Clone, Copy)]
+pub(super) struct GradientAndInput<T>(pub *const T, pub *const T);
+
+// SAFETY: the pointers are only read through, and the values they point at are Sync.
+unsafe impl<T: Sync> Send for Input<T> {}
+unsafe impl<T: Sync> Sync for Input<T> {}
+unsafe impl<T: Sync> Send for GradientAndInput<T> {}
+unsafe impl<T: Sync> Sync for GradientAndInput<T> {}
+
+#[inline(always)]
+fn deviation<R: Real, const L: usize>(mut block: [R; L], centre: &[R; L]) -> [R; L] {
+    for lane in 0..L {
+        block[lane] = block[lane] - centre[lane];
+    }
+    block
+}
+
+// SAFETY: reads L values from `at`.
+unsafe impl<T: Value> Source for Input<T> {
+    type Value = T;
+    const PAIR: bool = false;
+
+    #[inline(always)]
+    unsafe fn read<const L: usize>(self, at: usize, centre: &[T::Real; L]) -> [[T::Real; L]; 2] {
+        // SAFETY: as the caller promises.
+        let d = deviation(unsafe { read::<T, L>(self.0.add(at)) }, centre);
+        [d, d]
+    }
+}
+
+// SAFETY: reads L values from `at` of each of the two.
+unsafe impl<T: Value> Source for GradientAndInput<T> {
+    type Value = T;
+    const PAIR: bool = true;
+
+    #[inline(always)]
+    unsafe fn read<const L: usize>(self, at: usize, centre: &[T::Real; L]) -> [[T::Real; L]; 2] {
+        // SAFETY: as the caller promises, of tensors of the same shape.
+        let (gradient, input) =
+            unsafe { (read::<T, L>(self.0.add(at)), read::<T, L>(self.1.add(at))) };
+        [gradient, deviation(input, centre)]
+    }
+}
+
+/// Adds `u` and `u * d` of `count` blocks, which begin `stride` places apart, to the sums, lane by lane.
+///
+/// # Safety
+///
+/// Every block must lie within the tensor.
+#[inline(always)]
+pub(super) unsafe fn add_sums<S: Source, const L: usize>(
+    source: S,
+    at: usize,
+    stride: usize,
+    count: usize,
+    centre: &[RealOf<S>; L],
+    sums: [&mut [RealOf<S>; L]; 2],
+) {
+    let [mut sum_u, mut sum_ud] = [*sums[0], *sums[1]];
+    for block in 0..count {
+        // SAFETY: as the caller promises.
+        let [u, d] = unsafe { source.read(at + block * stride, centre) };
+        for lane in 0..L {
+            sum_u[lane] += u[lane];
+            sum_ud[lane] += u[lane] * d[lane];
+        }
+    }
+    *sums[0] = sum_u;
+    *sums[1] = sum_ud;
+}
+
+/// The line through which a channel's values are mapped: `scale * u + slope * d + shift`, where `d` is the deviation
+/// from `centre`; `slope` plays no part where `u` is `d`.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<R, const L: usize> {
+    pub centre: [R; L],
+    pub scale: [R; L],
+    pub slope: [R; L],
+    pub shift: [R; L],
+}
+
+/// Maps `count` blocks that begin `stride` places apart. Source and target may be the same tensor.
+///
+/// # Safety
+///
+/// Every block must lie within the source's tensor and be valid for writing at `target`.
+#[inline(always)]
+pub(super) unsafe fn map<S: Source, const L: usize>(
+    source: S,
+    target: Target<S::Value>,
+    at: usize,
+    stride: usize,
+    count: usize,
+    lines: &Lines<RealOf<S>, L>,
+) {
+    // If it knew the blocks for neighbours, the compiler would vectorise over blocks, lane for lane, with gathers and
+    // scatters, instead of within them.
+    let stride = black_box(stride);
+    for block in 0..count {
+        let at = at + block * stride;
+        // SAFETY: as the caller promises. The block is read whole before any of it is written.
+        unsafe {
+            let [u, d] = source.read(at, &lines.centre);
+            let mut y = [RealOf::<S>::default(); L];
+            for lane in 0..L {
+                y[lane] = lines.scale[lane] * u[lane] + lines.shift[lane];
+                if S::PAIR {
+                    y[lane] += lines.slope[lane] * d[lane];
+                }
+            }
+            write(target.0.add(at), y);
+        }
+    }
+}

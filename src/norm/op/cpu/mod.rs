@@ -1,0 +1,338 @@
+//! Kernels for the backends that compute on the processor, Flex and NdArray.
+//!
+//! [`lanes`] has the inner loops, [`walk`] the ways over a tensor, [`kernels`] the three operations, [`memory`] the
+//! room for what they write. This file brings the backends' tensors to them: any dense tensor is taken as it lies,
+//! also transposed or channels-last, and the output lies the same way; only a view with gaps, repeated or reversed
+//! values is copied first. What nobody else holds is overwritten in place of writing to new memory.
+
+mod kernels;
+mod lanes;
+mod memory;
+mod walk;
+
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{DType, Element, TensorData};
+
+use super::{BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics};
+use kernels::Statistics;
+use lanes::{Input, Target, Value};
+use memory::Held;
+use walk::Dims;
+
+/// Access to the values of a backend's tensors.
+trait Values<T>: Backend {
+    /// The values of a contiguous tensor.
+    fn values(tensor: &FloatTensor<Self>) -> &[T];
+
+    /// The values of a contiguous tensor if nobody else holds them.
+    fn values_mut(tensor: &mut FloatTensor<Self>) -> Option<&mut [T]>;
+}
+
+/// How a backend's tensors lie in memory.
+trait Strided: Backend {
+    /// The distance between neighbours along each axis, in values.
+    fn strides(tensor: &FloatTensor<Self>) -> Vec<isize>;
+
+    /// The same tensor, copied to lie contiguously if it does not.
+    fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// The axes of a tensor `[batch, channels, ...]` in the order in which they lie in memory, outermost first.
+#[derive(Clone, Debug, PartialEq)]
+struct Order(Vec<usize>);
+
+impl Order {
+    /// The order of a tensor's axes; that of the axes' numbers for a tensor that is not dense.
+    fn of<B: Strided>(tensor: &FloatTensor<B>) -> Self {
+        let shape = tensor.shape();
+        let strides = B::strides(tensor);
+        let mut axes: Vec<usize> = (0..shape.num_dims()).collect();
+        // Of axes of length 1 the stride says nothing: they stay where they are among their neighbours.
+        axes.sort_by_key(|&axis| {
+            std::cmp::Reverse(if shape[axis] == 1 { 0 } else { strides[axis] })
+        });
+        let mut expected = 1;
+        let dense = axes.iter().rev().all(|&axis| {
+            let fits = shape[axis] == 1 || strides[axis] == expected;
+            expected *= shape[axis] as isize;
+            fits
+        });
+        if !dense {
+            axes.sort();
+        }
+        Order(axes)
+    }
+
+    fn is_natural(&self) -> bool {
+        self.0.is_sorted()
+    }
+
+    /// The tensor with its axes in this order, contiguous.
+    fn apply<B: Strided>(&self, tensor: FloatTensor<B>) -> FloatTensor<B> {
+        if self.is_natural() {
+            B::contiguous(tensor)
+        } else {
+            B::contiguous(B::float_permute(tensor, &self.0))
+        }
+    }
+
+    /// The tensor with its axes back in the order of their numbers.
+    fn undo<B: Backend>(&self, tensor: FloatTensor<B>) -> FloatTensor<B> {
+        if self.is_natural() {
+            return tensor;
+        }
+        let mut inverse = vec![0; self.0.len()];
+        for (position, &axis) in self.0.iter().enumerate() {
+            inverse[axis] = position;
+        }
+        B::float_permute(tensor, &inverse)
+    }
+
+    /// The dimensions of a tensor in this order.
+    fn dims<B: Backend>(&self, ordered: &FloatTensor<B>) -> Dims {
+        let shape = ordered.shape();
+        let channel_axis = self
+            .0
+            .iter()
+            .position(|&axis| axis == 1)
+            .expect("axis 1 is among the axes");
+        Dims {
+            outer: shape[..channel_axis].iter().product(),
+            channels: shape[channel_axis],
+            inner: shape[channel_axis + 1..].iter().product(),
+        }
+    }
+}
+
+/// Lets a kernel write over a tensor if nobody else holds it, else into a new one shaped like it.
+///
+/// # Safety
+///
+/// `kernel` must write as many values to the target as the tensor has.
+unsafe fn write_over<B, T, R>(
+    mut tensor: FloatTensor<B>,
+    held: Held,
+    kernel: impl FnOnce(Input<T>, Target<T>) -> R,
+) -> (FloatTensor<B>, R)
+where
+    B: Values<T>,
+    T: Element,
+{
+    if let Some(values) = B::values_mut(&mut tensor) {
+        let pointer = values.as_mut_ptr();
+        let result = kernel(Input(pointer), Target(pointer));
+        return (tensor, result);
+    }
+    let values = B::values(&tensor);
+    let len = values.len();
+    let mut room = memory::room::<T>(len, held);
+    let result = kernel(Input(values.as_ptr()), Target(room.as_mut_ptr()));
+    // SAFETY: the room is for `len` values, and the kernel has written them.
+    unsafe { room.set_len(len) };
+    let written = B::float_from_data(TensorData::new(room, tensor.shape()), &tensor.device());
+    (written, result)
+}
+
+/// The values of a tensor of one value a channel.
+fn channel_values<B: Values<T> + Strided, T: Copy>(tensor: FloatTensor<B>) -> Vec<T> {
+    B::values(&B::contiguous(tensor)).to_vec()
+}
+
+/// A tensor of one value a channel.
+fn channel_tensor<B: Backend, T: Element>(values: Vec<T>, device: &B::Device) -> FloatTensor<B> {
+    let shape = [values.len()];
+    B::float_from_data(TensorData::new(values, shape), device)
+}
+
+fn forward<B, T>(
+    input: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    epsilon: f64,
+) -> BatchNormForward<B>
+where
+    B: Strided + Values<T> + Values<T::Real>,
+    T: Value + Element,
+    T::Real: Element,
+{
+    let device = input.device();
+    let order = Order::of::<B>(&input);
+    let input = order.apply::<B>(input);
+    let dims = order.dims::<B>(&input);
+    let gamma = channel_values::<B, T::Real>(gamma);
+    let beta = channel_values::<B, T::Real>(beta);
+    // SAFETY: the tensor holds as many values as its dimensions say.
+    let (output, statistics) = unsafe {
+        write_over::<B, T, _>(input, Held::Long, |input, output| {
+            kernels::forward(dims, input, output, &gamma, &beta, epsilon)
+        })
+    };
+    let per_channel = |value: fn(&Statistics<T::Real>) -> T::Real| {
+        channel_tensor::<B, T::Real>(statistics.iter().map(value).collect(), &device)
+    };
+    BatchNormForward {
+        output: order.undo::<B>(output),
+        mean: per_channel(|channel| channel.mean),
+        mean_rest: per_channel(|channel| channel.mean_rest),
+        variance: per_channel(|channel| channel.variance),
+    }
+}
+
+fn backward<B, T>(
+    input: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    statistics: BatchNormStatistics<B>,
+    epsilon: f64,
+    frozen: bool,
+) -> BatchNormGradients<B>
+where
+    B: Strided + Values<T> + Values<T::Real>,
+    T: Value + Element,
+    T::Real: Element,
+{
+    let device = input.device();
+    let order = Order::of::<B>(&input);
+    let input = order.apply::<B>(input);
+    let gradient = order.apply::<B>(gradient);
+    let dims = order.dims::<B>(&input);
+    let gamma = channel_values::<B, T::Real>(gamma);
+    let mean = channel_values::<B, T::Real>(statistics.mean);
+    let mean_rest = channel_values::<B, T::Real>(statistics.mean_rest);
+    let variance = channel_values::<B, T::Real>(statistics.variance);
+    let statistics: Vec<_> = mean
+        .into_iter()
+        .zip(mean_rest)
+        .zip(variance)
+        .map(|((mean, mean_rest), variance)| Statistics {
+            mean,
+            mean_rest,
+            variance,
+        })
+        .collect();
+    let values = Input(<B as Values<T>>::values(&input).as_ptr());
+    // SAFETY: both tensors hold as many values as the dimensions say, and the input is held till the end. A gradient
+    // that nobody else holds shares no memory with it.
+    let (output, parameters) = unsafe {
+        write_over::<B, T, _>(gradient, Held::Long, |gradient, output| {
+            kernels::backward(
+                dims,
+                values,
+                gradient,
+                output,
+                &gamma,
+                &statistics,
+                epsilon,
+                frozen,
+            )
+        })
+    };
+    let (for_gamma, for_beta) = parameters
+        .iter()
+        .map(|channel| (channel.gamma, channel.beta))
+        .unzip();
+    BatchNormGradients {
+        input: order.undo::<B>(output),
+        gamma: channel_tensor::<B, T::Real>(for_gamma, &device),
+        beta: channel_tensor::<B, T::Real>(for_beta, &device),
+    }
+}
+
+fn inference<B, T>(
+    input: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    mean: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B>
+where
+    B: Strided + Values<T> + Values<T::Real>,
+    T: Value + Element,
+    T::Real: Element,
+{
+    let order = Order::of::<B>(&input);
+    let input = order.apply::<B>(input);
+    let dims = order.dims::<B>(&input);
+    let [gamma, beta, mean, variance] =
+        [gamma, beta, mean, variance].map(channel_values::<B, T::Real>);
+    // SAFETY: the tensor holds as many values as its dimensions say.
+    let (output, ()) = unsafe {
+        write_over::<B, T, _>(input, Held::Shortly, |input, output| {
+            kernels::inference(
+                dims, input, output, &gamma, &beta, &mean, &variance, epsilon,
+            );
+        })
+    };
+    order.undo::<B>(output)
+}
+
+/// Calls a function for the type of a tensor's values.
+macro_rules! for_dtype {
+    ($dtype:expr, [$($variant:ident => $type:ty),*], $function:ident $arguments:tt) => {
+        match $dtype {
+            $(DType::$variant => $function::<Self, $type> $arguments,)*
+            other => panic!("batch norm takes a floating point tensor, found one of {other:?}"),
+        }
+    };
+}
+
+/// Implements [`BatchNormBackend`] by the kernels, for the types that a backend has.
+macro_rules! impl_batch_norm {
+    ($backend:ty, $types:tt) => {
+        impl BatchNormBackend for $backend {
+            fn batch_norm_forward(
+                input: FloatTensor<Self>,
+                gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> BatchNormForward<Self> {
+                for_dtype!(input.dtype(), $types, forward(input, gamma, beta, epsilon))
+            }
+
+            fn batch_norm_backward(
+                input: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+                gamma: FloatTensor<Self>,
+                statistics: BatchNormStatistics<Self>,
+                epsilon: f64,
+                frozen: bool,
+            ) -> BatchNormGradients<Self> {
+                for_dtype!(
+                    input.dtype(),
+                    $types,
+                    backward(input, gradient, gamma, statistics, epsilon, frozen)
+                )
+            }
+
+            fn batch_norm_inference(
+                input: FloatTensor<Self>,
+                gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
+                mean: FloatTensor<Self>,
+                variance: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> FloatTensor<Self> {
+                for_dtype!(
+                    input.dtype(),
+                    $types,
+                    inference(input, gamma, beta, mean, variance, epsilon)
+                )
+            }
+        }
+    };
+}
+
+#[cfg(feature = "flex")]
+impl_batch_norm!(
+    burn::backend::Flex,
+    [F32 => f32, F64 => f64, F16 => half::f16, BF16 => half::bf16]
+);
+#[cfg(feature = "ndarray")]
+impl_batch_norm!(burn::backend::NdArray, [F32 => f32, F64 => f64]);

@@ -1,0 +1,471 @@
+//! Ways over a tensor: the sums of its channels, and the mapping of its values.
+//!
+//! A tensor is dense and seen as `[outer, channels, inner]`. There are two walks. Where a channel's values lie in
+//! long runs (`inner` is large) one channel is walked after the other, run by run. Where they lie scattered (`[N, C]`,
+//! channels-last images, a handful of trailing positions) rows of many channels are walked, a few rows at a time for
+//! every block of columns, so that whole cache lines are used.
+//!
+//! Sums are taken in the type of the values over short runs (16 blocks, or 16 rows) and added up in f64.
+
+use macerator::{AutoArch, Simd, WithSimd};
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::iter::repeat_n;
+use std::ops::Range;
+
+use super::lanes::{self, LANES, Lines, Real, RealOf, Source, Target};
+
+/// Below this many values in a row, a channel's neighbours are walked along with it.
+const LONG_RUN: usize = 64;
+/// Rows that are walked together.
+const ROWS: usize = 8;
+/// Rows that are summed in the type of the values.
+const ROW_RUN: usize = 16;
+/// Blocks that are summed in the type of the values.
+const BLOCKS: usize = 16;
+/// Places looked at for a first guess of the mean: rows, or neighbouring values of one channel.
+const SAMPLE_ROWS: usize = 8;
+const SAMPLE_VALUES: usize = 32;
+
+/// How a tensor lies in memory: dense, as `[outer, channels, inner]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dims {
+    pub outer: usize,
+    pub channels: usize,
+    pub inner: usize,
+}
+
+impl Dims {
+    pub fn values_per_channel(self) -> usize {
+        self.outer * self.inner
+    }
+
+    pub fn len(self) -> usize {
+        self.outer * self.channels * self.inner
+    }
+
+    /// Whether one channel is walked after the other.
+    pub fn has_long_runs(self) -> bool {
+        self.inner >= LONG_RUN
+    }
+}
+
+/// A range of channels, walked in a number of pieces that may run in parallel.
+#[derive(Clone)]
+pub(super) struct Region {
+    pub dims: Dims,
+    pub channels: Range<usize>,
+    pub pieces: usize,
+}
+
+/// `sum u` and `sum u * d` of a channel.
+pub(super) type Sums = [f64; 2];
+
+/// The lines of several channels, each array with one value a channel; see [`Lines`].
+#[derive(Clone)]
+pub(super) struct ChannelLines<R> {
+    pub centre: Vec<R>,
+    pub scale: Vec<R>,
+    pub slope: Vec<R>,
+    pub shift: Vec<R>,
+}
+
+impl<R: Real> ChannelLines<R> {
+    pub fn with_capacity(channels: usize) -> Self {
+        Self {
+            centre: Vec::with_capacity(channels),
+            scale: Vec::with_capacity(channels),
+            slope: Vec::with_capacity(channels),
+            shift: Vec::with_capacity(channels),
+        }
+    }
+
+    /// Appends the line of another channel.
+    pub fn push(&mut self, centre: R, scale: f64, slope: f64, shift: f64) {
+        self.centre.push(centre);
+        self.scale.push(R::from_f64(scale));
+        self.slope.push(R::from_f64(slope));
+        self.shift.push(R::from_f64(shift));
+    }
+
+    /// The lines of all columns, where each channel has `inner`.
+    fn of_columns(&self, inner: usize) -> Cow<'_, Self> {
+        if inner == 1 {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            centre: repeat_each(&self.centre, inner).into_owned(),
+            scale: repeat_each(&self.scale, inner).into_owned(),
+            slope: repeat_each(&self.slope, inner).into_owned(),
+            shift: repeat_each(&self.shift, inner).into_owned(),
+        })
+    }
+
+    /// `L` neighbours from `at`.
+    #[inline(always)]
+    fn block<const L: usize>(&self, at: usize) -> Lines<R, L> {
+        Lines {
+            centre: block(&self.centre, at),
+            scale: block(&self.scale, at),
+            slope: block(&self.slope, at),
+            shift: block(&self.shift, at),
+        }
+    }
+
+    /// One channel's for all lanes.
+    #[inline(always)]
+    fn splat<const L: usize>(&self, channel: usize) -> Lines<R, L> {
+        Lines {
+            centre: [self.centre[channel]; L],
+            scale: [self.scale[channel]; L],
+            slope: [self.slope[channel]; L],
+            shift: [self.shift[channel]; L],
+        }
+    }
+}
+
+/// Each value as often as its channel has columns.
+fn repeat_each<R: Copy>(values: &[R], columns: usize) -> Cow<'_, [R]> {
+    if columns == 1 {
+        return Cow::Borrowed(values);
+    }
+    let mut repeated = Vec::with_capacity(values.len() * columns);
+    for &value in values {
+        repeated.extend(repeat_n(value, columns));
+    }
+    Cow::Owned(repeated)
+}
+
+#[inline(always)]
+fn block<R: Copy, const L: usize>(values: &[R], at: usize) -> [R; L] {
+    values[at..at + L]
+        .try_into()
+        .expect("a slice of L values is an array of L values")
+}
+
+#[inline(always)]
+fn block_mut<R: Copy, const L: usize>(values: &mut [R], at: usize) -> &mut [R; L] {
+    (&mut values[at..at + L])
+        .try_into()
+        .expect("a slice of L values is an array of L values")
+}
+
+/// Cuts `0..len` into blocks of [`LANES`], then of 8, then of 1 lane, and evaluates the body for each group of up to
+/// `most` blocks of one width.
+macro_rules! in_blocks {
+    ($len:expr, $most:expr, |$at:ident, $count:ident, $lanes:ident| $body:block) => {{
+        let len: usize = $len;
+        let mut $at = 0;
+        in_blocks!(@width LANES, len, $most, $at, $count, $lanes, $body);
+        in_blocks!(@width 8, len, $most, $at, $count, $lanes, $body);
+        in_blocks!(@width 1, len, $most, $at, $count, $lanes, $body);
+    }};
+    (@width $width:expr, $len:ident, $most:expr, $at:ident, $count:ident, $lanes:ident, $body:block) => {{
+        const $lanes: usize = $width;
+        while $len - $at >= $lanes {
+            let $count = (($len - $at) / $lanes).min($most);
+            $body
+            $at += $count * $lanes;
+        }
+    }};
+}
+
+impl Region {
+    /// Places along which the region is cut into pieces: rows, or the values of one channel.
+    fn extent(&self) -> usize {
+        if self.dims.has_long_runs() {
+            self.dims.values_per_channel()
+        } else {
+            self.dims.outer
+        }
+    }
+
+    /// Columns that each channel has in a row, where rows are walked.
+    fn columns_per_channel(&self) -> usize {
+        if self.dims.has_long_runs() {
+            1
+        } else {
+            self.dims.inner
+        }
+    }
+
+    fn piece(&self, index: usize) -> Range<usize> {
+        let extent = self.extent();
+        extent * index / self.pieces..extent * (index + 1) / self.pieces
+    }
+
+    /// The sums of each channel about its centre.
+    ///
+    /// # Safety
+    ///
+    /// `source` must be of tensors of the region's dimensions.
+    pub unsafe fn sums<S: Source>(&self, source: S, centre: &[RealOf<S>]) -> Vec<Sums> {
+        let centre = &repeat_each(centre, self.columns_per_channel());
+        let of_piece = |places: Range<usize>| {
+            AutoArch::new().dispatch(SumPiece {
+                region: self,
+                source,
+                centre,
+                places,
+            })
+        };
+        if self.pieces == 1 {
+            return of_piece(0..self.extent());
+        }
+        let pieces: Vec<Vec<Sums>> = (0..self.pieces)
+            .into_par_iter()
+            .map(|index| of_piece(self.piece(index)))
+            .collect();
+        let mut total = vec![Sums::default(); self.channels.len()];
+        for piece in pieces {
+            for (total, sums) in total.iter_mut().zip(piece) {
+                total[0] += sums[0];
+                total[1] += sums[1];
+            }
+        }
+        total
+    }
+
+    /// A first guess of each channel's mean, from a few of its values.
+    ///
+    /// # Safety
+    ///
+    /// `source` must be of tensors of the region's dimensions.
+    pub unsafe fn guess_means<S: Source>(&self, source: S) -> Vec<RealOf<S>> {
+        let (most, width) = if self.dims.has_long_runs() {
+            (SAMPLE_VALUES, 1)
+        } else {
+            (SAMPLE_ROWS, self.dims.inner)
+        };
+        let places = 0..self.extent().min(most);
+        let count = (places.len() * width) as f64;
+        let sums = AutoArch::new().dispatch(SumPiece {
+            region: self,
+            source,
+            centre: &vec![RealOf::<S>::default(); self.channels.len() * self.columns_per_channel()],
+            places,
+        });
+        sums.iter()
+            .map(|[sum, _]| {
+                let mean = sum / count;
+                RealOf::<S>::from_f64(if mean.is_finite() { mean } else { 0.0 })
+            })
+            .collect()
+    }
+
+    /// Maps each value through its channel's line.
+    ///
+    /// # Safety
+    ///
+    /// `source` must be of tensors of the region's dimensions, and `target` valid for writing as many values. No other
+    /// thread may use the region's values meanwhile.
+    pub unsafe fn map<S: Source>(
+        &self,
+        source: S,
+        target: Target<S::Value>,
+        lines: &ChannelLines<RealOf<S>>,
+    ) {
+        let lines = &*lines.of_columns(self.columns_per_channel());
+        let of_piece = |places: Range<usize>| {
+            AutoArch::new().dispatch(MapPiece {
+                region: self,
+                source,
+                target,
+                lines,
+                places,
+            });
+        };
+        if self.pieces == 1 {
+            of_piece(0..self.extent());
+        } else {
+            (0..self.pieces)
+                .into_par_iter()
+                .for_each(|index| of_piece(self.piece(index)));
+        }
+    }
+
+    /// The run of a channel's neighbouring values, as offset and length, that has the given outer index and places
+    /// among the given.
+    #[inline(always)]
+    fn run(&self, channel: usize, outer: usize, places: &Range<usize>) -> (usize, usize) {
+        let Dims {
+            channels, inner, ..
+        } = self.dims;
+        let first = (outer * inner).max(places.start) - outer * inner;
+        let last = ((outer + 1) * inner).min(places.end) - outer * inner;
+        ((outer * channels + channel) * inner + first, last - first)
+    }
+
+    /// The outer indices that the given places of a channel have.
+    #[inline(always)]
+    fn outer(&self, places: &Range<usize>) -> Range<usize> {
+        places.start / self.dims.inner..places.end.div_ceil(self.dims.inner)
+    }
+}
+
+/// The sums over some places of a region. A type, and not a closure, so that all of it is sure to be inlined into the
+/// function that is compiled for the machine's instruction set.
+struct SumPiece<'a, S: Source> {
+    region: &'a Region,
+    source: S,
+    /// One value a channel, or a column where rows are walked.
+    centre: &'a [RealOf<S>],
+    places: Range<usize>,
+}
+
+impl<S: Source> WithSimd for SumPiece<'_, S> {
+    type Output = Vec<Sums>;
+
+    #[inline(always)]
+    fn with_simd<I: Simd>(self) -> Vec<Sums> {
+        if self.region.dims.has_long_runs() {
+            self.channel_by_channel()
+        } else {
+            self.row_by_row()
+        }
+    }
+}
+
+impl<S: Source> SumPiece<'_, S> {
+    #[inline(always)]
+    fn channel_by_channel(self) -> Vec<Sums> {
+        let mut sums = vec![Sums::default(); self.region.channels.len()];
+        for (index, channel) in self.region.channels.clone().enumerate() {
+            let mut of_lanes = [[0.0; LANES]; 2];
+            for outer in self.region.outer(&self.places) {
+                let (offset, len) = self.region.run(channel, outer, &self.places);
+                in_blocks!(len, BLOCKS, |at, count, L| {
+                    let centre = [self.centre[index]; L];
+                    let mut u = [RealOf::<S>::default(); L];
+                    let mut ud = [RealOf::<S>::default(); L];
+                    let sums = [&mut u, &mut ud];
+                    // SAFETY: the run lies within the tensor, and the blocks within the run.
+                    unsafe {
+                        lanes::add_sums(self.source, offset + at, L, count, &centre, sums);
+                    }
+                    add(&mut of_lanes[0][..L], &u);
+                    add(&mut of_lanes[1][..L], &ud);
+                });
+            }
+            sums[index] = of_lanes.map(|lanes| lanes.iter().sum());
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn row_by_row(self) -> Vec<Sums> {
+        let Dims {
+            channels, inner, ..
+        } = self.region.dims;
+        let stride = channels * inner;
+        let width = self.region.channels.len() * inner;
+        let first_column = self.region.channels.start * inner;
+        let mut of_columns = [vec![0.0; width], vec![0.0; width]];
+        for run in self.places.clone().step_by(ROW_RUN) {
+            let end = self.places.end.min(run + ROW_RUN);
+            let mut u = vec![RealOf::<S>::default(); width];
+            let mut ud = vec![RealOf::<S>::default(); width];
+            for row in (run..end).step_by(ROWS) {
+                let rows = ROWS.min(end - row);
+                in_blocks!(width, 1, |column, _count, L| {
+                    let at = row * stride + first_column + column;
+                    let sums = [block_mut(&mut u, column), block_mut(&mut ud, column)];
+                    // SAFETY: the rows are the tensor's, and the columns are the region's.
+                    unsafe {
+                        lanes::add_sums::<S, L>(
+                            self.source,
+                            at,
+                            stride,
+                            rows,
+                            &block(self.centre, column),
+                            sums,
+                        );
+                    }
+                });
+            }
+            add(&mut of_columns[0], &u);
+            add(&mut of_columns[1], &ud);
+        }
+        let of_channel = |columns: &[f64], channel: usize| {
+            columns[channel * inner..(channel + 1) * inner]
+                .iter()
+                .sum::<f64>()
+        };
+        (0..self.region.channels.len())
+            .map(|channel| {
+                [
+                    of_channel(&of_columns[0], channel),
+                    of_channel(&of_columns[1], channel),
+                ]
+            })
+            .collect()
+    }
+}
+
+/// Adds each of `values` to its sum.
+#[inline(always)]
+fn add<R: Real>(sums: &mut [f64], values: &[R]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value.to_f64();
+    }
+}
+
+/// The mapping of some places of a region; a type for the same reason as [`SumPiece`].
+struct MapPiece<'a, S: Source> {
+    region: &'a Region,
+    source: S,
+    target: Target<S::Value>,
+    /// One line a channel, or a column where rows are walked.
+    lines: &'a ChannelLines<RealOf<S>>,
+    places: Range<usize>,
+}
+
+impl<S: Source> WithSimd for MapPiece<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<I: Simd>(self) {
+        if self.region.dims.has_long_runs() {
+            self.run_by_run();
+        } else {
+            self.row_by_row();
+        }
+    }
+}
+
+impl<S: Source> MapPiece<'_, S> {
+    #[inline(always)]
+    fn run_by_run(self) {
+        for outer in self.region.outer(&self.places) {
+            for (index, channel) in self.region.channels.clone().enumerate() {
+                let (offset, len) = self.region.run(channel, outer, &self.places);
+                in_blocks!(len, usize::MAX, |at, count, L| {
+                    let lines = self.lines.splat::<L>(index);
+                    // SAFETY: the run lies within both tensors, and the blocks within the run.
+                    unsafe {
+                        lanes::map(self.source, self.target, offset + at, L, count, &lines);
+                    }
+                });
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn row_by_row(self) {
+        let Dims {
+            channels, inner, ..
+        } = self.region.dims;
+        let stride = channels * inner;
+        let width = self.region.channels.len() * inner;
+        let first_column = self.region.channels.start * inner;
+        for row in self.places.clone().step_by(ROWS) {
+            let rows = ROWS.min(self.places.end - row);
+            in_blocks!(width, 1, |column, _count, L| {
+                let at = row * stride + first_column + column;
+                let lines = self.lines.block::<L>(column);
+                // SAFETY: the rows are the tensors', and the columns are the region's.
+                unsafe { lanes::map(self.source, self.target, at, stride, rows, &lines) };
+            });
+        }
+    }
+}
