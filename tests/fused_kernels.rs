@@ -1,0 +1,458 @@
+//! The fused batch norm of each backend against an oracle in f64 and against `op::reference`.
+//!
+//! The shapes are drawn so that every path of the kernels is met: long runs and rows, one channel, one row, lengths
+//! that are no multiple of a vector, tensors large enough to be cut among threads by channels and by pieces.
+
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
+
+mod oracle;
+
+use burn::tensor::{DType, Device, FloatDType, Tensor, s};
+use burn_kindling::norm::op::{self, reference};
+use oracle::{
+    Array, EPSILON, assert_close, assert_means_close, devices, noise, parameters, sample, shapes,
+    tensor1, tensor3, to_f64,
+};
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+/// Checks training and inference mode against the oracle and the reference.
+fn check(array: &Array, seed: u64, device: &Device, variance_tolerance: f64) {
+    let f32 = FloatDType::F32;
+    let (gamma, beta) = parameters(array.channels, seed);
+    let input = tensor3(array, f32, device);
+    let (gamma_tensor, beta_tensor) = (tensor1(&gamma, f32, device), tensor1(&beta, f32, device));
+
+    let found = op::batch_norm_train(
+        input.clone(),
+        Some(gamma_tensor.clone()),
+        Some(beta_tensor.clone()),
+        EPSILON,
+    );
+    let expected = array.train(&gamma, &beta, EPSILON);
+    assert_means_close(&to_f64(found.mean), &expected.mean, &expected.variance);
+    assert_close(
+        "variance",
+        &to_f64(found.variance),
+        &expected.variance,
+        variance_tolerance,
+    );
+    let output = to_f64(found.output);
+    // A channel of one value, or of equal ones, has no variance: its deviation is the root of epsilon, and magnifies
+    // what rounding leaves.
+    let tolerance = if array.batch * array.inner == 1 {
+        1e-4
+    } else {
+        2e-6
+    };
+    assert_close("output", &output, &expected.output, tolerance);
+
+    let by_reference = reference::batch_norm_train(
+        input.clone(),
+        Some(gamma_tensor.clone()),
+        Some(beta_tensor.clone()),
+        EPSILON,
+    );
+    assert_close("reference", &output, &to_f64(by_reference.output), 2e-4);
+
+    let mean: Vec<f64> = expected
+        .mean
+        .iter()
+        .map(|&mean| f64::from(mean as f32))
+        .collect();
+    let variance: Vec<f64> = expected
+        .variance
+        .iter()
+        .map(|&var| f64::from(var as f32))
+        .collect();
+    let found = op::batch_norm_inference(
+        input,
+        tensor1(&mean, f32, device),
+        tensor1(&variance, f32, device),
+        Some(gamma_tensor),
+        Some(beta_tensor),
+        EPSILON,
+    );
+    let expected = array.inference(&mean, &variance, &gamma, &beta, EPSILON);
+    assert_close("inference", &to_f64(found), &expected, tolerance);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_oracle((batch, channels, inner) in shapes(), seed: u64) {
+        let array = sample(batch, channels, inner, seed);
+        for device in devices() {
+            check(&array, seed, &device, 3e-7);
+        }
+    }
+}
+
+#[test]
+fn agrees_with_the_oracle_where_the_work_is_cut() {
+    for (batch, channels, inner) in [
+        (256, 1024, 1),
+        (3001, 97, 1),
+        (70_000, 5, 1),
+        (64, 130, 49),
+        (32, 33, 784),
+        (3, 2, 100_003),
+        (1, 64, 5000),
+    ] {
+        let array = sample(batch, channels, inner, 7);
+        for device in devices() {
+            check(&array, 7, &device, 3e-7);
+        }
+    }
+}
+
+/// The mean in f32 is off by up to 5e-4 here, 5% of a deviation, and `x * scale + shift` in f32 by more.
+#[test]
+fn a_small_deviation_from_a_large_mean_is_not_lost() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let (channels, inner) = (2, 1_000_000);
+    let values = (0..channels * inner)
+        .map(|_| f64::from((1e4 + 1e-2 * noise(&mut rng)) as f32))
+        .collect();
+    for array in [Array {
+        batch: 1,
+        channels,
+        inner,
+        values,
+    }]
+    .into_iter()
+    .flat_map(|array: Array| {
+        let rows = Array {
+            batch: array.inner,
+            inner: 1,
+            ..array.clone()
+        };
+        [array, rows]
+    }) {
+        let (gamma, beta) = (vec![1.0; channels], vec![0.0; channels]);
+        let expected = array.train(&gamma, &beta, EPSILON);
+        for device in devices() {
+            let found = op::batch_norm_train(
+                tensor3(&array, FloatDType::F32, &device),
+                None,
+                None,
+                EPSILON,
+            );
+            for (found, expected) in to_f64(found.mean).iter().zip(&expected.mean) {
+                assert_eq!(*found, f64::from(*expected as f32));
+            }
+            for (found, expected) in to_f64(found.variance).iter().zip(&expected.variance) {
+                assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
+            }
+            assert_close("output", &to_f64(found.output), &expected.output, 1e-6);
+        }
+    }
+}
+
+/// The first values are where the kernel guesses the mean from.
+#[test]
+fn an_outlier_in_front_costs_no_precision() {
+    for (batch, channels, inner) in [(5000, 70, 1), (50, 3, 3000), (2, 1, 400)] {
+        let mut array = sample(batch, channels, inner, 11);
+        for channel in 0..channels {
+            for value in
+                &mut array.values[channel * inner..(channel * inner + 3).min((channel + 1) * inner)]
+            {
+                *value = 1e5;
+            }
+        }
+        for device in devices() {
+            // Next to the square of 1e5, f32 keeps no more than 1024 of the other squares.
+            check(&array, 11, &device, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn equal_values_have_no_variance() {
+    for (batch, channels, inner) in [(7, 70, 1), (5, 3, 333)] {
+        let values = vec![f64::from(0.1f32); batch * channels * inner];
+        let array = Array {
+            batch,
+            channels,
+            inner,
+            values,
+        };
+        for device in devices() {
+            let beta = vec![0.5; channels];
+            let found = op::batch_norm_train(
+                tensor3(&array, FloatDType::F32, &device),
+                None,
+                Some(tensor1(&beta, FloatDType::F32, &device)),
+                EPSILON,
+            );
+            assert!(
+                to_f64(found.variance)
+                    .iter()
+                    .all(|&variance| variance == 0.0)
+            );
+            assert!(
+                to_f64(found.mean)
+                    .iter()
+                    .all(|&mean| mean == f64::from(0.1f32))
+            );
+            assert!(to_f64(found.output).iter().all(|&y| y == 0.5));
+        }
+    }
+}
+
+#[test]
+fn f64_is_computed_in_f64() {
+    for (batch, channels, inner) in [(300, 70, 1), (5, 3, 333)] {
+        let mut array = sample(batch, channels, inner, 5);
+        for value in &mut array.values {
+            *value += 1e3;
+        }
+        let (gamma, beta) = parameters(channels, 5);
+        let expected = array.train(&gamma, &beta, EPSILON);
+        for device in devices() {
+            let f64 = FloatDType::F64;
+            let found = op::batch_norm_train(
+                tensor3(&array, f64, &device),
+                Some(tensor1(&gamma, f64, &device)),
+                Some(tensor1(&beta, f64, &device)),
+                EPSILON,
+            );
+            assert_eq!(found.mean.dtype(), DType::F64);
+            assert_close("mean", &to_f64(found.mean), &expected.mean, 1e-15);
+            assert_close(
+                "variance",
+                &to_f64(found.variance),
+                &expected.variance,
+                1e-12,
+            );
+            assert_close("output", &to_f64(found.output), &expected.output, 1e-11);
+        }
+    }
+}
+
+#[cfg(feature = "flex")]
+#[test]
+fn half_precision_is_computed_in_f32() {
+    let device = Device::flex();
+    for (dtype, half_ulp) in [
+        (FloatDType::F16, 1.0 / 2048.0),
+        (FloatDType::BF16, 1.0 / 256.0),
+    ] {
+        for (batch, channels, inner) in [(300, 70, 1), (5, 3, 333), (64, 33, 100)] {
+            let input = tensor3(&sample(batch, channels, inner, 5), dtype, &device);
+            let array = Array {
+                batch,
+                channels,
+                inner,
+                values: to_f64(input.clone()),
+            };
+            let (gamma, beta) = parameters(channels, 5);
+            let expected = array.train(&gamma, &beta, EPSILON);
+            let found = op::batch_norm_train(
+                input,
+                Some(tensor1(&gamma, FloatDType::F32, &device)),
+                Some(tensor1(&beta, FloatDType::F32, &device)),
+                EPSILON,
+            );
+            assert_eq!(found.output.dtype(), DType::from(dtype));
+            assert_eq!(found.mean.dtype(), DType::F32);
+            assert_eq!(found.variance.dtype(), DType::F32);
+            assert_means_close(&to_f64(found.mean), &expected.mean, &expected.variance);
+            assert_close(
+                "variance",
+                &to_f64(found.variance),
+                &expected.variance,
+                3e-7,
+            );
+            assert_close(
+                "output",
+                &to_f64(found.output),
+                &expected.output,
+                1.01 * half_ulp,
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_in_its_channel() {
+    for (batch, channels, inner) in [(300, 70, 1), (5, 3, 333)] {
+        for poison in [f64::NAN, f64::INFINITY] {
+            for place in [0, batch / 2] {
+                let mut array = sample(batch, channels, inner, 9);
+                array.values[(place * channels + 1) * inner] = poison;
+                for device in devices() {
+                    let found = op::batch_norm_train(
+                        tensor3(&array, FloatDType::F32, &device),
+                        None,
+                        None,
+                        EPSILON,
+                    );
+                    let mean = to_f64(found.mean);
+                    assert!(mean[1].is_nan() || mean[1] == poison);
+                    assert!(to_f64(found.variance)[1].is_nan());
+                    for (index, y) in to_f64(found.output).into_iter().enumerate() {
+                        assert_eq!(y.is_nan(), index / inner % channels == 1, "at {index}");
+                    }
+                    assert!(
+                        mean.iter()
+                            .enumerate()
+                            .all(|(c, mean)| c == 1 || mean.is_finite())
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_value_a_channel_and_none() {
+    for device in devices() {
+        let one = Tensor::<2>::from_data([[3.0f32, -4.0]], &device);
+        let found = op::batch_norm_train(one, None, None, EPSILON);
+        assert_eq!(to_f64(found.output), [0.0, 0.0]);
+        assert_eq!(to_f64(found.mean), [3.0, -4.0]);
+        assert_eq!(to_f64(found.variance), [0.0, 0.0]);
+
+        let none = Tensor::<3>::zeros([0, 2, 5], &device);
+        let found = op::batch_norm_train(none.clone(), None, None, EPSILON);
+        assert_eq!(found.output.dims(), [0, 2, 5]);
+        assert_eq!(found.mean.dims(), [2]);
+        let found = op::batch_norm_inference(
+            none,
+            Tensor::zeros([2], &device),
+            Tensor::ones([2], &device),
+            None,
+            None,
+            EPSILON,
+        );
+        assert_eq!(found.dims(), [0, 2, 5]);
+    }
+}
+
+/// Views of every kind give what their contiguous copies give, to the bit where the walk is the same.
+#[test]
+fn views_that_are_not_contiguous() {
+    for device in devices() {
+        let flat = |shape: [usize; 4]| {
+            let [batch, channels, height, width] = shape;
+            tensor3(
+                &sample(batch, channels, height * width, 21),
+                FloatDType::F32,
+                &device,
+            )
+            .reshape(shape)
+        };
+        let views: Vec<(&str, Tensor<4>)> = vec![
+            ("channels last", flat([6, 20, 9, 15]).permute([0, 3, 1, 2])),
+            ("channels first", flat([5, 7, 11, 13]).swap_dims(0, 1)),
+            ("image turned", flat([5, 7, 11, 13]).swap_dims(2, 3)),
+            ("all reversed", flat([5, 7, 11, 13]).permute([3, 2, 1, 0])),
+            ("some of the batch", flat([9, 4, 8, 10]).slice(s![2..7])),
+            ("some channels", flat([9, 8, 8, 10]).slice([0..9, 3..6])),
+            (
+                "some columns",
+                flat([9, 4, 8, 10]).slice([0..9, 0..4, 0..8, 2..9]),
+            ),
+            ("repeated", flat([9, 4, 1, 10]).expand([9, 4, 8, 10])),
+            ("flipped", flat([9, 4, 8, 10]).flip([0, 3])),
+        ];
+        for (what, view) in views {
+            let [batch, channels, height, width] = view.dims();
+            let array = Array {
+                batch,
+                channels,
+                inner: height * width,
+                values: to_f64(view.clone()),
+            };
+            let (gamma, beta) = parameters(channels, 1);
+            let expected = array.train(&gamma, &beta, EPSILON);
+            let found = op::batch_norm_train(
+                view.clone(),
+                Some(tensor1(&gamma, FloatDType::F32, &device)),
+                Some(tensor1(&beta, FloatDType::F32, &device)),
+                EPSILON,
+            );
+            assert_eq!(found.output.dims(), view.dims(), "{what}");
+            assert_means_close(&to_f64(found.mean), &expected.mean, &expected.variance);
+            assert_close(what, &to_f64(found.output), &expected.output, 2e-6);
+        }
+    }
+}
+
+/// What is written over the input when nobody else holds it is what is written to new memory when somebody does; and
+/// what somebody holds is left alone.
+#[test]
+fn in_place_or_not() {
+    for device in devices() {
+        for (batch, channels, inner) in [(30, 70, 1), (5, 3, 333), (64, 40, 100)] {
+            let array = sample(batch, channels, inner, 13);
+            let held = tensor3(&array, FloatDType::F32, &device);
+            let to_new = op::batch_norm_train(held.clone(), None, None, EPSILON).output;
+            assert_eq!(to_f64(held), array.values);
+            let given = tensor3(&array, FloatDType::F32, &device);
+            let in_place = op::batch_norm_train(given, None, None, EPSILON).output;
+            assert_eq!(to_f64(in_place), to_f64(to_new));
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_show() {
+    for device in devices() {
+        for (batch, channels, inner) in [
+            (256, 1024, 1),
+            (70_000, 5, 1),
+            (64, 130, 49),
+            (32, 33, 784),
+            (3, 2, 100_003),
+        ] {
+            let array = sample(batch, channels, inner, 17);
+            let with_threads = |threads| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .expect("a pool of so few threads")
+                    .install(|| {
+                        let input = tensor3(&array, FloatDType::F32, &device);
+                        let found = op::batch_norm_train(input, None, None, EPSILON);
+                        [
+                            to_f64(found.output),
+                            to_f64(found.mean),
+                            to_f64(found.variance),
+                        ]
+                    })
+            };
+            let one = with_threads(1);
+            assert_eq!(one, with_threads(2));
+            assert_eq!(one, with_threads(3));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "takes a gamma of one value a channel: 3 for this input, found 2")]
+fn a_gamma_of_another_length_is_refused() {
+    let device = Device::default();
+    let gamma = Tensor::ones([2], &device);
+    op::batch_norm_train(
+        Tensor::<2>::zeros([4, 3], &device),
+        Some(gamma),
+        None,
+        EPSILON,
+    );
+}
+
+#[test]
+#[should_panic(expected = "[batch, channels, ...], found one of 1 axes")]
+fn an_input_without_channels_is_refused() {
+    op::batch_norm_train(
+        Tensor::<1>::zeros([4], &Device::default()),
+        None,
+        None,
+        EPSILON,
+    );
+}

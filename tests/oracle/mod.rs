@@ -1,0 +1,223 @@
+//! Batch normalisation over plain vectors in f64, with nothing shared with the crate; and what its tests share.
+
+// Each test takes its part.
+#![allow(dead_code)]
+
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+pub const EPSILON: f64 = 1e-5;
+
+/// A tensor `[batch, channels, inner]` in f64.
+#[derive(Clone, Debug)]
+pub struct Array {
+    pub batch: usize,
+    pub channels: usize,
+    pub inner: usize,
+    pub values: Vec<f64>,
+}
+
+pub struct Forward {
+    pub output: Vec<f64>,
+    pub mean: Vec<f64>,
+    pub variance: Vec<f64>,
+}
+
+pub struct Gradients {
+    pub input: Vec<f64>,
+    pub gamma: Vec<f64>,
+    pub beta: Vec<f64>,
+}
+
+impl Array {
+    fn channel(&self, index: usize) -> usize {
+        index / self.inner % self.channels
+    }
+
+    fn count(&self) -> f64 {
+        (self.batch * self.inner) as f64
+    }
+
+    /// The sum over each channel of `value(index)`.
+    fn sums(&self, value: impl Fn(usize) -> f64) -> Vec<f64> {
+        let mut sums = vec![0.0; self.channels];
+        for index in 0..self.values.len() {
+            sums[self.channel(index)] += value(index);
+        }
+        sums
+    }
+
+    pub fn statistics(&self) -> (Vec<f64>, Vec<f64>) {
+        let means: Vec<f64> = self
+            .sums(|index| self.values[index])
+            .iter()
+            .map(|sum| sum / self.count())
+            .collect();
+        let variances = self
+            .sums(|index| (self.values[index] - means[self.channel(index)]).powi(2))
+            .iter()
+            .map(|sum| sum / self.count())
+            .collect();
+        (means, variances)
+    }
+
+    pub fn inference(
+        &self,
+        mean: &[f64],
+        variance: &[f64],
+        gamma: &[f64],
+        beta: &[f64],
+        epsilon: f64,
+    ) -> Vec<f64> {
+        (0..self.values.len())
+            .map(|index| {
+                let c = self.channel(index);
+                gamma[c] * (self.values[index] - mean[c]) / (variance[c] + epsilon).sqrt() + beta[c]
+            })
+            .collect()
+    }
+
+    pub fn train(&self, gamma: &[f64], beta: &[f64], epsilon: f64) -> Forward {
+        let (mean, variance) = self.statistics();
+        Forward {
+            output: self.inference(&mean, &variance, gamma, beta, epsilon),
+            mean,
+            variance,
+        }
+    }
+
+    /// The gradients given that of the output, for the statistics given; `frozen` where they are constants.
+    pub fn gradients(
+        &self,
+        gradient: &[f64],
+        mean: &[f64],
+        variance: &[f64],
+        gamma: &[f64],
+        epsilon: f64,
+        frozen: bool,
+    ) -> Gradients {
+        let deviation = |c: usize| (variance[c] + epsilon).sqrt();
+        let normalised = |index: usize| {
+            let c = self.channel(index);
+            (self.values[index] - mean[c]) / deviation(c)
+        };
+        let for_beta = self.sums(|index| gradient[index]);
+        let for_gamma = self.sums(|index| gradient[index] * normalised(index));
+        let input = (0..self.values.len())
+            .map(|index| {
+                let c = self.channel(index);
+                let through_statistics = if frozen {
+                    0.0
+                } else {
+                    (for_beta[c] + normalised(index) * for_gamma[c]) / self.count()
+                };
+                gamma[c] / deviation(c) * (gradient[index] - through_statistics)
+            })
+            .collect();
+        Gradients {
+            input,
+            gamma: for_gamma,
+            beta: for_beta,
+        }
+    }
+}
+
+pub fn devices() -> Vec<Device> {
+    vec![
+        #[cfg(feature = "flex")]
+        Device::flex(),
+        #[cfg(feature = "ndarray")]
+        Device::ndarray(),
+    ]
+}
+
+/// Values of a normal-looking distribution, about another mean in every channel.
+pub fn sample(batch: usize, channels: usize, inner: usize, seed: u64) -> Array {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let places: Vec<(f64, f64)> = (0..channels)
+        .map(|_| (rng.random_range(-3.0..3.0), rng.random_range(0.1..2.0)))
+        .collect();
+    let values = (0..batch * channels * inner)
+        .map(|index| {
+            let (mean, deviation) = places[index / inner % channels];
+            f64::from((mean + deviation * noise(&mut rng)) as f32)
+        })
+        .collect();
+    Array {
+        batch,
+        channels,
+        inner,
+        values,
+    }
+}
+
+/// About normal: mean 0, variance 1.
+pub fn noise(rng: &mut impl Rng) -> f64 {
+    (0..4).map(|_| rng.random_range(-1.0..1.0)).sum::<f64>() * (3.0f64 / 4.0).sqrt()
+}
+
+pub fn parameters(channels: usize, seed: u64) -> (Vec<f64>, Vec<f64>) {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+    let mut draw = || {
+        (0..channels)
+            .map(|_| f64::from(rng.random_range(-2.0f32..2.0)))
+            .collect()
+    };
+    (draw(), draw())
+}
+
+pub fn tensor3(array: &Array, dtype: FloatDType, device: &Device) -> Tensor<3> {
+    let shape = [array.batch, array.channels, array.inner];
+    Tensor::from_data(
+        TensorData::new(array.values.clone(), shape).convert_dtype(dtype.into()),
+        (device, DType::from(dtype)),
+    )
+}
+
+pub fn tensor1(values: &[f64], dtype: FloatDType, device: &Device) -> Tensor<1> {
+    Tensor::from_data(
+        TensorData::new(values.to_vec(), [values.len()]).convert_dtype(dtype.into()),
+        (device, DType::from(dtype)),
+    )
+}
+
+pub fn to_f64<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// Asserts that means are right to rounding, on the scale of the channel's values.
+pub fn assert_means_close(found: &[f64], means: &[f64], variances: &[f64]) {
+    assert_eq!(found.len(), means.len());
+    for ((found, mean), variance) in found.iter().zip(means).zip(variances) {
+        let scale = mean.abs() + variance.sqrt();
+        assert!(
+            (found - mean).abs() <= 1.2e-7 * scale,
+            "mean: found {found}, expected {mean}, variance {variance}"
+        );
+    }
+}
+
+/// Asserts that each value is off by no more than `tolerance`, relative to the larger of its size and 1.
+pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs() / expected.abs().max(1.0);
+        assert!(
+            error <= tolerance,
+            "{what}[{index}]: found {found}, expected {expected}, off by {error:e}"
+        );
+    }
+}
+
+/// Shapes that between them take every path of the kernels.
+pub fn shapes() -> impl Strategy<Value = (usize, usize, usize)> {
+    prop_oneof![
+        (1..40usize, 1..70usize, Just(1usize)),
+        (1..20usize, 1..10usize, 1..300usize),
+        (1..4usize, 1..40usize, 2..64usize),
+        (100..2000usize, 1..40usize, 1..4usize),
+        (1..5usize, 1..4usize, 5000..40000usize),
+    ]
+}
