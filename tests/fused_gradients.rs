@@ -5,7 +5,7 @@
 
 mod oracle;
 
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor, s};
 use burn_kindling::norm::op::{self, reference};
 use oracle::{
     Array, EPSILON, assert_close, devices, parameters, sample, shapes, tensor1, tensor3, to_f64,
@@ -271,7 +271,7 @@ fn gradients_of_views() {
             let loss = if whole {
                 output.sum()
             } else {
-                (output.swap_dims(2, 3).narrow(0, 0, 3).powi_scalar(3)).sum()
+                (output.swap_dims(2, 3).slice(s![0..3]).powi_scalar(3)).sum()
             };
             to_f64(
                 leaf.grad(&loss.backward())

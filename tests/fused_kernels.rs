@@ -7,7 +7,7 @@
 
 mod oracle;
 
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor, s};
 use burn_kindling::norm::op::{self, reference};
 use oracle::{
     Array, EPSILON, assert_close, assert_means_close, devices, noise, parameters, sample, shapes,
@@ -108,7 +108,7 @@ fn agrees_with_the_oracle_where_the_work_is_cut() {
     }
 }
 
-/// PyTorch 2.9 on this data: output off by up to 6e-2, since it computes `x * scale + shift` in f32.
+/// The mean in f32 is off by up to 5e-4 here, 5% of a deviation, and `x * scale + shift` in f32 by more.
 #[test]
 fn a_small_deviation_from_a_large_mean_is_not_lost() {
     let mut rng = StdRng::seed_from_u64(3);
@@ -351,7 +351,7 @@ fn views_that_are_not_contiguous() {
             ("channels first", flat([5, 7, 11, 13]).swap_dims(0, 1)),
             ("image turned", flat([5, 7, 11, 13]).swap_dims(2, 3)),
             ("all reversed", flat([5, 7, 11, 13]).permute([3, 2, 1, 0])),
-            ("some of the batch", flat([9, 4, 8, 10]).narrow(0, 2, 5)),
+            ("some of the batch", flat([9, 4, 8, 10]).slice(s![2..7])),
             ("some channels", flat([9, 8, 8, 10]).slice([0..9, 3..6])),
             (
                 "some columns",

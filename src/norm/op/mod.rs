@@ -4,9 +4,9 @@
 //! the batch, [`batch_norm_inference`] those it is given. Neither knows of modules or of running statistics.
 //! [`mod@reference`] holds the same two written as the paper writes them: the page to read first.
 //!
-//! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has
-//! them for Flex and NdArray; every other backend gets the tensor operations of `portable`. `autodiff` makes the
-//! three differentiable, with one backward node for each of the functions.
+//! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has them
+//! for Flex and NdArray; every other backend gets the tensor operations of `portable`. `autodiff` makes them
+//! differentiable, with one backward node for each of the functions.
 
 // Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
@@ -139,14 +139,7 @@ fn statistics_dtype(dtype: DType) -> DType {
 
 /// What [`BatchNormBackend::batch_norm_forward`] returns.
 #[derive(ExtensionType)]
-#[extension_type(fusion: cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "webgpu",
-    feature = "cuda",
-    feature = "rocm"
-)))]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct BatchNormForward<B: Backend> {
     /// The normalised input, `[batch, channels, ...]`.
     pub output: FloatTensor<B>,
@@ -160,14 +153,7 @@ pub struct BatchNormForward<B: Backend> {
 
 /// What [`BatchNormBackend::batch_norm_backward`] returns.
 #[derive(ExtensionType)]
-#[extension_type(fusion: cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "webgpu",
-    feature = "cuda",
-    feature = "rocm"
-)))]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct BatchNormGradients<B: Backend> {
     /// Gradient of the input, `[batch, channels, ...]`.
     pub input: FloatTensor<B>,
@@ -179,14 +165,7 @@ pub struct BatchNormGradients<B: Backend> {
 
 /// The statistics that normalised a batch, as the backward operation takes them.
 #[derive(ExtensionType)]
-#[extension_type(fusion: cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "webgpu",
-    feature = "cuda",
-    feature = "rocm"
-)))]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct BatchNormStatistics<B: Backend> {
     /// The mean, `[channels]`.
     pub mean: FloatTensor<B>,
@@ -203,23 +182,9 @@ pub struct BatchNormStatistics<B: Backend> {
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
-    Cube: cfg(any(
-        feature = "wgpu",
-        feature = "vulkan",
-        feature = "metal",
-        feature = "webgpu",
-        feature = "cuda",
-        feature = "rocm"
-    )),
+    Cube: cfg(feature = "cube"),
     Autodiff,
-    Fusion: cfg(any(
-        feature = "wgpu",
-        feature = "vulkan",
-        feature = "metal",
-        feature = "webgpu",
-        feature = "cuda",
-        feature = "rocm"
-    )),
+    Fusion: cfg(feature = "cube"),
 )]
 pub trait BatchNormBackend: Backend {
     /// Normalises by the statistics of the batch; see [`batch_norm_train`].
@@ -263,12 +228,5 @@ pub trait BatchNormBackend: Backend {
     }
 }
 
-#[cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "webgpu",
-    feature = "cuda",
-    feature = "rocm"
-))]
-impl BatchNormBackend for burn::backend::Cube {}
+#[cfg(feature = "cube")]
+impl BatchNormBackend for burn_cubecl::CubeBackend {}

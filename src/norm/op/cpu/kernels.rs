@@ -2,31 +2,15 @@
 
 use rayon::prelude::*;
 
-use super::lanes::{GradientAndInput, Input, Real, Value};
+use super::lanes::{GradientAndInput, Input, Real, Target, Value};
 use super::walk::{ChannelLines, Dims, Region};
 
 /// Values that make a task of their own worth starting.
 const TASK: usize = 1 << 15;
-/// Neighbouring columns that a task takes at least, so that no two tasks share cache lines.
-const COLUMNS: usize = 64;
+/// Neighbouring columns that a task takes at least: fewer, and of each row it would read too little in a go.
+const COLUMNS: usize = 128;
 /// With fewer groups of channels than this, the groups are cut as well.
 const GROUPS: usize = 8;
-
-/// Where the values that an operation writes go.
-///
-/// Distinct regions write distinct values, from several threads.
-#[derive(Clone, Copy)]
-pub(super) struct Target<T>(pub *mut T);
-
-// SAFETY: see above; the values may be sent.
-unsafe impl<T: Send> Send for Target<T> {}
-unsafe impl<T: Send> Sync for Target<T> {}
-
-impl<T> Target<T> {
-    fn pointer(self) -> *mut T {
-        self.0
-    }
-}
 
 /// The mean and the biased variance of a channel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,11 +42,8 @@ fn in_regions<C: Send>(dims: Dims, per_channel: &mut [C], job: impl Fn(Region, &
         .max(columns.div_ceil(dims.inner.max(1)))
         .clamp(1, dims.channels.max(1));
     let groups = dims.channels.div_ceil(group);
-    let tasks = dims.len() / TASK;
-    if tasks <= 1 {
-        job(region(0..dims.channels, 1), per_channel);
-    } else if groups < GROUPS.min(tasks) {
-        job(region(0..dims.channels, tasks.min(8 * GROUPS)), per_channel);
+    if groups < GROUPS || dims.len() < 2 * TASK {
+        job(region(0..dims.channels, pieces(dims)), per_channel);
     } else {
         per_channel
             .par_chunks_mut(group)
@@ -72,6 +53,11 @@ fn in_regions<C: Send>(dims: Dims, per_channel: &mut [C], job: impl Fn(Region, &
                 job(region(first..first + chunk.len(), 1), chunk);
             });
     }
+}
+
+/// The number of pieces in which all channels are walked at once.
+fn pieces(dims: Dims) -> usize {
+    (dims.len() / TASK).clamp(1, 8 * GROUPS)
 }
 
 /// Training mode, forward: writes the output, returns each channel's statistics.
@@ -111,7 +97,7 @@ pub(super) unsafe fn forward<T: Value>(
             };
         }
         // SAFETY: as the caller promises; regions share no values.
-        unsafe { region.map(input, output.pointer(), &lines) };
+        unsafe { region.map(input, output, &lines) };
     });
     statistics
 }
@@ -204,9 +190,9 @@ pub(super) unsafe fn backward<T: Value>(
         // SAFETY: as the caller promises; regions share no values.
         unsafe {
             if frozen {
-                region.map(gradient, output.pointer(), &lines);
+                region.map(gradient, output, &lines);
             } else {
-                region.map(both, output.pointer(), &lines);
+                region.map(both, output, &lines);
             }
         }
     });
@@ -229,13 +215,18 @@ pub(super) unsafe fn inference<T: Value>(
     variance: &[T::Real],
     epsilon: f64,
 ) {
-    in_regions(dims, &mut vec![(); dims.channels], |region, _| {
-        let mut lines = ChannelLines::with_capacity(region.channels.len());
-        for channel in region.channels.clone() {
-            let scale = gamma[channel].to_f64() / (variance[channel].to_f64() + epsilon).sqrt();
-            lines.push(mean[channel], scale, 0.0, beta[channel].to_f64());
-        }
-        // SAFETY: as the caller promises; regions share no values.
-        unsafe { region.map(input, output.pointer(), &lines) };
-    });
+    // Nothing is known of a channel but from its parameters, so that all channels are walked at once, in the order in
+    // which they lie.
+    let region = Region {
+        dims,
+        channels: 0..dims.channels,
+        pieces: pieces(dims),
+    };
+    let mut lines = ChannelLines::with_capacity(dims.channels);
+    for channel in 0..dims.channels {
+        let scale = gamma[channel].to_f64() / (variance[channel].to_f64() + epsilon).sqrt();
+        lines.push(mean[channel], scale, 0.0, beta[channel].to_f64());
+    }
+    // SAFETY: as the caller promises.
+    unsafe { region.map(input, output, &lines) };
 }

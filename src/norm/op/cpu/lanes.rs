@@ -2,7 +2,7 @@
 //!
 //! A block is an array of a fixed number of lanes, and a loop over it has no other form than "the same for every
 //! lane", which the compiler turns into vector instructions of whatever width the caller was compiled for. Everything
-//! here is inlined into that caller, see [`kernels`](super::kernels). The order of all additions is fixed by the
+//! here is inlined into that caller, see [`walk`](super::walk). The order of all additions is fixed by the
 //! number of lanes alone, and no multiplication is fused with an addition: results are equal to the bit on every
 //! instruction set.
 
@@ -148,6 +148,16 @@ pub(super) unsafe trait Source: Copy + Send + Sync {
     ) -> [[RealOf<Self>; L]; 2];
 }
 
+/// Where mapped values go.
+///
+/// Several threads write through it at once, each to places of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Target<T>(pub *mut T);
+
+// SAFETY: threads write to places of their own, and the values may be sent to them.
+unsafe impl<T: Send> Send for Target<T> {}
+unsafe impl<T: Send> Sync for Target<T> {}
+
 /// The type in which a source is calculated with.
 pub(super) type RealOf<S> = <<S as Source>::Value as Value>::Real;
 
@@ -200,21 +210,21 @@ unsafe impl<T: Value> Source for GradientAndInput<T> {
     }
 }
 
-/// `sum u` and `sum u * d`, lane by lane, over `count` blocks that begin `stride` places apart.
+/// Adds `u` and `u * d` of `count` blocks, which begin `stride` places apart, to the sums, lane by lane.
 ///
 /// # Safety
 ///
 /// Every block must lie within the tensor.
 #[inline(always)]
-pub(super) unsafe fn sums<S: Source, const L: usize>(
+pub(super) unsafe fn add_sums<S: Source, const L: usize>(
     source: S,
     at: usize,
     stride: usize,
     count: usize,
     centre: &[RealOf<S>; L],
-) -> [[RealOf<S>; L]; 2] {
-    let mut sum_u = [RealOf::<S>::default(); L];
-    let mut sum_ud = [RealOf::<S>::default(); L];
+    sums: [&mut [RealOf<S>; L]; 2],
+) {
+    let [mut sum_u, mut sum_ud] = [*sums[0], *sums[1]];
     for block in 0..count {
         // SAFETY: as the caller promises.
         let [u, d] = unsafe { source.read(at + block * stride, centre) };
@@ -223,7 +233,8 @@ pub(super) unsafe fn sums<S: Source, const L: usize>(
             sum_ud[lane] += u[lane] * d[lane];
         }
     }
-    [sum_u, sum_ud]
+    *sums[0] = sum_u;
+    *sums[1] = sum_ud;
 }
 
 /// The line through which a channel's values are mapped: `scale * u + slope * d + shift`, where `d` is the deviation
@@ -244,7 +255,7 @@ pub(super) struct Lines<R, const L: usize> {
 #[inline(always)]
 pub(super) unsafe fn map<S: Source, const L: usize>(
     source: S,
-    target: *mut S::Value,
+    target: Target<S::Value>,
     at: usize,
     stride: usize,
     count: usize,
@@ -265,7 +276,7 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
                     y[lane] += lines.slope[lane] * d[lane];
                 }
             }
-            write(target.add(at), y);
+            write(target.0.add(at), y);
         }
     }
 }

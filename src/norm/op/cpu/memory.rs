@@ -1,33 +1,77 @@
 //! Memory for what an operation writes.
 
+/// How long what is written will be held.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Held {
+    /// Until the next layer has read it, as in inference.
+    Shortly,
+    /// Until the backward pass, together with what all other layers write, as in training.
+    Long,
+}
+
 /// Room for `len` values, none of them initialised: the kernels write every one, and to fill the room first would cost
 /// as much as they do.
-pub(super) fn room<T>(len: usize) -> Vec<T> {
-    let room = Vec::with_capacity(len);
-    ask_for_huge_pages(&room);
-    room
+pub(super) fn room<T>(len: usize, held: Held) -> Vec<T> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if len * size_of::<T>() >= mapped::from(held) {
+        return mapped::room(len);
+    }
+    let _ = held;
+    Vec::with_capacity(len)
 }
 
-/// Lets the kernel of Linux back a large piece of memory by huge pages.
+/// Large room under glibc.
 ///
-/// Memory of this size comes from the kernel at every allocation and goes back at every release. Handing it out in
-/// pages of 4 KiB takes longer than all of the arithmetic; in pages of 2 MiB, a fraction of it.
-#[cfg(target_os = "linux")]
-fn ask_for_huge_pages<T>(room: &Vec<T>) {
-    /// The size of allocations from which glibc's malloc asks the kernel each time.
-    const LARGE: usize = 4 << 20;
-    /// Advice is given in whole pages.
-    const PAGE: usize = 4 << 10;
+/// What malloc gets back it keeps at hand only to a point; beyond, it returns memory to the kernel, which hands it out
+/// again in pages of 4 KiB, each zeroed in an interrupt of its own. That takes several times as long as all of the
+/// arithmetic, and a training step, which frees all that it wrote at once, is always beyond that point. So large room
+/// is a mapping of its own, which is filled with pages of 2 MiB, by all threads at once.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod mapped {
+    use super::Held;
+    use rayon::prelude::*;
 
-    let bytes = room.capacity() * size_of::<T>();
-    if bytes >= LARGE {
-        let first = (room.as_ptr() as usize).next_multiple_of(PAGE);
-        let last = (room.as_ptr() as usize + bytes) / PAGE * PAGE;
-        // SAFETY: the range lies within an allocation of ours, and this advice changes no contents. Where pages are
-        // larger than assumed or advice is not taken, the call fails and nothing is lost.
-        unsafe { libc::madvise(first as *mut _, last - first, libc::MADV_HUGEPAGE) };
+    /// Requests from this size on are mappings of their own whatever malloc has learnt so far (its
+    /// `DEFAULT_MMAP_THRESHOLD_MAX`). What of a mapping is not used takes up addresses, but no memory.
+    const ALWAYS: usize = 32 << 20;
+    /// From this size on, a mapping costs less than malloc does in training.
+    const IN_TRAINING: usize = 4 << 20;
+    const PAGE: usize = 4 << 10;
+    const HUGE_PAGE: usize = 2 << 20;
+
+    /// The size in bytes from which room is a mapping.
+    pub fn from(held: Held) -> usize {
+        match held {
+            Held::Shortly => ALWAYS,
+            Held::Long => IN_TRAINING,
+        }
+    }
+
+    pub fn room<T>(len: usize) -> Vec<T> {
+        let bytes = len * size_of::<T>();
+        // With malloc's own words in front, rounded up to a page, the mapping is of whole huge pages: the kernel
+        // aligns such a one.
+        let capacity = (bytes.max(ALWAYS) + PAGE).next_multiple_of(HUGE_PAGE) - PAGE;
+        let room = Vec::<T>::with_capacity(capacity / size_of::<T>());
+        let start = room.as_ptr() as usize / PAGE * PAGE;
+        advise(start, capacity, libc::MADV_HUGEPAGE);
+        (start..start + bytes + 16)
+            .into_par_iter()
+            .step_by(HUGE_PAGE)
+            .for_each(|page| {
+                advise(
+                    page,
+                    HUGE_PAGE.min(start + bytes + 16 - page),
+                    libc::MADV_POPULATE_WRITE,
+                )
+            });
+        room
+    }
+
+    fn advise(start: usize, len: usize, advice: libc::c_int) {
+        // SAFETY: the range begins in the page that the room begins in and ends in or before that in which it ends,
+        // and neither advice changes what memory holds. Where one is not known or not taken nothing is lost but time,
+        // so that the result does not matter.
+        unsafe { libc::madvise(start as *mut _, len, advice) };
     }
 }
-
-#[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages<T>(_room: &Vec<T>) {}

@@ -20,8 +20,9 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, TensorData};
 
 use super::{BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics};
-use kernels::{Statistics, Target};
-use lanes::{Input, Value};
+use kernels::Statistics;
+use lanes::{Input, Target, Value};
+use memory::Held;
 use walk::Dims;
 
 /// Access to the values of a backend's tensors.
@@ -109,13 +110,14 @@ impl Order {
     }
 }
 
-/// Lets a kernel write into the first of the tensors that nobody else holds, else into a new one shaped like it.
+/// Lets a kernel write over a tensor if nobody else holds it, else into a new one shaped like it.
 ///
 /// # Safety
 ///
-/// `kernel` must write `len` values to the target, and use the tensor it writes to through that target alone.
+/// `kernel` must write as many values to the target as the tensor has.
 unsafe fn write_over<B, T, R>(
     mut tensor: FloatTensor<B>,
+    held: Held,
     kernel: impl FnOnce(Input<T>, Target<T>) -> R,
 ) -> (FloatTensor<B>, R)
 where
@@ -129,7 +131,7 @@ where
     }
     let values = B::values(&tensor);
     let len = values.len();
-    let mut room = memory::room::<T>(len);
+    let mut room = memory::room::<T>(len, held);
     let result = kernel(Input(values.as_ptr()), Target(room.as_mut_ptr()));
     // SAFETY: the room is for `len` values, and the kernel has written them.
     unsafe { room.set_len(len) };
@@ -167,7 +169,7 @@ where
     let beta = channel_values::<B, T::Real>(beta);
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, statistics) = unsafe {
-        write_over::<B, T, _>(input, |input, output| {
+        write_over::<B, T, _>(input, Held::Long, |input, output| {
             kernels::forward(dims, input, output, &gamma, &beta, epsilon)
         })
     };
@@ -214,13 +216,14 @@ where
             variance,
         })
         .collect();
-    let input = Input(<B as Values<T>>::values(&input).as_ptr());
-    // SAFETY: both tensors hold as many values as the dimensions say.
+    let values = Input(<B as Values<T>>::values(&input).as_ptr());
+    // SAFETY: both tensors hold as many values as the dimensions say, and the input is held till the end. A gradient
+    // that nobody else holds shares no memory with it.
     let (output, parameters) = unsafe {
-        write_over::<B, T, _>(gradient, |gradient, output| {
+        write_over::<B, T, _>(gradient, Held::Long, |gradient, output| {
             kernels::backward(
                 dims,
-                input,
+                values,
                 gradient,
                 output,
                 &gamma,
@@ -261,7 +264,7 @@ where
         [gamma, beta, mean, variance].map(channel_values::<B, T::Real>);
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, ()) = unsafe {
-        write_over::<B, T, _>(input, |input, output| {
+        write_over::<B, T, _>(input, Held::Shortly, |input, output| {
             kernels::inference(
                 dims, input, output, &gamma, &beta, &mean, &variance, epsilon,
             );

@@ -9,14 +9,18 @@
 
 use macerator::{AutoArch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::iter::repeat_n;
 use std::ops::Range;
 
-use super::lanes::{self, LANES, Lines, Real, RealOf, Source};
+use super::lanes::{self, LANES, Lines, Real, RealOf, Source, Target};
 
 /// Below this many values in a row, a channel's neighbours are walked along with it.
 const LONG_RUN: usize = 64;
 /// Rows that are walked together.
-const ROWS: usize = 16;
+const ROWS: usize = 8;
+/// Rows that are summed in the type of the values.
+const ROW_RUN: usize = 16;
 /// Blocks that are summed in the type of the values.
 const BLOCKS: usize = 16;
 /// Places looked at for a first guess of the mean: rows, or neighbouring values of one channel.
@@ -58,6 +62,7 @@ pub(super) struct Region {
 pub(super) type Sums = [f64; 2];
 
 /// The lines of several channels, each array with one value a channel; see [`Lines`].
+#[derive(Clone)]
 pub(super) struct ChannelLines<R> {
     pub centre: Vec<R>,
     pub scale: Vec<R>,
@@ -83,14 +88,17 @@ impl<R: Real> ChannelLines<R> {
         self.shift.push(R::from_f64(shift));
     }
 
-    /// The same with each value repeated for every column of its channel.
-    fn expand(&self, inner: usize) -> Self {
-        Self {
-            centre: expand(&self.centre, inner),
-            scale: expand(&self.scale, inner),
-            slope: expand(&self.slope, inner),
-            shift: expand(&self.shift, inner),
+    /// The lines of all columns, where each channel has `inner`.
+    fn of_columns(&self, inner: usize) -> Cow<'_, Self> {
+        if inner == 1 {
+            return Cow::Borrowed(self);
         }
+        Cow::Owned(Self {
+            centre: repeat_each(&self.centre, inner).into_owned(),
+            scale: repeat_each(&self.scale, inner).into_owned(),
+            slope: repeat_each(&self.slope, inner).into_owned(),
+            shift: repeat_each(&self.shift, inner).into_owned(),
+        })
     }
 
     /// `L` neighbours from `at`.
@@ -116,16 +124,28 @@ impl<R: Real> ChannelLines<R> {
     }
 }
 
-fn expand<R: Copy>(values: &[R], times: usize) -> Vec<R> {
-    values
-        .iter()
-        .flat_map(|&value| std::iter::repeat_n(value, times))
-        .collect()
+/// Each value as often as its channel has columns.
+fn repeat_each<R: Copy>(values: &[R], columns: usize) -> Cow<'_, [R]> {
+    if columns == 1 {
+        return Cow::Borrowed(values);
+    }
+    let mut repeated = Vec::with_capacity(values.len() * columns);
+    for &value in values {
+        repeated.extend(repeat_n(value, columns));
+    }
+    Cow::Owned(repeated)
 }
 
 #[inline(always)]
 fn block<R: Copy, const L: usize>(values: &[R], at: usize) -> [R; L] {
     values[at..at + L]
+        .try_into()
+        .expect("a slice of L values is an array of L values")
+}
+
+#[inline(always)]
+fn block_mut<R: Copy, const L: usize>(values: &mut [R], at: usize) -> &mut [R; L] {
+    (&mut values[at..at + L])
         .try_into()
         .expect("a slice of L values is an array of L values")
 }
@@ -160,6 +180,15 @@ impl Region {
         }
     }
 
+    /// Columns that each channel has in a row, where rows are walked.
+    fn columns_per_channel(&self) -> usize {
+        if self.dims.has_long_runs() {
+            1
+        } else {
+            self.dims.inner
+        }
+    }
+
     fn piece(&self, index: usize) -> Range<usize> {
         let extent = self.extent();
         extent * index / self.pieces..extent * (index + 1) / self.pieces
@@ -171,6 +200,7 @@ impl Region {
     ///
     /// `source` must be of tensors of the region's dimensions.
     pub unsafe fn sums<S: Source>(&self, source: S, centre: &[RealOf<S>]) -> Vec<Sums> {
+        let centre = &repeat_each(centre, self.columns_per_channel());
         let of_piece = |places: Range<usize>| {
             AutoArch::new().dispatch(SumPiece {
                 region: self,
@@ -212,7 +242,7 @@ impl Region {
         let sums = AutoArch::new().dispatch(SumPiece {
             region: self,
             source,
-            centre: &vec![RealOf::<S>::default(); self.channels.len()],
+            centre: &vec![RealOf::<S>::default(); self.channels.len() * self.columns_per_channel()],
             places,
         });
         sums.iter()
@@ -232,10 +262,10 @@ impl Region {
     pub unsafe fn map<S: Source>(
         &self,
         source: S,
-        target: *mut S::Value,
+        target: Target<S::Value>,
         lines: &ChannelLines<RealOf<S>>,
     ) {
-        let target = Target(target);
+        let lines = &*lines.of_columns(self.columns_per_channel());
         let of_piece = |places: Range<usize>| {
             AutoArch::new().dispatch(MapPiece {
                 region: self,
@@ -254,38 +284,31 @@ impl Region {
         }
     }
 
-    /// The runs of neighbouring values, as offset and length, in which the given places of a channel lie.
+    /// The run of a channel's neighbouring values, as offset and length, that has the given outer index and places
+    /// among the given.
     #[inline(always)]
-    fn runs(
-        &self,
-        channel: usize,
-        places: Range<usize>,
-    ) -> impl Iterator<Item = (usize, usize)> + use<> {
+    fn run(&self, channel: usize, outer: usize, places: &Range<usize>) -> (usize, usize) {
         let Dims {
             channels, inner, ..
         } = self.dims;
-        (places.start / inner..places.end.div_ceil(inner)).map(move |outer| {
-            let first = (outer * inner).max(places.start);
-            let last = ((outer + 1) * inner).min(places.end);
-            let offset = (outer * channels + channel) * inner;
-            (offset + first - outer * inner, last - first)
-        })
+        let first = (outer * inner).max(places.start) - outer * inner;
+        let last = ((outer + 1) * inner).min(places.end) - outer * inner;
+        ((outer * channels + channel) * inner + first, last - first)
+    }
+
+    /// The outer indices that the given places of a channel have.
+    #[inline(always)]
+    fn outer(&self, places: &Range<usize>) -> Range<usize> {
+        places.start / self.dims.inner..places.end.div_ceil(self.dims.inner)
     }
 }
-
-/// Where the mapped values go. Pieces write to it from several threads.
-#[derive(Clone, Copy)]
-struct Target<T>(*mut T);
-
-// SAFETY: no two pieces share a place, and the values may be sent.
-unsafe impl<T: Send> Send for Target<T> {}
-unsafe impl<T: Send> Sync for Target<T> {}
 
 /// The sums over some places of a region. A type, and not a closure, so that all of it is sure to be inlined into the
 /// function that is compiled for the machine's instruction set.
 struct SumPiece<'a, S: Source> {
     region: &'a Region,
     source: S,
+    /// One value a channel, or a column where rows are walked.
     centre: &'a [RealOf<S>],
     places: Range<usize>,
 }
@@ -309,16 +332,19 @@ impl<S: Source> SumPiece<'_, S> {
         let mut sums = vec![Sums::default(); self.region.channels.len()];
         for (index, channel) in self.region.channels.clone().enumerate() {
             let mut of_lanes = [[0.0; LANES]; 2];
-            for (offset, len) in self.region.runs(channel, self.places.clone()) {
+            for outer in self.region.outer(&self.places) {
+                let (offset, len) = self.region.run(channel, outer, &self.places);
                 in_blocks!(len, BLOCKS, |at, count, L| {
                     let centre = [self.centre[index]; L];
+                    let mut u = [RealOf::<S>::default(); L];
+                    let mut ud = [RealOf::<S>::default(); L];
+                    let sums = [&mut u, &mut ud];
                     // SAFETY: the run lies within the tensor, and the blocks within the run.
-                    let [u, ud] =
-                        unsafe { lanes::sums::<S, L>(self.source, offset + at, L, count, &centre) };
-                    for lane in 0..L {
-                        of_lanes[0][lane] += u[lane].to_f64();
-                        of_lanes[1][lane] += ud[lane].to_f64();
+                    unsafe {
+                        lanes::add_sums(self.source, offset + at, L, count, &centre, sums);
                     }
+                    add(&mut of_lanes[0][..L], &u);
+                    add(&mut of_lanes[1][..L], &ud);
                 });
             }
             sums[index] = of_lanes.map(|lanes| lanes.iter().sum());
@@ -334,32 +360,53 @@ impl<S: Source> SumPiece<'_, S> {
         let stride = channels * inner;
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;
-        let centre = expand(self.centre, inner);
-        let mut of_columns = vec![Sums::default(); width];
-        for row in self.places.clone().step_by(ROWS) {
-            let rows = ROWS.min(self.places.end - row);
-            in_blocks!(width, 1, |column, _count, L| {
-                let at = row * stride + first_column + column;
-                // SAFETY: the rows are the tensor's, and the columns are the region's.
-                let [u, ud] = unsafe {
-                    lanes::sums::<S, L>(self.source, at, stride, rows, &block(&centre, column))
-                };
-                let of_columns = &mut of_columns[column..column + L];
-                for lane in 0..L {
-                    of_columns[lane][0] += u[lane].to_f64();
-                    of_columns[lane][1] += ud[lane].to_f64();
-                }
-            });
+        let mut of_columns = [vec![0.0; width], vec![0.0; width]];
+        for run in self.places.clone().step_by(ROW_RUN) {
+            let end = self.places.end.min(run + ROW_RUN);
+            let mut u = vec![RealOf::<S>::default(); width];
+            let mut ud = vec![RealOf::<S>::default(); width];
+            for row in (run..end).step_by(ROWS) {
+                let rows = ROWS.min(end - row);
+                in_blocks!(width, 1, |column, _count, L| {
+                    let at = row * stride + first_column + column;
+                    let sums = [block_mut(&mut u, column), block_mut(&mut ud, column)];
+                    // SAFETY: the rows are the tensor's, and the columns are the region's.
+                    unsafe {
+                        lanes::add_sums::<S, L>(
+                            self.source,
+                            at,
+                            stride,
+                            rows,
+                            &block(self.centre, column),
+                            sums,
+                        );
+                    }
+                });
+            }
+            add(&mut of_columns[0], &u);
+            add(&mut of_columns[1], &ud);
         }
+        let of_channel = |columns: &[f64], channel: usize| {
+            columns[channel * inner..(channel + 1) * inner]
+                .iter()
+                .sum::<f64>()
+        };
         (0..self.region.channels.len())
             .map(|channel| {
-                of_columns[channel * inner..(channel + 1) * inner]
-                    .iter()
-                    .fold(Sums::default(), |[u, ud], column| {
-                        [u + column[0], ud + column[1]]
-                    })
+                [
+                    of_channel(&of_columns[0], channel),
+                    of_channel(&of_columns[1], channel),
+                ]
             })
             .collect()
+    }
+}
+
+/// Adds each of `values` to its sum.
+#[inline(always)]
+fn add<R: Real>(sums: &mut [f64], values: &[R]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value.to_f64();
     }
 }
 
@@ -368,6 +415,7 @@ struct MapPiece<'a, S: Source> {
     region: &'a Region,
     source: S,
     target: Target<S::Value>,
+    /// One line a channel, or a column where rows are walked.
     lines: &'a ChannelLines<RealOf<S>>,
     places: Range<usize>,
 }
@@ -378,7 +426,7 @@ impl<S: Source> WithSimd for MapPiece<'_, S> {
     #[inline(always)]
     fn with_simd<I: Simd>(self) {
         if self.region.dims.has_long_runs() {
-            self.channel_by_channel();
+            self.run_by_run();
         } else {
             self.row_by_row();
         }
@@ -387,14 +435,15 @@ impl<S: Source> WithSimd for MapPiece<'_, S> {
 
 impl<S: Source> MapPiece<'_, S> {
     #[inline(always)]
-    fn channel_by_channel(self) {
-        for (index, channel) in self.region.channels.clone().enumerate() {
-            for (offset, len) in self.region.runs(channel, self.places.clone()) {
+    fn run_by_run(self) {
+        for outer in self.region.outer(&self.places) {
+            for (index, channel) in self.region.channels.clone().enumerate() {
+                let (offset, len) = self.region.run(channel, outer, &self.places);
                 in_blocks!(len, usize::MAX, |at, count, L| {
                     let lines = self.lines.splat::<L>(index);
                     // SAFETY: the run lies within both tensors, and the blocks within the run.
                     unsafe {
-                        lanes::map(self.source, self.target.0, offset + at, L, count, &lines);
+                        lanes::map(self.source, self.target, offset + at, L, count, &lines);
                     }
                 });
             }
@@ -409,14 +458,13 @@ impl<S: Source> MapPiece<'_, S> {
         let stride = channels * inner;
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;
-        let lines = self.lines.expand(inner);
         for row in self.places.clone().step_by(ROWS) {
             let rows = ROWS.min(self.places.end - row);
             in_blocks!(width, 1, |column, _count, L| {
                 let at = row * stride + first_column + column;
-                let lines = lines.block::<L>(column);
+                let lines = self.lines.block::<L>(column);
                 // SAFETY: the rows are the tensors', and the columns are the region's.
-                unsafe { lanes::map(self.source, self.target.0, at, stride, rows, &lines) };
+                unsafe { lanes::map(self.source, self.target, at, stride, rows, &lines) };
             });
         }
     }
