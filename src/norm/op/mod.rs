@@ -10,6 +10,11 @@
 
 // Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
+// Without a backend the generated dispatch has nothing to pass its arguments to.
+#![cfg_attr(
+    not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+    allow(unused_variables)
+)]
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};

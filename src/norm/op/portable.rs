@@ -112,3 +112,72 @@ fn in_statistics_dtype<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
         B::float_cast(tensor, FloatDType::from(dtype))
     }
 }
+
+/// The processor backends have kernels, so that the public functions reach this file on a GPU alone: here it runs on
+/// Flex, against the kernels.
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::norm::op::BatchNormBackend;
+    use burn::backend::Flex;
+    use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+
+    const EPSILON: f64 = 1e-5;
+
+    fn random<const D: usize>(shape: [usize; D], mean: f64) -> FloatTensor<Flex> {
+        Tensor::<D>::random(shape, Distribution::Normal(mean, 1.5), &Device::flex())
+            .try_into_primitive::<Flex>()
+            .expect("a tensor of Flex")
+    }
+
+    fn assert_same<const D: usize>(found: FloatTensor<Flex>, expected: FloatTensor<Flex>) {
+        let [found, expected] = [found, expected]
+            .map(|primitive| Tensor::<D>::from_primitive::<Flex>(primitive).into_data());
+        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-4));
+    }
+
+    #[test]
+    fn agrees_with_the_kernels() {
+        let (input, gradient) = (random([6, 5, 7], 100.0), random([6, 5, 7], 0.0));
+        let (gamma, beta) = (random([5], 1.0), random([5], 0.0));
+
+        let found = forward::<Flex>(input.clone(), gamma.clone(), beta.clone(), EPSILON);
+        let expected =
+            Flex::batch_norm_forward(input.clone(), gamma.clone(), beta.clone(), EPSILON);
+        assert_same::<3>(found.output, expected.output);
+        assert_same::<1>(found.mean.clone(), expected.mean);
+        assert_same::<1>(found.variance.clone(), expected.variance);
+
+        for frozen in [false, true] {
+            let statistics = || BatchNormStatistics {
+                mean: found.mean.clone(),
+                mean_rest: found.mean_rest.clone(),
+                variance: found.variance.clone(),
+            };
+            let (input, gradient, gamma) = (input.clone(), gradient.clone(), gamma.clone());
+            let expected = Flex::batch_norm_backward(
+                input.clone(),
+                gradient.clone(),
+                gamma.clone(),
+                statistics(),
+                EPSILON,
+                frozen,
+            );
+            let found = backward::<Flex>(input, gradient, gamma, statistics(), EPSILON, frozen);
+            assert_same::<3>(found.input, expected.input);
+            assert_same::<1>(found.gamma, expected.gamma);
+            assert_same::<1>(found.beta, expected.beta);
+        }
+
+        let expected = Flex::batch_norm_inference(
+            input.clone(),
+            gamma.clone(),
+            beta.clone(),
+            found.mean.clone(),
+            found.variance.clone(),
+            EPSILON,
+        );
+        let found = inference::<Flex>(input, gamma, beta, found.mean, found.variance, EPSILON);
+        assert_same::<3>(found, expected);
+    }
+}
