@@ -101,7 +101,8 @@ fn reduce(
             let low = low.clone().mask_where(single.clone(), low - 0.5);
             let width = width.mask_fill(single, 1.0);
             let position = (scaled - everywhere(low)) * everywhere(width.recip() * bins as f64);
-            bin_of(position, bins)
+            // Without a finite value there is no range, and no position either.
+            bin_of(filled(&position, &excluded, 0.0), bins)
         }
     };
     let histogram = number_each(counts.mask_fill(excluded, bins as i64 + 2), bins + 3);
@@ -349,9 +350,7 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
 
 /// The bin of a value at this position, in bins from the low end: 1 to `bins`; the last one holds its upper end.
 fn bin_of(position: Tensor<3>, bins: usize) -> Tensor<3, Int> {
-    let bin = position.floor().clamp(0.0, bins as f64 - 1.0).int();
-    // The clamp in whole numbers is for a position that was not a number, wherever that was made one.
-    bin.clamp(0, bins as i64 - 1) + 1
+    position.floor().clamp(0.0, bins as f64 - 1.0).int() + 1
 }
 
 /// How many of the values are 0, 1, ... `kinds - 1`: `[kinds]`.
