@@ -153,9 +153,12 @@ impl Histogram {
 
     /// The histogram as a line of block characters, one a bin: the tallest bin full, empty ones blank.
     ///
+    /// Heights go by the square root of the counts, so that a single bin that holds half of the values, as the zeros of
+    /// ReLU do, leaves the shape of the others to be seen.
+    ///
     /// ```
     /// # use burn_kindling::observe::Histogram;
-    /// let histogram = Histogram { range: [0.0, 4.0], counts: vec![1, 0, 4, 8], below: 0, above: 0 };
+    /// let histogram = Histogram { range: [0.0, 4.0], counts: vec![1, 0, 16, 64], below: 0, above: 0 };
     /// assert_eq!(histogram.blocks(), "▁ ▄█");
     /// ```
     pub fn blocks(&self) -> String {
@@ -166,7 +169,10 @@ impl Histogram {
             .map(|&count| match count {
                 0 => ' ',
                 // Rounded up: a bin that is not empty is not drawn blank.
-                _ => BLOCKS[(count * BLOCKS.len()).div_ceil(tallest) - 1],
+                _ => {
+                    let height = (count as f64 / tallest as f64).sqrt();
+                    BLOCKS[(height * BLOCKS.len() as f64).ceil() as usize - 1]
+                }
             })
             .collect()
     }

@@ -60,8 +60,11 @@ fn blocks_show_every_bin_that_is_not_empty() {
         below: 0,
         above: 0,
     };
-    assert_eq!(histogram(&[0, 1, 1000, 500]).blocks(), " ▁█▄");
+    assert_eq!(histogram(&[0, 1, 1000, 250]).blocks(), " ▁█▄");
     assert_eq!(histogram(&[0, 0]).blocks(), "  ");
-    assert_eq!(histogram(&[1, 2, 3, 4, 5, 6, 7, 8]).blocks(), "▁▂▃▄▅▆▇█");
+    assert_eq!(
+        histogram(&[1, 4, 9, 16, 25, 36, 49, 64]).blocks(),
+        "▁▂▃▄▅▆▇█"
+    );
     assert_eq!(histogram(&[0; 4]).edges(), [0.0, 0.25, 0.5, 0.75, 1.0]);
 }
