@@ -44,6 +44,8 @@
 //!   activation.
 //! - [`norm`]: batch normalisation. The layer, its running statistics, folding and recalibrating,
 //!   and the operation behind it.
+//! - [`observe`]: what flows through a network. Statistics of every layer's activations, gradients
+//!   and updates, for any Burn model.
 #![cfg_attr(
     feature = "lab",
     doc = "- [`lab`]: the networks under study, MNIST, and training through Burn's learner."
@@ -57,3 +59,4 @@ pub mod init;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod norm;
+pub mod observe;
