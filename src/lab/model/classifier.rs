@@ -63,6 +63,15 @@ impl ModelConfig {
             Self::Cnn(config) => config.norm,
         }
     }
+
+    /// The configuration of the network that [`Classifier::fold`] makes: the same without
+    /// normalisation.
+    pub fn folded(self) -> Self {
+        match self {
+            Self::Mlp(config) => Self::Mlp(config.with_norm(Normalization::None)),
+            Self::Cnn(config) => Self::Cnn(config.with_norm(Normalization::None)),
+        }
+    }
 }
 
 /// A network that tells images into classes.
@@ -85,6 +94,15 @@ impl Classifier {
         match self {
             Self::Mlp(model) => model.forward(images.flatten(1, 2)),
             Self::Cnn(model) => model.forward(images.unsqueeze_dim(1)),
+        }
+    }
+
+    /// The network without normalisation that does in inference what this one does: every
+    /// normalisation is folded into the layer before it. [`ModelConfig::folded`] describes it.
+    pub fn fold(self) -> Self {
+        match self {
+            Self::Mlp(model) => Self::Mlp(model.fold()),
+            Self::Cnn(model) => Self::Cnn(model.fold()),
         }
     }
 
