@@ -4,3 +4,5 @@ pub mod init;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod norm;
+#[cfg(feature = "record")]
+pub mod record;

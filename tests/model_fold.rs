@@ -5,6 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::init::Activation;
 use burn_kindling::lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling::record::Layout;
 
 /// Networks of either kind, with running statistics of images that are not standardised.
 fn trained(norm: Normalization, activation: Activation) -> Vec<(ModelConfig, Classifier)> {
@@ -71,9 +72,9 @@ fn a_folded_network_is_what_its_folded_configuration_describes() {
             } else {
                 assert!(folded.num_params() < normed);
             }
-            let record = folded.into_network_record();
-            let target = config.folded().init(&device);
-            target.try_load_network_record(record).unwrap();
+            let config = config.folded();
+            let record = folded.record(&config, Layout::Burn);
+            Classifier::from_record(&config, &record, &device).unwrap();
         }
     }
 }

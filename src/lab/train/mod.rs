@@ -217,12 +217,7 @@ impl Trainer {
         let test = evaluate(&learned.model, &data.test, &self.device);
         let test_seconds = started.elapsed().as_secs_f64();
 
-        let record = learned
-            .model
-            .into_network_record()
-            .into_bytes()
-            .map_err(|error| TrainError::damaged(&folder.record(), error))?;
-        folder::write_atomically(&folder.record(), &record)?;
+        folder.save_model(&learned.model)?;
 
         let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
         let training_seconds: f64 = epoch_seconds.iter().sum();
