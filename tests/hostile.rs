@@ -2,7 +2,8 @@
 //! file warrants.
 //!
 //! Valid files are mutated with their structure in mind: sizes and counts, text and lengths, pieces moved, repeated and
-//! taken from other files. `HOSTILE_EXECUTIONS` sets how many files of each kind are tried, `HOSTILE_SEED` which; a file
+//! taken from other files; and half of the time only in the description of their tensors, around which the file is then
+//! put together again as it should be. `HOSTILE_EXECUTIONS` sets how many files of each kind are tried, `HOSTILE_SEED` which; a file
 //! that is not survived is kept in the folder `HOSTILE_FOUND`, if it is set, and then belongs into `fixtures/hostile`,
 //! whose files, named `KIND-anything`, are all tried each time.
 #![cfg(all(feature = "lab", feature = "flex"))]
@@ -75,11 +76,20 @@ fn peak(work: impl FnOnce()) -> usize {
     (PEAK.get() - before) as usize
 }
 
+/// Takes a file apart, and puts it together again.
+#[derive(Clone, Copy)]
+struct Description {
+    of: fn(&[u8]) -> Vec<u8>,
+    replaced: fn(&[u8], &[u8]) -> Vec<u8>,
+}
+
 /// A kind of file.
 struct Kind {
     name: &'static str,
     /// Valid files, small, so that a mutation often meets something that matters.
     seeds: Vec<Vec<u8>>,
+    /// Where the description of the tensors is in a valid file, and the file around another one.
+    description: Option<Description>,
     /// How much memory a byte of it may cost.
     warrants: usize,
     /// Reads the file.
@@ -109,6 +119,9 @@ impl Kind {
 
     /// Tries mutations of the seeds.
     fn try_mutations(&self) {
+        for file in found(self.name) {
+            self.try_file(&fs::read(file).unwrap());
+        }
         let number = |name: &str, default| {
             std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
         };
@@ -118,14 +131,35 @@ impl Kind {
             self.try_file(seed);
         }
         for _ in 0..executions {
-            let mut file = self.seeds[random.random_range(0..self.seeds.len())].clone();
-            for _ in 0..random.random_range(1..=4) {
-                let other = &self.seeds[random.random_range(0..self.seeds.len())];
-                mutate(&mut file, other, &mut random);
-            }
+            let mut pick = || &self.seeds[random.random_range(0..self.seeds.len())];
+            let (seed, other) = (pick(), pick());
+            let file = match self.description.filter(|_| random.random()) {
+                None => mutated(seed.clone(), other, &mut random),
+                Some(description) => {
+                    let [inside, other] = [seed, other].map(|file| (description.of)(file));
+                    (description.replaced)(seed, &mutated(inside, &other, &mut random))
+                }
+            };
             self.try_file(&file);
         }
     }
+}
+
+/// The files that were once not survived.
+fn found(kind: &str) -> Vec<PathBuf> {
+    let folder = fixtures().join("hostile");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let prefix = format!("{kind}-");
+    files
+        .filter(|file| {
+            file.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(&prefix)
+        })
+        .collect()
 }
 
 /// Numbers that sizes and counts go wrong at.
@@ -146,6 +180,14 @@ const NUMBERS: [u64; 14] = [
     u64::MAX,
 ];
 
+fn mutated(mut file: Vec<u8>, other: &[u8], random: &mut StdRng) -> Vec<u8> {
+    let most = [1, 1, 2, 4][random.random_range(0..4)];
+    for _ in 0..random.random_range(1..=most) {
+        mutate(&mut file, other, random);
+    }
+    file
+}
+
 fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
     if file.is_empty() {
         file.extend(other);
@@ -159,7 +201,7 @@ fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
     };
     let at = random.random_range(0..end);
     let len = random.random_range(1..=16usize).min(file.len() - at);
-    match random.random_range(0..10) {
+    match random.random_range(0..12) {
         0 => file[at] ^= 1 << random.random_range(0..8),
         1 => file[at] = random.random(),
         2 => file.truncate(at),
@@ -191,7 +233,7 @@ fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
             let len = width.min(file.len() - at);
             file[at..at + len].copy_from_slice(&bytes[..len]);
         }
-        8 => {
+        8 | 9 => {
             // A number in text, where there is one.
             let digits = |byte: &u8| byte.is_ascii_digit();
             let Some(start) = file[at..].iter().position(digits).map(|it| at + it) else {
@@ -248,6 +290,11 @@ fn read_record(file: &[u8]) {
     }
 }
 
+/// The size of the metadata, which a header of 10 bytes ends with.
+fn burnpack_metadata(file: &[u8]) -> usize {
+    u32::from_le_bytes(file[6..10].try_into().unwrap()) as usize
+}
+
 fn burnpack() -> Kind {
     let mut seeds = Vec::new();
     for (config, model) in networks() {
@@ -264,9 +311,24 @@ fn burnpack() -> Kind {
     Kind {
         name: "burnpack",
         seeds,
+        description: Some(Description {
+            of: |file| file[10..10 + burnpack_metadata(file)].to_vec(),
+            replaced: |file, metadata| {
+                let values = (10 + burnpack_metadata(file)).next_multiple_of(256);
+                let size = metadata.len() as u32;
+                let mut new = [&file[..6], &size.to_le_bytes(), metadata].concat();
+                new.resize(new.len().next_multiple_of(256), 0);
+                [&new, &file[values..]].concat()
+            },
+        }),
         warrants: 64,
         read: Box::new(read_record),
     }
+}
+
+/// The size of the header, which the file begins with.
+fn safetensors_header(file: &[u8]) -> usize {
+    u64::from_le_bytes(file[..8].try_into().unwrap()) as usize
 }
 
 fn safetensors() -> Kind {
@@ -281,6 +343,13 @@ fn safetensors() -> Kind {
     Kind {
         name: "safetensors",
         seeds,
+        description: Some(Description {
+            of: |file| file[8..8 + safetensors_header(file)].to_vec(),
+            replaced: |file, header| {
+                let values = &file[8 + safetensors_header(file)..];
+                [&(header.len() as u64).to_le_bytes(), header, values].concat()
+            },
+        }),
         warrants: 64,
         read: Box::new(read_record),
     }
@@ -290,25 +359,102 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
+/// The entries of a zip archive that is as it should be.
+fn unzip(file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let u16_at = |at: usize| usize::from(u16::from_le_bytes([file[at], file[at + 1]]));
+    let u32_at = |at: usize| u16_at(at) | u16_at(at + 2) << 16;
+    let headers = (0..file.len() - 4).filter(|&at| file[at..].starts_with(b"PK\x01\x02"));
+    let entry = |at: usize| {
+        let name = file[at + 46..at + 46 + u16_at(at + 28)].to_vec();
+        let local = u32_at(at + 42);
+        let start = local + 30 + u16_at(local + 26) + u16_at(local + 28);
+        (name, file[start..start + u32_at(at + 24)].to_vec())
+    };
+    headers.map(entry).collect()
+}
+
+/// A zip archive, without checksums, as torch.save writes it with compute_crc32=False.
+fn zip(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in entries {
+        let sizes = [0, bytes.len() as u32, bytes.len() as u32]
+            .map(u32::to_le_bytes)
+            .concat();
+        let name_len = (name.len() as u16).to_le_bytes();
+        let offset = (file.len() as u32).to_le_bytes();
+        file.extend(
+            [
+                b"PK\x03\x04",
+                &[0; 10][..],
+                &sizes,
+                &name_len,
+                &[0; 2],
+                name,
+                bytes,
+            ]
+            .concat(),
+        );
+        let header = [
+            b"PK\x01\x02",
+            &[0; 12][..],
+            &sizes,
+            &name_len,
+            &[0; 12],
+            &offset,
+            name,
+        ];
+        directory.extend(header.concat());
+    }
+    let count = (entries.len() as u16).to_le_bytes();
+    let [size, offset] = [directory.len(), file.len()].map(|number| (number as u32).to_le_bytes());
+    let end = [
+        b"PK\x05\x06",
+        &[0; 4][..],
+        &count,
+        &count,
+        &size,
+        &offset,
+        &[0; 2],
+    ]
+    .concat();
+    [file, directory, end].concat()
+}
+
 fn pytorch() -> Kind {
-    let seeds = ["double", "half", "brain", "checkpoint", "network"]
-        .map(|name| fs::read(fixtures().join(format!("pytorch_{name}.pt"))).unwrap());
-    // As by torch.save with compute_crc32=False: a checksum would turn most mutations down.
-    let unchecked = seeds.clone().map(|mut file| {
-        let headers: Vec<usize> = (0..file.len() - 4)
-            .filter(|&at| file[at..].starts_with(b"PK\x01\x02"))
-            .collect();
-        for at in headers {
-            file[at + 16..at + 20].fill(0);
-        }
-        file
-    });
+    let names = ["double", "half", "brain", "checkpoint", "network"];
+    let seeds = names.map(|name| fs::read(fixtures().join(format!("pytorch_{name}.pt"))).unwrap());
+    // A checksum turns most mutations down.
+    let unchecked = seeds.clone().map(|file| zip(&unzip(&file)));
     Kind {
         name: "pytorch",
         seeds: [seeds, unchecked].concat(),
+        description: Some(Description {
+            of: |file| {
+                let mut entries = unzip(file).into_iter();
+                entries
+                    .find(|(name, _)| name.ends_with(b"data.pkl"))
+                    .unwrap()
+                    .1
+            },
+            replaced: |file, pickle| {
+                let mut entries = unzip(file);
+                for (name, bytes) in &mut entries {
+                    if name.ends_with(b"data.pkl") {
+                        *bytes = pickle.to_vec();
+                    }
+                }
+                zip(&entries)
+            },
+        }),
         warrants: 256,
         read: Box::new(read_record),
     }
+}
+
+/// Puts a new file in the place of the old one: some file systems wait for the disk where a file is cut short first.
+fn write(path: &Path, bytes: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 /// The configuration in the folder of a run.
@@ -331,9 +477,10 @@ fn config() -> Kind {
     Kind {
         name: "config",
         seeds,
+        description: None,
         warrants: 64,
         read: Box::new(move |file| {
-            fs::write(folder.path().join("config.json"), file).unwrap();
+            write(&folder.path().join("config.json"), file);
             let run = RunFolder::open(folder.path()).unwrap();
             let _ = run.load_model(&Device::flex());
         }),
@@ -373,10 +520,11 @@ fn idx(name: &'static str, file: &'static str, gzip: bool) -> Kind {
     Kind {
         name,
         seeds: vec![seed],
+        description: None,
         // Deflate makes at most 1032 bytes of one; a growing buffer is copied to one of twice the size.
         warrants: if gzip { 3 * 1_032 } else { 16 },
         read: Box::new(move |bytes| {
-            fs::write(folder.path().join(file), bytes).unwrap();
+            write(&folder.path().join(file), bytes);
             if let Err(error) = Mnist::load(folder.path()) {
                 assert!(error.to_string().contains("ubyte"), "{error}");
             }
@@ -386,6 +534,23 @@ fn idx(name: &'static str, file: &'static str, gzip: bool) -> Kind {
 
 const IMAGES: &str = "train-images-idx3-ubyte";
 const LABELS: &str = "train-labels-idx1-ubyte";
+
+#[test]
+fn files_made_to_do_harm_are_errors_that_say_why() {
+    let device = Device::flex();
+    let (config, _) = networks().remove(0);
+    let files = ["burnpack", "safetensors", "pytorch"].map(found).concat();
+    assert!(files.len() >= 25, "{}", files.len());
+    for file in files {
+        let outcome = Record::open(&file)
+            .and_then(|record| Classifier::from_record(&config, &record, &device));
+        let error = outcome.expect_err(&file.display().to_string()).to_string();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(name), "{error}");
+        assert!((20..10_000).contains(&error.len()), "{error}");
+        println!("{error}");
+    }
+}
 
 #[test]
 fn mutated_burnpack_files_are_survived() {

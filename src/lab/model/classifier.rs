@@ -120,7 +120,7 @@ impl ModelConfig {
         let reason = match self.validate() {
             Err(problem) => problem,
             Ok(()) if values > record.num_values() => format!(
-                "its configuration is of a network of more than {values} values, but it has {}",
+                "it holds {} values, fewer than a network of its configuration has",
                 record.num_values()
             ),
             Ok(()) => return Ok(()),
