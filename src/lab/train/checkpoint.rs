@@ -1,3 +1,4 @@
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,9 @@ use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 use super::TrainError;
 use super::folder::write_atomically;
 use crate::record::{crc32, remove_leftovers};
+
+/// How many epochs have a checkpoint at a time.
+pub(super) const KEPT: usize = 2;
 
 /// The three records that make a checkpoint.
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
@@ -27,7 +31,7 @@ impl Checkpoints {
     /// The checkpoints in the folder of a run, cleared of what a run that was killed has left half-written.
     pub(super) fn in_folder(run: &Path) -> Result<Self, TrainError> {
         let folder = run.join("checkpoint");
-        std::fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
+        fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
         for folder in [run, &folder] {
             remove_leftovers(folder).map_err(TrainError::io("clean", folder))?;
         }
@@ -47,14 +51,27 @@ impl Checkpoints {
 
     /// The last epoch, of those up to `epochs`, whose three records are all there and whole; 0 if
     /// there is none. A file that was cut short or damaged makes it the epoch before.
-    pub(super) fn latest(&self, epochs: usize) -> usize {
+    ///
+    /// Removes what a run that was killed has not: the records of epochs that are not kept.
+    pub(super) fn latest(&self, epochs: usize) -> Result<usize, TrainError> {
         let whole = |&epoch: &usize| {
             let [model, optimizer, scheduler] = PARTS.map(|name| self.path(name, epoch));
             read::<ModuleRecord>(&model).is_ok()
                 && read::<OptimizerRecord>(&optimizer).is_ok()
                 && read::<LrSchedulerRecord>(&scheduler).is_ok()
         };
-        (1..=epochs).rev().find(whole).unwrap_or(0)
+        let latest = (1..=epochs).rev().find(whole).unwrap_or(0);
+        let kept: Vec<PathBuf> = (latest.saturating_sub(KEPT - 1)..=latest)
+            .flat_map(|epoch| PARTS.map(|name| self.path(name, epoch)))
+            .collect();
+        let entries = fs::read_dir(&self.folder).map_err(TrainError::io("read", &self.folder))?;
+        for entry in entries {
+            let path = entry.map_err(TrainError::io("read", &self.folder))?.path();
+            if path.extension().is_some_and(|it| it == "bpk") && !kept.contains(&path) {
+                fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+            }
+        }
+        Ok(latest)
     }
 
     /// Why the run lost its checkpoints, if it did.
@@ -89,7 +106,7 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        match std::fs::remove_file(self.checkpoints.path(self.name, epoch)) {
+        match fs::remove_file(self.checkpoints.path(self.name, epoch)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(CheckpointerError::IOError(error))
             }
@@ -104,7 +121,7 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
 
 /// Reads a record whose checksum is right.
 fn read<R: Checkpoint>(path: &Path) -> Result<R, CheckpointerError> {
-    let mut bytes = std::fs::read(path).map_err(CheckpointerError::IOError)?;
+    let mut bytes = fs::read(path).map_err(CheckpointerError::IOError)?;
     let checksum = bytes.len().checked_sub(4).map(|end| bytes.split_off(end));
     if checksum.as_deref() != Some(&crc32([&*bytes]).to_le_bytes()) {
         let text = format!("{} is damaged or cut short", path.display());

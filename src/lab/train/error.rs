@@ -32,7 +32,7 @@ pub enum TrainError {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
-        /// `read`, `write`, `create` or `clean`.
+        /// `read`, `write`, `create`, `clean` or `remove`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
