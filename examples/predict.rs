@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::tensor::activation::softmax;
-use burn_kindling::lab::mnist::{Mnist, Picture, draw, normalise};
+use burn_kindling::lab::mnist::{ImageSet, Mnist, Picture, draw, normalise};
+use burn_kindling::lab::model::{Classifier, ModelConfig};
 use burn_kindling::lab::train::RunFolder;
 use burn_kindling::lab::{cli, device};
 use clap::Parser;
 
-/// Say which digit an image shows, by the network that a run has trained.
+/// Say which digit an image shows, by a trained network.
 #[derive(Parser)]
 #[command(name = "predict", max_term_width = 100)]
 struct Args {
-    /// Folder of the run, as the mnist example made it
-    run: PathBuf,
+    /// Folder of a run, as the mnist example made it, or a .bpk, .safetensors or .pt file; a file that does not say
+    /// which network it is of needs its config.json beside it
+    network: PathBuf,
 
     #[command(flatten)]
     what: What,
@@ -55,9 +57,26 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
-    let folder = RunFolder::open(&args.run)?;
     let (_, device) = device::pick(args.device.as_deref())?;
-    let model = folder.load_model(&device)?;
+    let (config, model) = match args.network.is_dir() {
+        false => Classifier::open(&args.network, &device)?,
+        true => {
+            let run = RunFolder::open(&args.network)?;
+            (run.config()?.model, run.load_model(&device)?)
+        }
+    };
+    let pixels = match config {
+        ModelConfig::Mlp(config) => Some(config.inputs),
+        ModelConfig::Cnn(config) => config.side.checked_pow(2),
+    };
+    if pixels != Some(ImageSet::PIXELS) {
+        return Err(format!(
+            "{} takes images of other than {} pixels",
+            args.network.display(),
+            ImageSet::PIXELS
+        )
+        .into());
+    }
 
     let (pixels, truth) = match (&args.what.image, args.what.index) {
         (Some(path), _) => (Picture::open(path)?.pixels().to_vec(), None),

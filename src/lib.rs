@@ -60,3 +60,5 @@ pub mod init;
 pub mod lab;
 pub mod norm;
 pub mod observe;
+#[cfg(feature = "record")]
+pub mod record;

@@ -1,25 +1,14 @@
 //! The examples as a person runs them: exit codes, messages, and what is left on disk.
 #![cfg(all(feature = "lab", feature = "flex"))]
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use burn_kindling::lab::mnist::Mnist;
 use burn_kindling::lab::train::{Outcome, RunResult};
-
-/// An example that `cargo test` has built beside this test.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples").join(name);
-    assert!(
-        program.exists(),
-        "{} is missing: `cargo test` builds the examples unless it is told which targets to build",
-        program.display()
-    );
-    Command::new(program)
-}
+use common::{example, small_data};
 
 fn mnist(arguments: &[&str]) -> Output {
     example("mnist").args(arguments).output().unwrap()
@@ -36,39 +25,10 @@ fn failure(output: &Output, code: i32) -> String {
     message
 }
 
-/// A small data set of MNIST's own images, as plain IDX files.
-fn small_data(folder: &Path) -> PathBuf {
-    let mnist = Mnist::load(&Mnist::find(None).unwrap()).unwrap();
-    let data = folder.join("data");
-    fs::create_dir(&data).unwrap();
-    for (part, set) in [
-        ("train", mnist.train.subset(0..2_400)),
-        ("t10k", mnist.test.subset(0..200)),
-    ] {
-        let count = (set.len() as u32).to_be_bytes();
-        let side = 28u32.to_be_bytes();
-        let pixels = (0..set.len()).flat_map(|i| set.image(i).to_vec());
-        let header = [&[0, 0, 8, 3], &count[..], &side, &side].concat();
-        fs::write(
-            data.join(format!("{part}-images-idx3-ubyte")),
-            header.into_iter().chain(pixels).collect::<Vec<u8>>(),
-        )
-        .unwrap();
-        let labels = (0..set.len()).map(|i| set.label(i));
-        let header = [&[0, 0, 8, 1], &count[..]].concat();
-        fs::write(
-            data.join(format!("{part}-labels-idx1-ubyte")),
-            header.into_iter().chain(labels).collect::<Vec<u8>>(),
-        )
-        .unwrap();
-    }
-    data
-}
-
 #[test]
 fn a_run_trains_and_its_record_predicts() {
     let scratch = tempfile::tempdir().unwrap();
-    let data = small_data(scratch.path());
+    let data = small_data(scratch.path(), 2_400);
     let (data, run) = (data.to_str().unwrap(), scratch.path().join("run"));
     let output = mnist(&[
         "--data",
@@ -201,7 +161,7 @@ fn a_device_that_is_not_compiled_in_names_the_feature_that_adds_it() {
 #[test]
 fn bad_data_is_named_and_nothing_is_left_behind() {
     let scratch = tempfile::tempdir().unwrap();
-    let data = small_data(scratch.path());
+    let data = small_data(scratch.path(), 2_400);
     let run = scratch.path().join("run");
     let attempt = |data: &Path| {
         let output = mnist(&[
@@ -277,7 +237,7 @@ fn an_output_folder_that_cannot_be_made_is_named() {
 #[test]
 fn ctrl_c_ends_a_run_cleanly_and_it_can_go_on() {
     let scratch = tempfile::tempdir().unwrap();
-    let data = small_data(scratch.path());
+    let data = small_data(scratch.path(), 2_400);
     let (data, run) = (data.to_str().unwrap(), scratch.path().join("run"));
     let run = run.to_str().unwrap();
     let result = || -> RunResult {

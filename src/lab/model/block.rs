@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::init::Activation;
 use crate::init::names::names;
-use crate::norm::{BatchNorm, BatchNormConfig};
+use crate::norm::{BatchNorm, BatchNormConfig, Fold};
 
 /// What stands between the affine layer and the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,18 @@ impl Norm {
         match self {
             Self::Batch(norm) => norm.forward(input),
             Self::Burn(norm) => norm.forward(input),
+        }
+    }
+
+    /// This crate's layer that does in inference what this one does.
+    fn into_batch_norm(self) -> BatchNorm {
+        match self {
+            Self::Batch(norm) => norm,
+            Self::Burn(norm) => BatchNormConfig::new(norm.gamma.dims()[0])
+                .with_epsilon(norm.epsilon)
+                .with_momentum(norm.momentum)
+                .init(&norm.gamma.device())
+                .load_record(norm.into_record()),
         }
     }
 }
@@ -101,5 +113,20 @@ impl<A: Module + ModuleDisplay> Block<A> {
             None => output,
         };
         self.activation.forward(output)
+    }
+    /// The block that does in inference what this one does, its normalisation folded into the
+    /// affine layer (see [`Fold`]), which then has a bias.
+    pub fn fold(self) -> Self
+    where
+        A: Fold,
+    {
+        match self.norm {
+            None => self,
+            Some(norm) => Self {
+                affine: self.affine.fold(&norm.into_batch_norm()),
+                norm: None,
+                activation: self.activation,
+            },
+        }
     }
 }

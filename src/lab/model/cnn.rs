@@ -106,4 +106,14 @@ impl Cnn {
         self.output
             .forward(self.dense.forward(features.flatten(1, 3)))
     }
+    /// The network without normalisation that does in inference what this one does: every
+    /// normalisation is folded into the layer before it. It is what a [`CnnConfig`] with
+    /// [`Normalization::None`] describes.
+    pub fn fold(self) -> Self {
+        Self {
+            convolutions: self.convolutions.into_iter().map(Block::fold).collect(),
+            dense: self.dense.fold(),
+            ..self
+        }
+    }
 }

@@ -87,4 +87,13 @@ impl Mlp {
             .fold(input, |signal, block| block.forward(signal));
         self.output.forward(last)
     }
+    /// The network without normalisation that does in inference what this one does: every
+    /// normalisation is folded into the linear layer before it. It is what a [`MlpConfig`] with
+    /// [`Normalization::None`] describes.
+    pub fn fold(self) -> Self {
+        Self {
+            hidden: self.hidden.into_iter().map(Block::fold).collect(),
+            output: self.output,
+        }
+    }
 }

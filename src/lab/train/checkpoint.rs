@@ -1,18 +1,25 @@
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::lr_scheduler::LrSchedulerRecord;
 use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
+use burn::tensor::Bytes;
 use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 
 use super::TrainError;
 use super::folder::write_atomically;
+use crate::record::{crc32, remove_leftovers};
+
+/// How many epochs have a checkpoint at a time.
+pub(super) const KEPT: usize = 2;
 
 /// The three records that make a checkpoint.
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
 
-/// The checkpoints of a run: three burnpack files an epoch, each written whole or not at all.
+/// The checkpoints of a run: three burnpack files an epoch, each written whole or not at all, and followed by the
+/// CRC-32 of its bytes in little-endian order, which Burn's own reader passes over.
 #[derive(Clone)]
 pub(super) struct Checkpoints {
     folder: PathBuf,
@@ -21,9 +28,13 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// The checkpoints in the folder of a run, cleared of what a run that was killed has left half-written.
     pub(super) fn in_folder(run: &Path) -> Result<Self, TrainError> {
         let folder = run.join("checkpoint");
-        std::fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
+        fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
+        for folder in [run, &folder] {
+            remove_leftovers(folder).map_err(TrainError::io("clean", folder))?;
+        }
         Ok(Self {
             folder,
             failure: Arc::default(),
@@ -39,15 +50,28 @@ impl Checkpoints {
     }
 
     /// The last epoch, of those up to `epochs`, whose three records are all there and whole; 0 if
-    /// there is none. A file that was cut short makes it the epoch before.
-    pub(super) fn latest(&self, epochs: usize) -> usize {
+    /// there is none. A file that was cut short or damaged makes it the epoch before.
+    ///
+    /// Removes what a run that was killed has not: the records of epochs that are not kept.
+    pub(super) fn latest(&self, epochs: usize) -> Result<usize, TrainError> {
         let whole = |&epoch: &usize| {
             let [model, optimizer, scheduler] = PARTS.map(|name| self.path(name, epoch));
-            ModuleRecord::load(model).is_ok()
-                && OptimizerRecord::load(optimizer).is_ok()
-                && LrSchedulerRecord::load(scheduler).is_ok()
+            read::<ModuleRecord>(&model).is_ok()
+                && read::<OptimizerRecord>(&optimizer).is_ok()
+                && read::<LrSchedulerRecord>(&scheduler).is_ok()
         };
-        (1..=epochs).rev().find(whole).unwrap_or(0)
+        let latest = (1..=epochs).rev().find(whole).unwrap_or(0);
+        let kept: Vec<PathBuf> = (latest.saturating_sub(KEPT - 1)..=latest)
+            .flat_map(|epoch| PARTS.map(|name| self.path(name, epoch)))
+            .collect();
+        let entries = fs::read_dir(&self.folder).map_err(TrainError::io("read", &self.folder))?;
+        for entry in entries {
+            let path = entry.map_err(TrainError::io("read", &self.folder))?.path();
+            if path.extension().is_some_and(|it| it == "bpk") && !kept.contains(&path) {
+                fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+            }
+        }
+        Ok(latest)
     }
 
     /// Why the run lost its checkpoints, if it did.
@@ -71,6 +95,8 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
         let bytes = record
             .checkpoint_into_bytes()
             .map_err(CheckpointerError::Record)?;
+        let checksum = crc32([&*bytes]).to_le_bytes();
+        let bytes = [&bytes, &checksum[..]].concat();
         write_atomically(&self.checkpoints.path(self.name, epoch), &bytes).map_err(|error| {
             let text = error.to_string();
             let mut failure = self.checkpoints.failure.lock().expect("no writer panics");
@@ -80,7 +106,7 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        match std::fs::remove_file(self.checkpoints.path(self.name, epoch)) {
+        match fs::remove_file(self.checkpoints.path(self.name, epoch)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(CheckpointerError::IOError(error))
             }
@@ -89,6 +115,17 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
     }
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
-        R::load(self.checkpoints.path(self.name, epoch))
+        read(&self.checkpoints.path(self.name, epoch))
     }
+}
+
+/// Reads a record whose checksum is right.
+fn read<R: Checkpoint>(path: &Path) -> Result<R, CheckpointerError> {
+    let mut bytes = fs::read(path).map_err(CheckpointerError::IOError)?;
+    let checksum = bytes.len().checked_sub(4).map(|end| bytes.split_off(end));
+    if checksum.as_deref() != Some(&crc32([&*bytes]).to_le_bytes()) {
+        let text = format!("{} is damaged or cut short", path.display());
+        return Err(CheckpointerError::Unknown(text));
+    }
+    R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
 }

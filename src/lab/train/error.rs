@@ -32,7 +32,7 @@ pub enum TrainError {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
-        /// `read`, `write` or `create`.
+        /// `read`, `write`, `create`, `clean` or `remove`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,

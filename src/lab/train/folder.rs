@@ -1,14 +1,13 @@
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::{Bytes, Device};
+use burn::tensor::Device;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{RunResult, TrainConfig, TrainError};
 use crate::lab::model::Classifier;
+use crate::record::{self, Layout, Record, RecordError};
 
 const CONFIG: &str = "config.json";
 
@@ -38,6 +37,7 @@ impl RunFolder {
     pub fn create(path: impl Into<PathBuf>, config: &TrainConfig) -> Result<Self, TrainError> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(TrainError::io("create", &path))?;
+        record::remove_leftovers(&path).map_err(TrainError::io("clean", &path))?;
         let mut entries = fs::read_dir(&path).map_err(TrainError::io("read", &path))?;
         if path.join(CONFIG).exists() {
             return Err(TrainError::Occupied(path));
@@ -106,9 +106,11 @@ impl RunFolder {
     /// `config.json` cannot be read, or is none.
     pub fn config(&self) -> Result<TrainConfig, TrainError> {
         let config: TrainConfig = self.read_json(CONFIG)?;
+        let damaged = |error: String| TrainError::damaged(&self.path.join(CONFIG), error);
         config
             .validate()
-            .map_err(|error| TrainError::damaged(&self.path.join(CONFIG), error))?;
+            .map_err(|error| damaged(error.to_string()))?;
+        config.model.validate().map_err(damaged)?;
         Ok(config)
     }
 
@@ -131,15 +133,46 @@ impl RunFolder {
     /// The record cannot be read, is damaged, or is of another architecture than the configuration
     /// says.
     pub fn load_model(&self, device: &Device) -> Result<Classifier, TrainError> {
+        let config = self.config()?.model;
+        Record::open(self.record())
+            .and_then(|record| Classifier::from_record(&config, &record, device))
+            .map_err(|error| self.record_error(error))
+    }
+
+    /// Writes the trained network down.
+    pub(super) fn save_model(&self, model: &Classifier) -> Result<(), TrainError> {
+        let record = model.record(&self.config()?.model, Layout::Burn);
+        record
+            .save(self.record())
+            .map_err(|error| self.record_error(error))
+    }
+
+    fn record_error(&self, error: RecordError) -> TrainError {
         let path = self.record();
-        let bytes = fs::read(&path).map_err(TrainError::io("read", &path))?;
-        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
-            .map_err(|error| TrainError::damaged(&path, error))?;
-        let model = self.config()?.model.init(device);
-        model.try_load_network_record(record).map_err(|error| {
-            let (RecordError::Io(reason) | RecordError::Validation(reason)) = error;
-            TrainError::OtherNetwork { path, reason }
-        })
+        match error {
+            RecordError::Io {
+                action,
+                path,
+                source,
+            } => TrainError::Io {
+                action,
+                path,
+                source,
+            },
+            RecordError::Damaged { reason, .. } => TrainError::Damaged { path, reason },
+            RecordError::OtherNetwork { differences, .. } => TrainError::OtherNetwork {
+                path,
+                reason: differences.to_string(),
+            },
+            RecordError::NotFinite { name, count, .. } => TrainError::Damaged {
+                path,
+                reason: format!("{count} values of {name} are NaN or infinite"),
+            },
+            other => TrainError::Damaged {
+                path,
+                reason: other.to_string(),
+            },
+        }
     }
 
     pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
@@ -157,26 +190,5 @@ impl RunFolder {
 
 /// Writes a file so that, whatever happens, there is the old one or the whole new one.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let folder = path.parent().expect("a file lies in a folder");
-    let write = || {
-        let mut file = tempfile::Builder::new()
-            .prefix(".writing-")
-            .tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        #[cfg(unix)]
-        {
-            // A temporary file is its owner's alone; a result is for whoever the umask lets read it.
-            use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(folder)?.permissions().mode() & 0o666;
-            file.as_file()
-                .set_permissions(fs::Permissions::from_mode(mode))?;
-        }
-        file.persist(path).map_err(|error| error.error)?;
-        // The rename is only durable once the folder is.
-        #[cfg(unix)]
-        fs::File::open(folder)?.sync_all()?;
-        Ok(())
-    };
-    write().map_err(TrainError::io("write", path))
+    record::write_atomically(path, bytes).map_err(TrainError::io("write", path))
 }

@@ -141,7 +141,7 @@ impl Trainer {
             false => Vec::new(),
         };
         // An epoch counts once both its metrics and its checkpoint are written.
-        let finished = checkpoints.latest(epochs.len());
+        let finished = checkpoints.latest(epochs.len())?;
         epochs.truncate(finished);
 
         let training = self.device.clone().autodiff();
@@ -187,7 +187,7 @@ impl Trainer {
         .with_metric_logger(history.clone())
         .early_stopping(history.clone())
         .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
-        .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
+        .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoint::KEPT))
         .with_application_logger(None)
         .with_interrupter(self.interrupter.clone())
         .renderer(renderer)
@@ -217,12 +217,7 @@ impl Trainer {
         let test = evaluate(&learned.model, &data.test, &self.device);
         let test_seconds = started.elapsed().as_secs_f64();
 
-        let record = learned
-            .model
-            .into_network_record()
-            .into_bytes()
-            .map_err(|error| TrainError::damaged(&folder.record(), error))?;
-        folder::write_atomically(&folder.record(), &record)?;
+        folder.save_model(&learned.model)?;
 
         let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
         let training_seconds: f64 = epoch_seconds.iter().sum();

@@ -1,0 +1,167 @@
+//! The export example as a person runs it, and the predict example on what it wrote.
+#![cfg(all(feature = "lab", feature = "flex"))]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use common::{example, small_data};
+
+fn run(name: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
+    let mut command = example(name);
+    for argument in arguments {
+        command.arg(argument.as_ref());
+    }
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn failure(output: &Output, code: i32) -> String {
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(
+        error.starts_with("error: ") && !error.contains("panicked"),
+        "{error}"
+    );
+    error
+}
+
+#[test]
+fn a_run_goes_out_in_every_form_and_predicts_as_before() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path(), 2_400);
+    for (name, flags) in [
+        ("mlp", &["--hidden", "30,20"][..]),
+        ("cnn", &["--model", "cnn", "--norm", "burn"]),
+    ] {
+        let folder = scratch.path().join(name);
+        let output = example("mnist")
+            .args(["--epochs", "1", "--batch-size", "64"])
+            .args(flags)
+            .arg("--data")
+            .arg(&data)
+            .arg("--out")
+            .arg(&folder)
+            .output()
+            .unwrap();
+        said(&output);
+        let predict = |from: &Path| {
+            said(&run(
+                "predict",
+                &[&from, &"--index", &"0", &"--data", &data],
+            ))
+        };
+        let expected = predict(&folder);
+
+        let mut sizes = Vec::new();
+        for flags in [
+            &[][..],
+            &["--fold"],
+            &["--dtype", "f16"],
+            &["--fold", "--dtype", "f16"],
+        ] {
+            for extension in ["bpk", "safetensors"] {
+                let file = scratch
+                    .path()
+                    .join(format!("{name}{}.{extension}", flags.join("")));
+                let mut command = example("export");
+                let report = said(
+                    &command
+                        .arg(&folder)
+                        .arg(&file)
+                        .args(flags)
+                        .output()
+                        .unwrap(),
+                );
+                assert!(report.contains(name), "{report}");
+                assert_eq!(
+                    report.contains("norm none"),
+                    flags.contains(&"--fold"),
+                    "{report}"
+                );
+                let found = predict(&file);
+                match flags {
+                    [] => assert_eq!(found, expected),
+                    // The last digits of the percentages move.
+                    _ => assert_eq!(
+                        found[found.len() - 40..].split(' ').nth(1),
+                        expected[expected.len() - 40..].split(' ').nth(1)
+                    ),
+                }
+                sizes.push(fs::metadata(&file).unwrap().len());
+                // What was exported exports.
+                let again = scratch.path().join("again.bpk");
+                said(&run("export", &[&file, &again, &"--force"]));
+                predict(&again);
+            }
+        }
+        let [bpk, safetensors, .., half_bpk, half] = sizes[..] else {
+            panic!("eight files were written")
+        };
+        assert!(
+            half_bpk * 10 < bpk * 6 && half * 10 < safetensors * 6,
+            "{sizes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_pytorch_file_takes_its_configuration_from_beside_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let file = scratch.path().join("theirs.pt");
+    fs::copy(fixtures.join("pytorch_cnn.pt"), &file).unwrap();
+    let predict = || run("predict", &[&file, &"--index", &"0"]);
+    let error = failure(&predict(), 1);
+    assert!(
+        error.contains("theirs.pt") && error.contains("configuration"),
+        "{error}"
+    );
+
+    let text = fs::read_to_string(fixtures.join("pytorch.json")).unwrap();
+    let said_there: serde_json::Value = serde_json::from_str(&text).unwrap();
+    fs::write(
+        scratch.path().join("config.json"),
+        said_there["cnn"]["config"].to_string(),
+    )
+    .unwrap();
+    assert!(said(&predict()).contains("it shows a 7"));
+
+    // Of another network than the configuration says.
+    fs::write(
+        scratch.path().join("config.json"),
+        said_there["mlp"]["config"].to_string(),
+    )
+    .unwrap();
+    let error = failure(&predict(), 1);
+    assert!(
+        error.contains("hidden.0.affine.weight") && error.contains("convolutions"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_cannot_be_exported_is_said_and_nothing_is_overwritten() {
+    let scratch = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch_mlp.pt");
+    let text = scratch.path().join("model.onnx");
+    assert!(failure(&run("export", &[&fixture, &text]), 2).contains(".safetensors"));
+
+    let taken = scratch.path().join("taken.bpk");
+    fs::write(&taken, "years of work").unwrap();
+    assert!(failure(&run("export", &[&fixture, &taken]), 1).contains("--force"));
+    assert_eq!(fs::read(&taken).unwrap(), b"years of work");
+
+    let nowhere = scratch.path().join("nowhere");
+    let to = scratch.path().join("out.bpk");
+    assert!(failure(&run("export", &[&nowhere, &to]), 1).contains("nowhere"));
+    assert!(failure(&run("export", &[&scratch.path(), &to]), 1).contains("holds no run"));
+    assert!(!to.exists());
+}

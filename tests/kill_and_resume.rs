@@ -1,0 +1,255 @@
+//! Training survives: a process that is killed, or that cannot write, leaves a folder from which `--resume` goes on.
+#![cfg(all(feature = "lab", feature = "flex", unix))]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use burn_kindling::lab::train::RunResult;
+use common::{example, small_data};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// A folder for data and runs.
+struct Workshop {
+    scratch: tempfile::TempDir,
+    data: PathBuf,
+}
+
+impl Workshop {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let data = small_data(scratch.path(), 1_200);
+        Self { scratch, data }
+    }
+
+    fn run(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// The command that starts a run in the folder, or goes on with the one that is there.
+    fn train(&self, run: &Path) -> Command {
+        let mut command = example("mnist");
+        command.arg("--data").arg(&self.data);
+        match run.join("config.json").exists() {
+            true => command.arg("--resume").arg(run),
+            false => command
+                .args(["--hidden", "30,30", "--epochs", "12", "--batch-size", "32"])
+                .arg("--out")
+                .arg(run),
+        };
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn finish(&self, run: &Path) {
+        let output = self.train(run).output().unwrap();
+        assert!(output.status.success(), "{}", message(&output));
+    }
+}
+
+fn message(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Asserts that a command failed with an error, not a panic, that names what is meant, and gives it.
+fn failure(output: &Output, names: &str) -> String {
+    let text = message(output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("error:") && text.contains(names), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+/// SIGKILL, which no process can catch.
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn wait_for(path: &Path, child: &mut Child) {
+    while !path.exists() {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended by itself"
+        );
+        std::thread::yield_now();
+    }
+}
+
+/// Every file of a run.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(self::files(&path).into_iter().map(|file| path.join(file))),
+            false => drop(files.insert(path)),
+        }
+    }
+    let inside = |file: PathBuf| file.strip_prefix(folder).unwrap().to_path_buf();
+    files.into_iter().map(inside).collect()
+}
+
+/// Asserts that two runs ended alike: the same record to the bit, the same scores, the same files.
+fn assert_same(run: &Path, whole: &Path) {
+    let record = |run: &Path| fs::read(run.join("model.bpk")).unwrap();
+    assert!(record(run) == record(whole), "the records differ");
+    let result = |run: &Path| -> RunResult {
+        serde_json::from_slice(&fs::read(run.join("result.json")).unwrap()).unwrap()
+    };
+    let (result, expected) = (result(run), result(whole));
+    assert_eq!(result.epochs, expected.epochs);
+    assert_eq!(result.test, expected.test);
+    assert_eq!(files(run), files(whole));
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_ends_as_one_that_was_not() {
+    const KILLS: usize = 25;
+    let workshop = Workshop::new();
+    let whole = workshop.run("whole");
+    let started = Instant::now();
+    workshop.finish(&whole);
+    let duration = started.elapsed();
+
+    let mut random = StdRng::seed_from_u64(7);
+    let mut kills = 0;
+    for number in 0.. {
+        let run = workshop.run(&format!("killed-{number}"));
+        while !run.join("result.json").exists() {
+            let mut child = workshop.train(&run).spawn().unwrap();
+            let moment = duration.mul_f64(random.random_range(0.0..1.0));
+            let started = Instant::now();
+            while kills < KILLS && started.elapsed() < moment && child.try_wait().unwrap().is_none()
+            {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if kills < KILLS && child.try_wait().unwrap().is_none() {
+                kill(child);
+                kills += 1;
+                continue;
+            }
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", message(&output));
+        }
+        // A kill after the last file was written leaves nothing to do.
+        assert_same(&run, &whole);
+        if kills == KILLS {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_before_its_first_checkpoint_starts_over() {
+    let workshop = Workshop::new();
+    let (whole, run) = (workshop.run("whole"), workshop.run("killed"));
+    workshop.finish(&whole);
+    let mut child = workshop.train(&run).spawn().unwrap();
+    wait_for(&run.join("config.json"), &mut child);
+    kill(child);
+    assert!(!run.join("metrics.json").exists(), "it was killed in time");
+    // What a process leaves that is killed while it writes.
+    for name in [
+        ".writing-a",
+        "checkpoint/.writing-b",
+        "checkpoint/scheduler-8.bpk",
+    ] {
+        let leftover = run.join(name);
+        fs::create_dir_all(leftover.parent().unwrap()).unwrap();
+        fs::write(leftover, "half a file").unwrap();
+    }
+    workshop.finish(&run);
+    assert_same(&run, &whole);
+
+    // Killed before there was a configuration, there is nothing to resume, and nothing in the way.
+    let run = workshop.run("stillborn");
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join(".writing-a"), "half a file").unwrap();
+    workshop.finish(&run);
+    assert_same(&run, &whole);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let workshop = Workshop::new();
+    let (whole, run) = (workshop.run("whole"), workshop.run("killed"));
+    workshop.finish(&whole);
+    let mut child = workshop.train(&run).spawn().unwrap();
+    wait_for(&run.join("checkpoint/scheduler-5.bpk"), &mut child);
+    kill(child);
+    assert!(!run.join("result.json").exists(), "it was killed in time");
+    let checkpoint = |epoch| run.join(format!("checkpoint/model-{epoch}.bpk"));
+    let last = (1..=12).rev().find(|&epoch| checkpoint(epoch).exists());
+    let checkpoint = checkpoint(last.unwrap());
+    let mut bytes = fs::read(&checkpoint).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&checkpoint, bytes).unwrap();
+    workshop.finish(&run);
+    assert_same(&run, &whole);
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file_and_costs_no_checkpoint() {
+    let workshop = Workshop::new();
+    let (whole, run) = (workshop.run("whole"), workshop.run("full"));
+    workshop.finish(&whole);
+    let mut child = workshop.train(&run).spawn().unwrap();
+    wait_for(&run.join("checkpoint/scheduler-3.bpk"), &mut child);
+    kill(child);
+    let before = files(&run);
+
+    // A limit on the size of files is what the system has to refuse a write with: 16 KiB, less than any checkpoint.
+    let train = workshop.train(&run);
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$@\"", "sh"])
+        .arg(train.get_program())
+        .args(train.get_args())
+        .output()
+        .unwrap();
+    let text = failure(&output, "cannot write");
+    assert!(text.contains("checkpoint"), "{text}");
+    // What was small enough is whole; of what was not there is nothing.
+    for file in files(&run).difference(&before) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(
+            name.starts_with("scheduler") || name == "metrics.json",
+            "{name}"
+        );
+        assert!(
+            fs::metadata(run.join(file)).unwrap().len() <= 16 * 1024,
+            "{name}"
+        );
+    }
+
+    workshop.finish(&run);
+    assert_same(&run, &whole);
+}
+
+#[test]
+fn a_folder_that_goes_away_ends_the_run_with_its_name() {
+    let workshop = Workshop::new();
+    let run = workshop.run("deleted");
+    let mut child = workshop.train(&run).spawn().unwrap();
+    wait_for(&run.join("metrics.json"), &mut child);
+    // The run may write a file between the listing and the removal.
+    while fs::remove_dir_all(&run).is_err() {}
+    let output = child.wait_with_output().unwrap();
+    failure(&output, run.to_str().unwrap());
+    assert!(!run.exists(), "it was not made again");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let workshop = Workshop::new();
+    // Where not even root makes a folder.
+    let run = Path::new("/proc/run");
+    failure(&workshop.train(run).output().unwrap(), "/proc/run");
+}
