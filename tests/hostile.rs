@@ -83,6 +83,9 @@ struct Description {
     replaced: fn(&[u8], &[u8]) -> Vec<u8>,
 }
 
+/// Hands a file to a reader.
+type Read = Box<dyn Fn(&[u8])>;
+
 /// A kind of file.
 struct Kind {
     name: &'static str,
@@ -93,7 +96,7 @@ struct Kind {
     /// How much memory a byte of it may cost.
     warrants: usize,
     /// Reads the file.
-    read: Box<dyn Fn(&[u8])>,
+    read: Read,
 }
 
 impl Kind {
