@@ -83,6 +83,8 @@ struct Description {
     replaced: fn(&[u8], &[u8]) -> Vec<u8>,
 }
 
+type Reader = Box<dyn Fn(&[u8])>;
+
 /// A kind of file.
 struct Kind {
     name: &'static str,
@@ -93,7 +95,7 @@ struct Kind {
     /// How much memory a byte of it may cost.
     warrants: usize,
     /// Reads the file.
-    read: Box<dyn Fn(&[u8])>,
+    read: Reader,
 }
 
 impl Kind {
