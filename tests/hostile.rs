@@ -83,8 +83,7 @@ struct Description {
     replaced: fn(&[u8], &[u8]) -> Vec<u8>,
 }
 
-/// Hands a file to a reader.
-type Read = Box<dyn Fn(&[u8])>;
+type Reader = Box<dyn Fn(&[u8])>;
 
 /// A kind of file.
 struct Kind {
@@ -96,7 +95,7 @@ struct Kind {
     /// How much memory a byte of it may cost.
     warrants: usize,
     /// Reads the file.
-    read: Read,
+    read: Reader,
 }
 
 impl Kind {
