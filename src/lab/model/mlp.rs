@@ -1,5 +1,5 @@
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
@@ -24,6 +24,9 @@ pub struct MlpConfig {
     /// How the weights of every layer start. Default: He, which goes with ReLU.
     #[config(default = "InitStrategy::He")]
     pub init: InitStrategy,
+    /// Factor on every weight drawn: with N(0, 1), the standard deviation. Default: 1.
+    #[config(default = 1.0)]
+    pub weight_scale: f64,
     /// What stands before each activation. Default: this crate's batch norm.
     #[config(default = "Normalization::Batch")]
     pub norm: Normalization,
@@ -46,7 +49,11 @@ impl MlpConfig {
                 .with_bias(bias)
                 .init(device);
             inputs = outputs;
-            self.init.apply(layer)
+            let mut layer = self.init.apply(layer);
+            if self.weight_scale != 1.0 {
+                layer.weight = scaled(layer.weight, self.weight_scale);
+            }
+            layer
         };
         let hidden = self
             .hidden
@@ -62,6 +69,14 @@ impl MlpConfig {
             output: linear(self.classes, true),
         }
     }
+}
+
+/// A parameter that starts at `scale` times what it would have started at.
+fn scaled(param: Param<Tensor<2>>, scale: f64) -> Param<Tensor<2>> {
+    param.init_mapper(move |drawn| {
+        let trains = drawn.is_require_grad();
+        (drawn.detach() * scale).set_require_grad(trains)
+    })
 }
 
 /// A multi-layer perceptron: hidden [`Block`]s of linear layers, then a linear layer to the logits.

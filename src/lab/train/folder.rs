@@ -156,7 +156,7 @@ impl RunFolder {
 }
 
 /// Writes a file so that, whatever happens, there is the old one or the whole new one.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+pub(in crate::lab) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = path.parent().expect("a file lies in a folder");
     let write = || {
         let mut file = tempfile::Builder::new()

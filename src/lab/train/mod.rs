@@ -22,6 +22,7 @@ mod folder;
 mod history;
 mod step;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -40,14 +41,16 @@ pub use config::{OptimizerKind, Schedule, TrainConfig};
 pub use display::Display;
 pub use error::TrainError;
 pub use folder::RunFolder;
+pub(in crate::lab) use folder::write_atomically;
 pub use history::{Epoch, EpochScores, Score};
-pub use step::StepOutput;
+pub use step::{StepOutput, TrainingStep, Watcher};
 
 use crate::lab::mnist::{ImageSet, Loader, Mnist};
 use crate::lab::model::Classifier;
 use checkpoint::Checkpoints;
 use display::Lines;
 use history::History;
+use step::Watched;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,81 +147,25 @@ impl Trainer {
         let finished = checkpoints.latest(epochs.len());
         epochs.truncate(finished);
 
-        let training = self.device.clone().autodiff();
-        let model = initial_model(&config, &training);
-        let parameters = model.num_params();
-
-        let train_loader = Loader::new(train.clone(), config.batch_size, training)
-            .shuffled(config.seed)
-            .starting_at_epoch(finished + 1);
-        let valid_loader = Loader::new(valid.clone(), config.batch_size, self.device.clone());
-        let images = train_loader.num_items();
-        let steps = config.epochs * images.div_ceil(config.batch_size);
-
-        let lines = Lines::new(
-            finished,
-            config.epochs,
-            [images, valid.len()],
-            self.display != Display::Lines,
-        );
-        let renderer: Box<dyn MetricsRenderer> = match self.display {
-            Display::Dashboard => Box::new(TuiMetricsRendererWrapper::new(
-                self.interrupter.clone(),
-                (finished > 0).then_some(finished),
-            )),
-            Display::Lines | Display::Silent => Box::new(lines.clone()),
-        };
-        let history = History::new(
+        let learned = self.learn(
+            &config,
+            [&train, &valid],
             epochs,
-            folder.clone(),
-            config.patience,
-            lines,
-            self.interrupter.clone(),
-        );
-        let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
-
-        let mut training = SupervisedTraining::new(
-            folder.path(),
-            Arc::new(train_loader),
-            Arc::new(valid_loader),
-        )
-        .metrics((LossMetric::new(), AccuracyMetric::new()))
-        .metric_train_numeric(LearningRateMetric::new())
-        .with_metric_logger(history.clone())
-        .early_stopping(history.clone())
-        .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
-        .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
-        .with_application_logger(None)
-        .with_interrupter(self.interrupter.clone())
-        .renderer(renderer)
-        .num_epochs(config.epochs);
-        if finished > 0 {
-            training = training.checkpoint(finished);
-        }
-        let learner = Learner::new(model, config.optimizer(), config.scheduler(steps)?);
-        let learned = training.launch(learner);
-
-        // Leaves the dashboard, so that what follows is printed on the screen.
-        drop(learned.renderer);
-        if let Some(error) = history.failure().or_else(|| checkpoints.failure()) {
-            return Err(error);
-        }
-        if let Some(error) = learned.error {
-            return Err(TrainError::Learner(error.to_string()));
-        }
-
-        let epochs = history.epochs();
-        let outcome = match epochs.len() {
-            all if all == config.epochs => Outcome::Completed,
-            _ if history.stopped_early() => Outcome::StoppedEarly,
-            _ => Outcome::Interrupted,
-        };
+            Some((folder, &checkpoints)),
+            None,
+        )?;
+        let Learned {
+            network,
+            epochs,
+            outcome,
+            images,
+        } = learned;
+        let parameters = network.num_params();
         let started = Instant::now();
-        let test = evaluate(&learned.model, &data.test, &self.device);
+        let test = evaluate(&network, &data.test, &self.device);
         let test_seconds = started.elapsed().as_secs_f64();
 
-        let record = learned
-            .model
+        let record = network
             .into_network_record()
             .into_bytes()
             .map_err(|error| TrainError::damaged(&folder.record(), error))?;
@@ -245,6 +192,142 @@ impl Trainer {
         folder.write_json("result.json", &result)?;
         Ok(result)
     }
+
+    /// Trains a network in memory, on `train`, scored on `valid` after every epoch, and calls
+    /// `watcher` at every step. For short runs and for many: no folder, no checkpoint, and so
+    /// nothing to go on from.
+    ///
+    /// # Errors
+    ///
+    /// The configuration makes no run; the learner stops on an error.
+    pub fn train(
+        &self,
+        config: &TrainConfig,
+        train: &ImageSet,
+        valid: &ImageSet,
+        watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
+    ) -> Result<Trained, TrainError> {
+        config.validate()?;
+        let watcher: Arc<Watcher> = Arc::new(watcher);
+        let learned = self.learn(config, [train, valid], Vec::new(), None, Some(watcher))?;
+        Ok(Trained {
+            network: learned.network,
+            epochs: learned
+                .epochs
+                .into_iter()
+                .map(|epoch| epoch.scores)
+                .collect(),
+            outcome: learned.outcome,
+        })
+    }
+
+    /// Goes on after the finished `epochs`, and keeps metrics and checkpoints where there is a
+    /// place for them.
+    fn learn(
+        &self,
+        config: &TrainConfig,
+        [train, valid]: [&ImageSet; 2],
+        epochs: Vec<Epoch>,
+        kept: Option<(&RunFolder, &Checkpoints)>,
+        watcher: Option<Arc<Watcher>>,
+    ) -> Result<Learned, TrainError> {
+        let finished = epochs.len();
+        let training = self.device.clone().autodiff();
+        let model = Watched::new(initial_model(config, &training), watcher);
+
+        let train_loader = Loader::new(train.clone(), config.batch_size, training)
+            .shuffled(config.seed)
+            .starting_at_epoch(finished + 1);
+        let valid_loader = Loader::new(valid.clone(), config.batch_size, self.device.clone());
+        let images = train_loader.num_items();
+        let steps = config.epochs * images.div_ceil(config.batch_size);
+
+        let lines = Lines::new(
+            finished,
+            config.epochs,
+            [images, valid.len()],
+            self.display != Display::Lines,
+        );
+        let renderer: Box<dyn MetricsRenderer> = match self.display {
+            Display::Dashboard => Box::new(TuiMetricsRendererWrapper::new(
+                self.interrupter.clone(),
+                (finished > 0).then_some(finished),
+            )),
+            Display::Lines | Display::Silent => Box::new(lines.clone()),
+        };
+        let history = History::new(
+            epochs,
+            kept.map(|(folder, _)| folder.clone()),
+            config.patience,
+            lines,
+            self.interrupter.clone(),
+        );
+
+        // Burn writes nothing here: metrics, checkpoints and logs all go their own ways.
+        let directory = kept.map_or(Path::new(""), |(folder, _)| folder.path());
+        let mut training =
+            SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))
+                .metrics((LossMetric::new(), AccuracyMetric::new()))
+                .metric_train_numeric(LearningRateMetric::new())
+                .with_metric_logger(history.clone())
+                .early_stopping(history.clone())
+                .with_application_logger(None)
+                .with_interrupter(self.interrupter.clone())
+                .renderer(renderer)
+                .num_epochs(config.epochs);
+        if let Some((_, checkpoints)) = kept {
+            let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
+            training = training
+                .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
+                .with_checkpointing_strategy(KeepLastNCheckpoints::new(2));
+        }
+        if finished > 0 {
+            training = training.checkpoint(finished);
+        }
+        let learner = Learner::new(model, config.optimizer(), config.scheduler(steps)?);
+        let learned = training.launch(learner);
+
+        // Leaves the dashboard, so that what follows is printed on the screen.
+        drop(learned.renderer);
+        let lost = kept.and_then(|(_, checkpoints)| checkpoints.failure());
+        if let Some(error) = history.failure().or(lost) {
+            return Err(error);
+        }
+        if let Some(error) = learned.error {
+            return Err(TrainError::Learner(error.to_string()));
+        }
+        let epochs = history.epochs();
+        let outcome = match epochs.len() {
+            all if all == config.epochs => Outcome::Completed,
+            _ if history.stopped_early() => Outcome::StoppedEarly,
+            _ => Outcome::Interrupted,
+        };
+        Ok(Learned {
+            network: learned.model.network,
+            epochs,
+            outcome,
+            images,
+        })
+    }
+}
+
+/// What the learner came to.
+struct Learned {
+    network: Classifier,
+    epochs: Vec<Epoch>,
+    outcome: Outcome,
+    /// Training images of an epoch.
+    images: usize,
+}
+
+/// A network trained in memory, by [`Trainer::train`].
+pub struct Trained {
+    /// The network, in inference mode.
+    pub network: Classifier,
+    /// Loss and accuracy of every finished epoch.
+    pub epochs: Vec<EpochScores>,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// The network of a run before its first step, on `device`, its weights drawn in the order of the
