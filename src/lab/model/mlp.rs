@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::block::{Block, Normalization};
 use crate::init::{Activation, InitStrategy};
+use crate::observe::Point;
 
 /// Configuration of an [`Mlp`].
 #[derive(Config, Debug, PartialEq)]
@@ -89,17 +90,31 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Logits of a batch.
+    /// Logits of a batch. What the hidden layers put out can be [observed](crate::observe) at the
+    /// points `hidden.0`, `hidden.1` and so on.
     ///
     /// # Shapes
     ///
     /// - `input`: `[batch, inputs]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let last = self
-            .hidden
+        self.output.forward(self.features(input))
+    }
+
+    /// What the last hidden layer puts out, with the points of [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, inputs]`
+    /// - output: `[batch, units of the last hidden layer]`
+    pub fn features(&self, input: Tensor<2>) -> Tensor<2> {
+        self.hidden
             .iter()
-            .fold(input, |signal, block| block.forward(signal));
-        self.output.forward(last)
+            .enumerate()
+            .fold(input, |signal, (layer, block)| {
+                Point::new(format_args!("hidden.{layer}"))
+                    .after(block.activation)
+                    .watch(block.forward(signal))
+            })
     }
 }
