@@ -4,3 +4,4 @@ pub mod init;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod norm;
+pub mod observe;

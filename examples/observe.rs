@@ -1,0 +1,63 @@
+//! Watches a plain Burn model train: what its layers do, and how far each step moves its weights.
+//!
+//! `cargo run --release --example observe`
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig, loss::MseLoss, loss::Reduction};
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_kindling::init::Activation;
+use burn_kindling::observe::{Observer, Point, watch};
+
+#[derive(Module, Debug)]
+struct Net {
+    hidden: Vec<Linear>,
+    output: Linear,
+}
+
+impl Net {
+    fn forward(&self, mut x: Tensor<2>) -> Tensor<2> {
+        for (i, layer) in self.hidden.iter().enumerate() {
+            let activated = layer.forward(x).tanh();
+            x = Point::new(format_args!("hidden.{i}"))
+                .after(Activation::Tanh)
+                .watch(activated);
+        }
+        watch("output", self.output.forward(x))
+    }
+}
+
+fn main() {
+    let device = Device::default().autodiff();
+    device.seed(1);
+    let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device);
+    let mut model = Net {
+        hidden: vec![linear(8, 64), linear(64, 64), linear(64, 64)],
+        output: linear(64, 1),
+    };
+    let mut optimizer = AdamConfig::new().init();
+    let observer = Observer::new();
+
+    for step in 0..=100 {
+        // To learn: the sum of the inputs' sines.
+        let input = Tensor::random([128, 8], Distribution::Uniform(-3.0, 3.0), &device);
+        let target = input.clone().sin().sum_dim(1);
+
+        let watching = step % 50 == 0;
+        let (output, mut seen) = observer.run_if(watching, || model.forward(input));
+        let loss = MseLoss::new().forward(output, target, Reduction::Mean);
+        let gradients = loss.backward();
+        seen.backward(&model, &gradients);
+        let gradients = GradientsParams::from_grads(gradients, &model);
+        model = optimizer.step(1e-3, model, gradients);
+        seen.step(&model);
+
+        if watching {
+            println!(
+                "step {step}, loss {:.3}\n\n{}",
+                loss.into_scalar::<f32>(),
+                seen.report()
+            );
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A report as tables for the terminal.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::report::{Layer, Parameter, Report, Summary};
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write_table(
+            f,
+            [
+                "<layer",
+                "<shape",
+                ">mean",
+                ">std",
+                ">min",
+                ">max",
+                ">zero",
+                ">sat.",
+                ">dead",
+                ">copies",
+                ">grad std",
+                "<histogram",
+            ],
+            self.layers.iter().map(layer_row),
+        )?;
+        for layer in &self.layers {
+            write_unusual(f, &layer.name, "", &layer.data)?;
+            if let Some(gradient) = &layer.gradient {
+                write_unusual(f, &layer.name, "the gradient of ", gradient)?;
+            }
+        }
+        if !self.layers.is_empty() && !self.parameters.is_empty() {
+            writeln!(f)?;
+        }
+        write_table(
+            f,
+            [
+                "<parameter",
+                "<shape",
+                ">std",
+                ">grad std",
+                ">grad:data",
+                ">log10 update:data",
+            ],
+            self.parameters.iter().map(parameter_row),
+        )
+    }
+}
+
+fn layer_row(layer: &Layer) -> [String; 12] {
+    let data = &layer.data;
+    [
+        layer.name.clone(),
+        shape(&layer.shape),
+        number(data.mean),
+        number(data.std),
+        number(data.min),
+        number(data.max),
+        percent(data.zeros),
+        layer.saturated.map_or("-".into(), percent),
+        layer.dead.to_string(),
+        layer.duplicates.to_string(),
+        layer
+            .gradient
+            .as_ref()
+            .map_or("-".into(), |gradient| number(gradient.std)),
+        data.histogram.blocks(),
+    ]
+}
+
+fn parameter_row(parameter: &Parameter) -> [String; 6] {
+    // A ratio to the std of values that are all the same tells nothing.
+    let or_dash = |value: Option<f64>, print: fn(f64) -> String| match value {
+        Some(value) if value.is_finite() => print(value),
+        _ => "-".into(),
+    };
+    [
+        parameter.name.clone(),
+        shape(&parameter.shape),
+        number(parameter.std),
+        or_dash(parameter.gradient_std, number),
+        or_dash(parameter.gradient_to_data(), number),
+        or_dash(parameter.update_to_data(), |ratio| format!("{ratio:.2}")),
+    ]
+}
+
+/// Names what was left out of the statistics.
+fn write_unusual(f: &mut Formatter<'_>, name: &str, what: &str, values: &Summary) -> Result {
+    if values.count == 0 {
+        writeln!(f, "! {what}{name} is empty")?;
+    }
+    if values.nan + values.infinite > 0 {
+        let Summary {
+            count,
+            nan,
+            infinite,
+            ..
+        } = values;
+        writeln!(
+            f,
+            "! {what}{name} has {nan} NaN and {infinite} infinite of {count} values; the rest is described"
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes rows under headings, each column as wide as it needs to be. A heading starts with `<` or `>`, which tells
+/// the side that its column is flush with. No rows, no table.
+fn write_table<const C: usize>(
+    f: &mut Formatter<'_>,
+    headings: [&str; C],
+    rows: impl Iterator<Item = [String; C]>,
+) -> Result {
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let titles = headings.map(|heading| heading[1..].to_owned());
+    let lines = || std::iter::once(&titles).chain(&rows);
+    let widths: [usize; C] = std::array::from_fn(|column| {
+        lines()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    });
+    for line in lines() {
+        let mut written = String::new();
+        for (column, cell) in line.iter().enumerate() {
+            let width = widths[column];
+            match headings[column].starts_with('<') {
+                true => written += &format!("{cell:<width$}  "),
+                false => written += &format!("{cell:>width$}  "),
+            }
+        }
+        writeln!(f, "{}", written.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Three digits that matter, in powers of ten where the number is long otherwise.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        0.01..10.0 => format!("{value:.3}"),
+        10.0..1000.0 => format!("{value:.1}"),
+        size if size.is_finite() => format!("{value:.1e}"),
+        _ => value.to_string(),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", 100.0 * share)
+}
+
+fn shape(dims: &[usize]) -> String {
+    let dims: Vec<_> = dims.iter().map(usize::to_string).collect();
+    dims.join("x")
+}
