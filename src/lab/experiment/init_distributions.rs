@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use super::setup::histogram_range;
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::{Activation, InitStrategy};
@@ -97,7 +98,7 @@ fn observe(setup: &Setup, config: &Config) -> Vec<Layer> {
         Tensor::<2>::from_data(data, &device)
     };
     let (input, pull) = (numbers(), numbers());
-    let [low, high] = range(config.activation);
+    let [low, high] = histogram_range(config.activation);
     let observer = Observer::new().with_bins(BINS).with_range(low, high);
     let (loss, mut seen) = observer.run(|| (network.features(input) * pull).sum());
     seen.backward(&network, &loss.backward());
@@ -109,15 +110,6 @@ fn normal(random: &mut StdRng) -> f32 {
     let (radius, angle): (f64, f64) = (random.random(), random.random());
     // 1 - radius is never 0.
     ((-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
-}
-
-/// The same for all histograms of an activation.
-fn range(activation: Activation) -> [f64; 2] {
-    match activation {
-        Activation::Sigmoid => [0.0, 1.0],
-        Activation::Tanh => [-1.0, 1.0],
-        _ => [0.0, 4.0],
-    }
 }
 
 /// Mean and standard deviation of what each layer puts out, for layers without end in width: the
@@ -208,22 +200,7 @@ impl Measured {
         let rows = InitStrategy::ALL.map(|strategy| {
             let layers = self.of(activation, strategy).next().unwrap_or(&[]);
             let panels = layers.iter().enumerate().map(|(depth, layer)| {
-                let histogram = &layer.data.histogram;
-                let share = |count: usize| count as f64 / layer.data.count as f64;
-                let edges = histogram.edges();
-                let bars = histogram.counts.iter().enumerate();
-                let bars = bars.map(|(i, &count)| [edges[i], edges[i + 1], share(count)]);
-                let beyond = share(histogram.above + histogram.below);
-                let beyond = match beyond > 0.0005 {
-                    true => format!(", {:.0} % beyond", 100.0 * beyond),
-                    false => String::new(),
-                };
-                Panel {
-                    title: format!("layer {}: std {}{beyond}", depth + 1, short(layer.data.std)),
-                    x: Axis::linear(format!("{activation} output"), range(activation)),
-                    y: Axis::linear("share (cut at 0.5)", [0.0, 0.5]),
-                    series: vec![Series::new("", strategy, Shape::Bars(bars.collect()))],
-                }
+                super::histogram(layer, activation, strategy.into(), depth)
             });
             Row {
                 label: strategy.to_string(),
@@ -467,13 +444,4 @@ fn gradient(layer: &Layer) -> f64 {
 /// How far a ratio is from 1, either way.
 fn factor(ratio: f64) -> f64 {
     ratio.max(1.0 / ratio)
-}
-
-/// A number in a title.
-fn short(value: f64) -> String {
-    match value {
-        0.0 => "0".into(),
-        0.001..1000.0 => format!("{value:.3}"),
-        _ => format!("{value:.1e}"),
-    }
 }

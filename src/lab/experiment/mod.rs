@@ -10,6 +10,7 @@
 mod claim;
 mod error;
 mod init_distributions;
+mod init_training;
 mod setup;
 mod table;
 
@@ -22,19 +23,24 @@ pub use error::ExperimentError;
 pub use setup::{Setup, Size};
 pub use table::Table;
 
+use crate::init::Activation;
 use crate::init::names::names;
-use crate::lab::report::Figure;
+use crate::lab::report::{Axis, Color, Figure, Panel, Series, Shape};
 use crate::lab::train::{TrainError, write_atomically};
+use crate::observe::Layer;
 
 /// The experiments, in the order in which the page tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Experiment {
     /// What the weights' distribution does to every layer, forward and backward.
     InitDistributions,
+    /// The five initialisations, trained.
+    InitTraining,
 }
 
 names!(Experiment, "experiment":
     InitDistributions = "init_distributions",
+    InitTraining = "init_training",
 );
 
 /// What an experiment came to.
@@ -64,6 +70,7 @@ impl Experiment {
     pub fn run(self, setup: &Setup) -> Result<Findings, ExperimentError> {
         let findings = match self {
             Self::InitDistributions => init_distributions::run(setup),
+            Self::InitTraining => init_training::run(setup),
         }?;
         findings.write(setup)?;
         Ok(findings)
@@ -89,5 +96,30 @@ impl Findings {
             write(&format!("{}.png", figure.name), &figure.png())?;
         }
         Ok(())
+    }
+}
+
+/// A histogram of what a layer puts out, over the activation's range.
+fn histogram(layer: &Layer, activation: Activation, color: Color, depth: usize) -> Panel {
+    let histogram = &layer.data.histogram;
+    let share = |count: usize| count as f64 / layer.data.count as f64;
+    let edges = histogram.edges();
+    let bars = histogram.counts.iter().enumerate();
+    let bars = bars.map(|(i, &count)| [edges[i], edges[i + 1], share(count)]);
+    let beyond = share(histogram.above + histogram.below);
+    let beyond = match beyond > 0.005 {
+        true => format!(", {:.0} % beyond", 100.0 * beyond),
+        false => String::new(),
+    };
+    let std = match layer.data.std {
+        0.0 => "0".into(),
+        std @ 0.001..1000.0 => format!("{std:.3}"),
+        std => format!("{std:.1e}"),
+    };
+    Panel {
+        title: format!("layer {}: std {std}{beyond}", depth + 1),
+        x: Axis::linear(format!("{activation} output"), setup::histogram_range(activation)),
+        y: Axis::linear("share (cut at 0.5)", [0.0, 0.5]),
+        series: vec![Series::new("", color, Shape::Bars(bars.collect()))],
     }
 }

@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -6,12 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::ExperimentError;
-use crate::lab::mnist::Mnist;
+use crate::init::Activation;
+use crate::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::lab::train::{Interrupter, TrainError, Trainer, write_atomically};
 
 /// How much an experiment does.
@@ -78,6 +79,15 @@ impl Setup {
     /// The seeds to repeat over: as many as asked for, or `full` or `quick`.
     pub(super) fn seeds(&self, full: usize, quick: usize) -> std::ops::Range<u64> {
         0..self.seeds.unwrap_or(self.pick(full, quick)) as u64
+    }
+
+    /// The first so many images to train on, and to validate with.
+    pub(super) fn split(&self, train: usize, valid: usize) -> (ImageSet, ImageSet) {
+        let (all, held_out) = self.data.train_and_validation();
+        (
+            all.subset(0..train.min(all.len())),
+            held_out.subset(0..valid.min(held_out.len())),
+        )
     }
 
     /// Who trains: without a word, and not beyond a stop.
@@ -217,8 +227,19 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// The items, each once, in order of their first appearance.
-pub(super) fn distinct<T: Clone + Eq + std::hash::Hash>(items: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut seen = HashSet::new();
-    items.into_iter().filter(|it| seen.insert(it.clone())).collect()
+/// The first `count` images of a set, or all, as one batch.
+pub(super) fn probe(images: &ImageSet, count: usize, device: &Device) -> DigitBatch {
+    let count = count.min(images.len());
+    let loader = Loader::new(images.subset(0..count), count, device.clone());
+    let batch = loader.iter().next().expect("a set of images has a batch");
+    batch.expect("a set in memory gives every batch")
+}
+
+/// What an activation's histograms are drawn over, so that they can be laid side by side.
+pub(super) fn histogram_range(activation: Activation) -> [f64; 2] {
+    match activation {
+        Activation::Sigmoid => [0.0, 1.0],
+        Activation::Tanh => [-1.0, 1.0],
+        _ => [0.0, 4.0],
+    }
 }
