@@ -7,10 +7,10 @@
 
 use burn::tensor::{Tensor, TensorData};
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use super::setup::histogram_range;
+use super::setup::{histogram_range, normal};
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::{Activation, InitStrategy};
@@ -103,13 +103,6 @@ fn observe(setup: &Setup, config: &Config) -> Vec<Layer> {
     let (loss, mut seen) = observer.run(|| (network.features(input) * pull).sum());
     seen.backward(&network, &loss.backward());
     seen.report().layers
-}
-
-/// A number from N(0, 1), by the method of Box and Muller.
-fn normal(random: &mut StdRng) -> f32 {
-    let (radius, angle): (f64, f64) = (random.random(), random.random());
-    // 1 - radius is never 0.
-    ((-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
 }
 
 /// Mean and standard deviation of what each layer puts out, for layers without end in width: the

@@ -7,6 +7,8 @@
 //! Finished runs are kept under [`Setup::out`] by their configuration: an experiment that was
 //! stopped goes on from them, and one with more seeds runs only what is new.
 
+mod batch_norm_depth;
+mod batch_norm_training;
 mod claim;
 mod error;
 mod init_distributions;
@@ -36,11 +38,17 @@ pub enum Experiment {
     InitDistributions,
     /// The five initialisations, trained.
     InitTraining,
+    /// Weight scales and learning rates, without batch norm and with.
+    BatchNormTraining,
+    /// What moves behind a change, over training, and with depth.
+    BatchNormDepth,
 }
 
 names!(Experiment, "experiment":
     InitDistributions = "init_distributions",
     InitTraining = "init_training",
+    BatchNormTraining = "batch_norm_training",
+    BatchNormDepth = "batch_norm_depth",
 );
 
 /// What an experiment came to.
@@ -71,6 +79,8 @@ impl Experiment {
         let findings = match self {
             Self::InitDistributions => init_distributions::run(setup),
             Self::InitTraining => init_training::run(setup),
+            Self::BatchNormTraining => batch_norm_training::run(setup),
+            Self::BatchNormDepth => batch_norm_depth::run(setup),
         }?;
         findings.write(setup)?;
         Ok(findings)

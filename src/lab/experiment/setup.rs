@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
+use rand::RngExt;
+use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -46,10 +48,10 @@ pub struct Setup {
     pub interrupter: Interrupter,
 }
 
-/// A finished run, as it is kept.
+/// A finished run, as it is kept: the configuration as the JSON text that the file is named by.
 #[derive(Serialize, Deserialize)]
-struct Kept<C, R> {
-    config: C,
+struct Kept<R> {
+    config: String,
     result: R,
 }
 
@@ -104,12 +106,16 @@ impl Setup {
         run: impl Fn(&C) -> Result<R, ExperimentError> + Sync,
     ) -> Result<Vec<R>, ExperimentError>
     where
-        C: Serialize + DeserializeOwned + PartialEq + Sync,
+        C: Serialize + Sync,
         R: Serialize + DeserializeOwned + Send,
     {
+        let configs: Vec<(&C, String)> = configs.iter().map(|it| (it, text(it))).collect();
         let folder = self.out.join(experiment).join("runs");
         fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
-        let mut results: Vec<Option<R>> = configs.iter().map(|it| kept(&folder, it)).collect();
+        let mut results: Vec<Option<R>> = configs
+            .iter()
+            .map(|(_, config)| kept(&folder, config))
+            .collect();
         let missing: Vec<usize> = (0..configs.len())
             .filter(|&index| results[index].is_none())
             .collect();
@@ -119,15 +125,15 @@ impl Setup {
         let outcome = Mutex::new((Vec::new(), None));
         let work = || {
             while let Some(&index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let config = &configs[index];
+                let (config, name) = &configs[index];
                 let result = match self.interrupter.should_stop() {
                     true => Err(ExperimentError::Interrupted),
                     false => run(config).and_then(|result| {
-                        let run = Kept { config, result };
-                        let mut text = serde_json::to_vec(&run).expect("plain data has a JSON form");
-                        text.push(b'\n');
-                        write_atomically(&path(&folder, config), &text)?;
-                        Ok(run.result)
+                        let config = name.clone();
+                        let text = text(&Kept { config, result }) + "\n";
+                        write_atomically(&path(&folder, name), text.as_bytes())?;
+                        // As it would be read next time: floats may differ in the last digit.
+                        Ok(kept(&folder, name).expect("what was written can be read"))
                     }),
                 };
                 let mut outcome = outcome.lock().expect("no worker panics with the results");
@@ -160,25 +166,24 @@ impl Setup {
     }
 }
 
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data has a JSON form")
+}
+
 /// The file of a run: its name is a hash of the configuration, which is in it.
-fn path(folder: &Path, config: &impl Serialize) -> PathBuf {
-    let text = serde_json::to_string(config).expect("plain data has a JSON form");
+fn path(folder: &Path, config: &str) -> PathBuf {
     // FNV-1a: the same on every machine and in every version.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = config.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     folder.join(format!("{hash:016x}.json"))
 }
 
 /// The result of a finished run; none if there is no file, or one of another configuration or form.
-fn kept<C, R>(folder: &Path, config: &C) -> Option<R>
-where
-    C: Serialize + DeserializeOwned + PartialEq,
-    R: DeserializeOwned,
-{
+fn kept<R: DeserializeOwned>(folder: &Path, config: &str) -> Option<R> {
     let text = fs::read(path(folder, config)).ok()?;
-    let run: Kept<C, R> = serde_json::from_slice(&text).ok()?;
-    (run.config == *config).then_some(run.result)
+    let run: Kept<R> = serde_json::from_slice(&text).ok()?;
+    (run.config == config).then_some(run.result)
 }
 
 /// Tells how far an experiment is.
@@ -242,4 +247,11 @@ pub(super) fn histogram_range(activation: Activation) -> [f64; 2] {
         Activation::Tanh => [-1.0, 1.0],
         _ => [0.0, 4.0],
     }
+}
+
+/// A number from N(0, 1), by the method of Box and Muller.
+pub(super) fn normal(random: &mut StdRng) -> f32 {
+    let (radius, angle): (f64, f64) = (random.random(), random.random());
+    // 1 - radius is never 0.
+    ((-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
 }

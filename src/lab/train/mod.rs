@@ -27,8 +27,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
-use burn::module::Module;
-use burn::tensor::Device;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::renderer::MetricsRenderer;
@@ -339,7 +339,18 @@ pub fn initial_model(config: &TrainConfig, device: &Device) -> Classifier {
     static DRAWING: Mutex<()> = Mutex::new(());
     let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     device.seed(config.seed);
-    config.model.init(device).materialize()
+    let network = config.model.init(device);
+    network.visit(&mut Draw);
+    network
+}
+
+/// Has lazy parameters drawn, in the order in which a module names them.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
 }
 
 /// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for
