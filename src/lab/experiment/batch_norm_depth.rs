@@ -431,7 +431,7 @@ impl Measured {
                 panels: vec![Panel {
                     title: String::new(),
                     x: Axis::linear("layer", [0.8, CHANGED_DEPTH as f64 + 0.2]),
-                    y: Axis::log("shift (in stds)", [0.01, 10.0]),
+                    y: Axis::log("shift (in stds)", [0.001, 1.0]),
                     series: series.collect(),
                 }],
             }],

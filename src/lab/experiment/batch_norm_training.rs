@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::Number;
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::InitStrategy;
@@ -156,6 +157,18 @@ fn label(norm: Normalization) -> &'static str {
     }
 }
 
+/// The median over seeds and the band of all; Burn's dashed, to show what lies beneath.
+fn curve(
+    norm: Normalization,
+    points: impl IntoIterator<Item = (f64, Vec<f64>)>,
+) -> [Series; 2] {
+    let series = Series::spread(label(norm), norm, points);
+    match norm {
+        Normalization::Burn => series.map(Series::dashed),
+        _ => series,
+    }
+}
+
 impl Runs {
     /// The repeated runs of one setting.
     fn of(&self, norm: Normalization, start: Start, learning_rate: f64) -> Vec<&Run> {
@@ -177,7 +190,7 @@ impl Runs {
             let points = self.scales.iter().map(|&scale| {
                 (scale, self.last(norm, Start::Scale(scale), LEARNING_RATE))
             });
-            Series::spread(label(norm), norm, points)
+            curve(norm, points)
         });
         Figure::new(
             "scale",
@@ -209,10 +222,10 @@ impl Runs {
                         let values = runs.iter().map(|run| run.training[epoch]).collect();
                         ((epoch + 1) as f64, values)
                     });
-                    Series::spread(label(norm), norm, points)
+                    curve(norm, points)
                 });
                 Panel {
-                    title: format!("weight std {scale:.1e}"),
+                    title: format!("weight std {}", Number(scale)),
                     x: Axis::linear("epoch", [0.0, self.epochs as f64]),
                     y: Axis::linear("accuracy (share)", [0.0, 1.0]),
                     series: series.collect(),
@@ -237,7 +250,7 @@ impl Runs {
         let series = Normalization::ALL.into_iter().flat_map(|norm| {
             let rates = self.rates.iter();
             let points = rates.map(|&rate| (rate, self.last(norm, Start::He, rate)));
-            Series::spread(label(norm), norm, points)
+            curve(norm, points)
         });
         Figure::new(
             "rate",
@@ -307,8 +320,8 @@ impl Runs {
                 IOFFE,
                 format!(
                     "largest rate that reaches {LEARNED} with batch norm ({}), over that without ({})",
-                    super::claim::Number(rate(Normalization::Batch)),
-                    super::claim::Number(rate(Normalization::None)),
+                    Number(rate(Normalization::Batch)),
+                    Number(rate(Normalization::None)),
                 ),
                 rate(Normalization::Batch) / rate(Normalization::None),
                 Bound::AtLeast(5.0),
@@ -319,7 +332,7 @@ impl Runs {
                 format!(
                     "largest distance of median accuracies ({} at most) beyond the spread over seeds, over \
                      all settings and epochs",
-                    super::claim::Number(furthest),
+                    Number(furthest),
                 ),
                 apart,
                 Bound::AtMost(0.0),

@@ -8,6 +8,7 @@
 //! stopped goes on from them, and one with more seeds runs only what is new.
 
 mod batch_norm_depth;
+mod batch_norm_inference;
 mod batch_norm_training;
 mod claim;
 mod error;
@@ -42,6 +43,8 @@ pub enum Experiment {
     BatchNormTraining,
     /// What moves behind a change, over training, and with depth.
     BatchNormDepth,
+    /// Which statistics to go by once a network is trained.
+    BatchNormInference,
 }
 
 names!(Experiment, "experiment":
@@ -49,6 +52,7 @@ names!(Experiment, "experiment":
     InitTraining = "init_training",
     BatchNormTraining = "batch_norm_training",
     BatchNormDepth = "batch_norm_depth",
+    BatchNormInference = "batch_norm_inference",
 );
 
 /// What an experiment came to.
@@ -81,6 +85,7 @@ impl Experiment {
             Self::InitTraining => init_training::run(setup),
             Self::BatchNormTraining => batch_norm_training::run(setup),
             Self::BatchNormDepth => batch_norm_depth::run(setup),
+            Self::BatchNormInference => batch_norm_inference::run(setup),
         }?;
         findings.write(setup)?;
         Ok(findings)

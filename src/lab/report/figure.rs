@@ -144,6 +144,14 @@ impl Series {
             Self::new(label, color, Shape::Line(line)),
         ]
     }
+
+    /// The series with its line dashed, so that another one can be seen beneath.
+    pub fn dashed(mut self) -> Self {
+        if let Shape::Line(points) = self.shape {
+            self.shape = Shape::Dashed(points);
+        }
+        self
+    }
 }
 
 /// The least, the median and the largest of some values; those that are not finite count as larger

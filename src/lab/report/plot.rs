@@ -12,12 +12,17 @@ use plotters::style::{FontStyle, register_font};
 use super::figure::{self, Axis, Figure, Panel, Shape};
 
 /// Width and height of a panel, in pixels.
-const PANEL: (u32, u32) = (320, 230);
+const PANEL: (u32, u32) = (290, 212);
 /// Height of the line that holds a figure's title, and of that of its legend.
 const LINE: u32 = 26;
 /// How much finer PNG files are than those pixels.
 const FINER: u32 = 2;
 const FONT: &str = "sans-serif";
+/// Font sizes of a figure's title and legend.
+const TITLE: u32 = 19;
+const LEGEND: u32 = 15;
+/// Between the text and the edge, in pixels.
+const PAD: u32 = 8;
 
 /// Plotters measures text with a font of its own list, also where the viewer sets it in another.
 fn with_font() {
@@ -76,23 +81,34 @@ impl Figure {
         file.into_inner()
     }
 
-    /// Title, legend, and the rows, each under its label.
+    /// Title, legend, and the rows, each under its label; as wide as the widest of them.
     fn size(&self) -> (u32, u32) {
         let columns = self.rows.iter().map(|row| row.panels.len()).max();
-        let width = PANEL.0 * (columns.unwrap_or(0) as u32).max(2);
-        (width, 2 * LINE + self.rows.len() as u32 * (LINE + PANEL.1))
+        let panels = PANEL.0 * columns.unwrap_or(0) as u32;
+        let legend: u32 = self.legend().iter().map(|(label, _)| entry_width(label, 1)).sum();
+        let title = text_width(&self.title, TITLE);
+        let width = panels.max(legend + 2 * PAD).max(title + 2 * PAD);
+        (width, 2 * LINE + self.rows.len() as u32 * (self.label_height() + PANEL.1))
+    }
+
+    /// The line above each row, if there is anything to write.
+    fn label_height(&self) -> u32 {
+        match self.rows.iter().all(|row| row.label.is_empty()) {
+            true => 0,
+            false => LINE,
+        }
     }
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>, scale: u32) {
         root.fill(&WHITE).map_err(failed).expect(DRAWS);
         let line = (LINE * scale) as i32;
-        let pad = 8 * scale as i32;
+        let pad = (PAD * scale) as i32;
         let write = |area: &DrawingArea<B, Shift>, text: &str, size: u32, at: (i32, i32)| {
             let style = (FONT, (size * scale) as i32).into_font().color(&INK);
             let drawn = area.draw(&Text::new(text.to_string(), at, style));
             drawn.map_err(failed).expect(DRAWS);
         };
-        write(root, &self.title, 19, (pad, pad));
+        write(root, &self.title, TITLE, (pad, pad));
         let mut x = pad;
         for (label, key) in self.legend() {
             let y = line + line / 2;
@@ -102,24 +118,34 @@ impl Figure {
                 let path = PathElement::new(vec![(length(from), y), (length(to), y)], stroke);
                 root.draw(&path).map_err(failed).expect(DRAWS);
             }
-            write(root, label, 15, (x + 30 * scale as i32, y - 7 * scale as i32));
-            let style = (FONT, f64::from(15 * scale)).into_font();
-            let (width, _) = style.box_size(label).unwrap_or((100 * scale, 0));
-            x += (48 * scale + width) as i32;
+            write(root, label, LEGEND, (x + 30 * scale as i32, y - 7 * scale as i32));
+            x += entry_width(label, scale) as i32;
         }
+        let above = (self.label_height() * scale) as i32;
         for (index, row) in self.rows.iter().enumerate() {
-            let top = 2 * line + index as i32 * (line + (PANEL.1 * scale) as i32);
+            let top = 2 * line + index as i32 * (above + (PANEL.1 * scale) as i32);
             write(root, &row.label, 16, (pad, top + pad));
             for (column, panel) in row.panels.iter().enumerate() {
                 let left = column as i32 * (PANEL.0 * scale) as i32;
                 let area = root.clone().shrink(
-                    (left, top + line),
+                    (left, top + above),
                     (PANEL.0 * scale, PANEL.1 * scale),
                 );
                 panel.draw(&area, scale).map_err(failed).expect(DRAWS);
             }
         }
     }
+}
+
+/// The width of a text, in pixels.
+fn text_width(text: &str, size: u32) -> u32 {
+    let font = (FONT, f64::from(size)).into_font();
+    font.box_size(text).map_or(0, |(width, _)| width)
+}
+
+/// The width of a legend's entry: its stroke, its label, and the gap to the next.
+fn entry_width(label: &str, scale: u32) -> u32 {
+    48 * scale + text_width(label, LEGEND * scale)
 }
 
 /// Where on a length of 1 the strokes of a line lie.
