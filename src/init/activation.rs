@@ -3,7 +3,7 @@ use burn::tensor::{Tensor, activation};
 use super::names::names;
 
 /// The slope of leaky ReLU below 0.
-const LEAKY_SLOPE: f64 = 0.01;
+pub(super) const LEAKY_SLOPE: f64 = 0.01;
 
 /// A nonlinearity between two affine layers; it decides how large their weights should start
 /// ([`InitStrategy::recommended_for`](super::InitStrategy::recommended_for)).

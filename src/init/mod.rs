@@ -18,7 +18,8 @@
 //! | `he` | N(0, 2/n) | kept by ReLU, which zeroes half of the second moment: `q' = s² q / 2` |
 //!
 //! Biases start at 0: they have no symmetry to break. The fan-in n is counted by [`Fan`]; the
-//! [`Activation`] tells which strategy to take.
+//! [`Activation`] tells which strategy to take; [`InitStrategy::propagate`] computes what becomes of
+//! a signal, and [`observe`](crate::observe) measures it.
 //!
 //! ```
 //! use burn::{nn::LinearConfig, tensor::Device};
@@ -41,9 +42,11 @@ mod fan;
 pub(crate) mod names;
 mod reinit;
 mod strategy;
+mod theory;
 
 pub use activation::Activation;
 pub use fan::Fan;
 pub use names::UnknownName;
 pub use reinit::Reinit;
 pub use strategy::InitStrategy;
+pub use theory::LayerSignal;

@@ -118,7 +118,8 @@ impl Observer {
 /// What an [`Observer`] saw of one step: of the forward pass from the start, of the backward pass and the update once
 /// they are shown to it.
 ///
-/// Until [`report`](Self::report) all of it stays on the device, reduced to a few numbers a point.
+/// Until [`report`](Self::report) all of it stays on the device, reduced to a few numbers for each point and parameter;
+/// only the parameters' values are held from `backward` to [`step`](Self::step), where the update is taken.
 #[derive(Debug, Default)]
 pub struct Observation {
     observing: Option<Observer>,

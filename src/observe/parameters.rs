@@ -12,8 +12,8 @@ pub(super) struct SeenParameter {
     id: ParamId,
     name: String,
     shape: Vec<usize>,
-    /// The values, in a row; the same buffer as the model's.
-    values: Tensor<1>,
+    /// The values in a row, in the model's own buffer; held until the step is seen.
+    values: Option<Tensor<1>>,
     data: Tensor<1>,
     gradient: Option<Tensor<1>>,
     update: Option<Tensor<1>>,
@@ -64,7 +64,7 @@ impl ModuleVisitor for BeforeStep<'_> {
             name: self.path.join("."),
             shape: tensor.dims().to_vec(),
             data: reduce::spread(values.clone()),
-            values,
+            values: Some(values),
             gradient: gradient.map(reduce::spread),
             update: None,
         });
@@ -77,9 +77,11 @@ struct AfterStep<'a> {
 
 impl ModuleVisitor for AfterStep<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(seen) = self.seen.iter_mut().find(|seen| seen.id == param.id) {
-            let update = in_a_row(param.val()) - seen.values.clone();
-            seen.update = Some(reduce::spread(update));
+        let Some(seen) = self.seen.iter_mut().find(|seen| seen.id == param.id) else {
+            return;
+        };
+        if let Some(before) = seen.values.take() {
+            seen.update = Some(reduce::spread(in_a_row(param.val()) - before));
         }
     }
 }

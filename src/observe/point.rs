@@ -61,7 +61,8 @@ impl<N: Display> Point<N> {
     }
 
     /// Watches `tensor` if an [`Observer`](super::Observer) runs around the call, and gives it back as it is: the same
-    /// values, and the same gradients through it.
+    /// values, and the same gradients through it. (Only where a tensor is used three times or more may autodiff add
+    /// up the gradients in another order, and round them differently.)
     ///
     /// A tensor of one axis is taken for one unit. An observer watches the calls on its own thread; a point that is
     /// passed several times makes a row each time.

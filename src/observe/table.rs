@@ -53,35 +53,27 @@ fn layer_row(layer: &Layer) -> [String; 12] {
     [
         layer.name.clone(),
         shape(&layer.shape),
-        number(data.mean),
-        number(data.std),
-        number(data.min),
-        number(data.max),
-        percent(data.zeros),
-        layer.saturated.map_or("-".into(), percent),
+        or_dash(Some(data.mean), number),
+        or_dash(Some(data.std), number),
+        or_dash(Some(data.min), number),
+        or_dash(Some(data.max), number),
+        or_dash(Some(data.zeros), percent),
+        or_dash(layer.saturated, percent),
         layer.dead.to_string(),
         layer.duplicates.to_string(),
-        layer
-            .gradient
-            .as_ref()
-            .map_or("-".into(), |gradient| number(gradient.std)),
+        or_dash(layer.gradient.as_ref().map(|gradient| gradient.std), number),
         data.histogram.blocks(),
     ]
 }
 
 fn parameter_row(parameter: &Parameter) -> [String; 6] {
-    // A ratio to the std of values that are all the same tells nothing.
-    let or_dash = |value: Option<f64>, print: fn(f64) -> String| match value {
-        Some(value) if value.is_finite() => print(value),
-        _ => "-".into(),
-    };
     [
         parameter.name.clone(),
         shape(&parameter.shape),
-        number(parameter.std),
+        or_dash(Some(parameter.std), number),
         or_dash(parameter.gradient_std, number),
         or_dash(parameter.gradient_to_data(), number),
-        or_dash(parameter.update_to_data(), |ratio| format!("{ratio:.2}")),
+        or_dash(parameter.update_to_data(), exponent),
     ]
 }
 
@@ -138,15 +130,26 @@ fn write_table<const C: usize>(
     Ok(())
 }
 
+/// A dash for what was not seen, and for what is not a number, as the ratio of two zeros.
+fn or_dash(value: Option<f64>, print: fn(f64) -> String) -> String {
+    match value {
+        Some(value) if value.is_finite() => print(value),
+        _ => "-".into(),
+    }
+}
+
 /// Three digits that matter, in powers of ten where the number is long otherwise.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
         0.01..10.0 => format!("{value:.3}"),
         10.0..1000.0 => format!("{value:.1}"),
-        size if size.is_finite() => format!("{value:.1e}"),
-        _ => value.to_string(),
+        _ => format!("{value:.1e}"),
     }
+}
+
+fn exponent(value: f64) -> String {
+    format!("{value:.2}")
 }
 
 fn percent(share: f64) -> String {

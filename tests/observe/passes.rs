@@ -1,0 +1,385 @@
+//! The forward pass, the backward pass and the step: what is seen of them, and that they do not notice.
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Gradients, Tensor};
+use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig};
+use burn_kindling::observe::{Observation, Observer, Point, Report, watch};
+
+use crate::{assert_close, bits, devices, normal, numbers, tensor};
+
+/// Every way for a point to be placed: on the input, after layers of both ranks, inside a residual, on a view.
+#[derive(Module, Debug)]
+struct Net {
+    conv: Conv2d,
+    norm: BatchNorm,
+    hidden: Vec<Linear>,
+    output: Linear,
+}
+
+impl Net {
+    fn new(device: &Device) -> Self {
+        device.seed(11);
+        let xavier = |inputs, outputs| {
+            InitStrategy::Xavier.apply(LinearConfig::new(inputs, outputs).init(device))
+        };
+        Self {
+            conv: InitStrategy::He.apply(Conv2dConfig::new([1, 3], [3, 3]).init(device)),
+            norm: BatchNormConfig::new(3).init(device),
+            hidden: vec![xavier(48, 48), xavier(48, 48)],
+            output: xavier(48, 2),
+        }
+    }
+
+    /// Shapes: `[batch, 1, 6, 6]` to `[batch, 2]`.
+    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = watch("input", x);
+        let x = watch("norm", self.norm.forward(self.conv.forward(x)));
+        let x = Point::new("conv").after(Activation::Relu).watch(relu(x));
+        let mut x = watch("flat", x.swap_dims(1, 3).flatten(1, 3));
+        for (i, layer) in self.hidden.iter().enumerate() {
+            let branch = layer.forward(x.clone()).tanh();
+            let branch = Point::new(format_args!("hidden.{i}"))
+                .after(Activation::Tanh)
+                .watch(branch);
+            x = watch(format_args!("sum.{i}"), x + branch);
+        }
+        self.output.forward(x)
+    }
+}
+
+const NAMES: [&str; 8] = [
+    "input", "norm", "conv", "flat", "hidden.0", "sum.0", "hidden.1", "sum.1",
+];
+
+fn images(device: &Device) -> Tensor<4> {
+    tensor(&normal(5 * 36, 12), [5, 1, 6, 6], device)
+}
+
+/// All that training depends on: the output, and the gradient of every parameter.
+fn trained(model: &Net, output: Tensor<2>) -> (Gradients, Vec<Vec<u32>>) {
+    let gradients = output.clone().square().mean().backward();
+    let mut all = vec![bits(output)];
+    all.push(bits(model.conv.weight.val().grad(&gradients).unwrap()));
+    all.push(bits(
+        model
+            .norm
+            .gamma
+            .as_ref()
+            .unwrap()
+            .val()
+            .grad(&gradients)
+            .unwrap(),
+    ));
+    for layer in model.hidden.iter().chain([&model.output]) {
+        all.push(bits(layer.weight.val().grad(&gradients).unwrap()));
+        all.push(bits(
+            layer.bias.as_ref().unwrap().val().grad(&gradients).unwrap(),
+        ));
+    }
+    (gradients, all)
+}
+
+fn autodiff_devices() -> Vec<Device> {
+    devices()
+        .into_iter()
+        .flat_map(|device| {
+            let device = device.autodiff();
+            [device.clone(), device.gradient_checkpointing()]
+        })
+        .collect()
+}
+
+#[test]
+fn watching_changes_no_bit_of_the_output_or_the_gradients() {
+    for device in autodiff_devices() {
+        let model = Net::new(&device);
+        let (_, unwatched) = trained(&model, model.forward(images(&device)));
+        let (output, mut seen) = Observer::new().run(|| model.forward(images(&device)));
+        let (gradients, watched) = trained(&model, output);
+        assert!(watched == unwatched);
+        seen.backward(&model, &gradients);
+        let report = seen.report();
+        let names: Vec<&str> = report
+            .layers
+            .iter()
+            .map(|layer| layer.name.as_str())
+            .collect();
+        assert_eq!(names, NAMES);
+    }
+}
+
+#[test]
+fn any_bits_pass_a_point() {
+    let values = [0.0, -0.0, f64::NAN, f64::INFINITY, 1e-40, -3.5];
+    for device in autodiff_devices() {
+        let x = tensor(&values, [2, 3], &device).require_grad();
+        let (y, _) = Observer::new().run(|| watch("x", x.clone()));
+        assert_eq!(bits(y), bits(x));
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_points() {
+    for device in autodiff_devices() {
+        let factors = normal(8 * 4, 13);
+        let x = tensor(&normal(8 * 4, 14), [8, 4], &device).require_grad();
+        let (loss, mut seen) = Observer::new().run(|| {
+            let input = watch("input", x.clone());
+            let doubled = watch("doubled", input * 2.0);
+            let unused = watch("unused", doubled.clone().exp());
+            drop(unused);
+            let view = watch("view", doubled.swap_dims(0, 1));
+            (view.swap_dims(0, 1) * tensor(&factors, [8, 4], &device)).sum()
+        });
+        let model = LinearConfig::new(1, 1).init(&device);
+        seen.backward(&model, &loss.backward());
+        let report = seen.report();
+        let gradient = |name: &str| {
+            let layer = report.layers.iter().find(|layer| layer.name == name);
+            layer.unwrap().gradient.as_ref()
+        };
+        let mean = factors.iter().sum::<f64>() / 32.0;
+        let variance = factors.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 32.0;
+        let max = factors.iter().copied().fold(f64::MIN, f64::max);
+        for (name, factor) in [("view", 1.0), ("doubled", 1.0), ("input", 2.0)] {
+            let found = gradient(name).unwrap();
+            assert_eq!(found.count, 32);
+            assert_eq!(found.max, factor * max);
+            assert_close(found.mean, factor * mean, 1.0, 1e-6);
+            assert_close(found.std, factor * variance.sqrt(), 1.0, 1e-6);
+            assert_eq!(found.histogram.counts.iter().sum::<usize>(), 32);
+        }
+        assert!(gradient("unused").is_none());
+        let input = &report.layers[0];
+        let ratio = input.gradient.as_ref().unwrap().std / input.data.std;
+        assert_eq!(input.gradient_to_data(), Some(ratio));
+    }
+}
+
+#[test]
+fn constants_and_models_in_use_have_no_gradients() {
+    for device in devices() {
+        let training = device.clone().autodiff();
+        let model = Net::new(&training);
+        let (output, mut seen) = Observer::new().run(|| model.forward(images(&training)));
+        seen.backward(&model, &output.sum().backward());
+        let report = seen.report();
+        assert!(report.layers[0].gradient.is_none());
+        assert!(
+            report.layers[1..]
+                .iter()
+                .all(|layer| layer.gradient.is_some())
+        );
+
+        let (_, seen) = Observer::new().run(|| model.valid().forward(images(&device)));
+        let report = seen.report();
+        assert_eq!(report.layers.len(), NAMES.len());
+        assert!(report.layers.iter().all(|layer| layer.gradient.is_none()));
+        assert!(report.parameters.is_empty());
+    }
+}
+
+fn std(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt()
+}
+
+#[test]
+fn parameters_are_compared_with_their_gradients_and_updates() {
+    for device in autodiff_devices() {
+        let model = Net::new(&device);
+        let (output, mut seen) = Observer::new().run(|| model.forward(images(&device)));
+        let gradients = output.square().mean().backward();
+        seen.backward(&model, &gradients);
+        let weight = numbers(model.hidden[1].weight.val());
+        let gradient = numbers(model.hidden[1].weight.val().grad(&gradients).unwrap());
+        let mut optimizer = SgdConfig::new().init();
+        let gradients = GradientsParams::from_grads(gradients, &model);
+        let model = optimizer.step(0.1, model, gradients);
+        let moved: Vec<f64> = numbers(model.hidden[1].weight.val())
+            .iter()
+            .zip(&weight)
+            .map(|(after, before)| after - before)
+            .collect();
+        seen.step(&model);
+        let report = seen.report();
+
+        let names: Vec<&str> = report
+            .parameters
+            .iter()
+            .map(|found| found.name.as_str())
+            .collect();
+        // The running statistics are no parameters that train.
+        assert_eq!(
+            names,
+            [
+                "conv.weight",
+                "conv.bias",
+                "norm.gamma",
+                "norm.beta",
+                "hidden.0.weight",
+                "hidden.0.bias",
+                "hidden.1.weight",
+                "hidden.1.bias",
+                "output.weight",
+                "output.bias",
+            ]
+        );
+        let found = &report.parameters[6];
+        assert_eq!(found.shape, [48, 48]);
+        let [data, slope, update] = [&weight, &gradient, &moved].map(|values| std(values));
+        assert_close(found.std, data, data, 1e-5);
+        assert_close(found.gradient_std.unwrap(), slope, slope, 1e-5);
+        assert_close(found.update_std.unwrap(), update, update, 1e-5);
+        assert_close(
+            found.gradient_to_data().unwrap(),
+            slope / data,
+            slope / data,
+            1e-4,
+        );
+        assert_close(
+            found.update_to_data().unwrap(),
+            (update / data).log10(),
+            1.0,
+            1e-4,
+        );
+        // Plain SGD moves by the learning rate times the gradient.
+        assert_close(update, 0.1 * slope, update, 1e-3);
+        // A bias starts at 0: there is nothing to compare with.
+        assert_eq!(report.parameters[7].std, 0.0);
+        assert_eq!(report.parameters[7].update_to_data(), Some(f64::INFINITY));
+    }
+}
+
+#[test]
+fn what_was_not_shown_is_not_reported() {
+    let device = Device::default().autodiff();
+    let model = Net::new(&device);
+    let (output, mut seen) = Observer::new().run(|| model.forward(images(&device)));
+    seen.backward(&model, &output.sum().backward());
+    let report = seen.report();
+    assert!(
+        report
+            .parameters
+            .iter()
+            .all(|found| found.gradient_std.is_some())
+    );
+    assert!(
+        report
+            .parameters
+            .iter()
+            .all(|found| found.update_to_data().is_none())
+    );
+
+    // A step without a backward pass before it has nothing to compare with.
+    let (_, mut seen) = Observer::new().run(|| model.forward(images(&device)));
+    seen.step(&model);
+    assert!(seen.report().parameters.is_empty());
+}
+
+/// A name that remembers whether anybody asked for it.
+struct Name<'a>(&'a Cell<usize>);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.set(self.0.get() + 1);
+        f.write_str("name")
+    }
+}
+
+#[test]
+fn nothing_is_done_or_kept_when_nobody_watches() {
+    for device in autodiff_devices() {
+        let asked = Cell::new(0);
+        let observer = Observer::new();
+        let x = tensor(&normal(6, 15), [2, 3], &device).require_grad();
+        let forward = || watch(Name(&asked), x.clone() * 2.0);
+
+        forward();
+        let (y, mut seen) = observer.run_if(false, forward);
+        let model = Net::new(&device);
+        seen.backward(&model, &y.sum().backward());
+        seen.step(&model);
+        assert_eq!(seen.report(), Report::default());
+        assert_eq!(Observation::default().report(), Report::default());
+        assert_eq!(asked.get(), 0);
+
+        let (_, seen) = observer.run_if(true, forward);
+        assert_eq!(seen.report().layers.len(), 1);
+        assert_eq!(asked.get(), 1);
+    }
+}
+
+#[test]
+fn an_observer_sees_its_own_closure_and_thread_only() {
+    let device = Device::default();
+    let x = || Tensor::<2>::ones([2, 2], &device);
+    let names = |report: Report| -> Vec<String> {
+        report.layers.into_iter().map(|layer| layer.name).collect()
+    };
+    let observer = Observer::new();
+    watch("before", x());
+    let (inner, outer) = observer.run(|| {
+        watch("first", x());
+        let ((), inner) = observer.run(|| drop(watch("inside", x())));
+        std::thread::scope(|scope| {
+            scope.spawn(|| watch("elsewhere", x()));
+        });
+        // Passed twice: a row each.
+        watch("second", watch("second", x()));
+        inner
+    });
+    watch("after", x());
+    assert_eq!(names(outer.report()), ["first", "second", "second"]);
+    assert_eq!(names(inner.report()), ["inside"]);
+}
+
+#[test]
+fn a_panic_inside_ends_the_watching() {
+    let x = || Tensor::<2>::ones([2, 2], &Device::default());
+    let observer = Observer::new();
+    let (_, seen) = observer.run(|| {
+        watch("first", x());
+        let inner = catch_unwind(AssertUnwindSafe(|| observer.run(|| panic!("inside"))));
+        assert!(inner.is_err());
+        watch("second", x());
+    });
+    assert_eq!(seen.report().layers.len(), 2);
+    let asked = Cell::new(0);
+    let outer = catch_unwind(AssertUnwindSafe(|| observer.run(|| panic!("outside"))));
+    assert!(outer.is_err());
+    watch(Name(&asked), x());
+    assert_eq!(asked.get(), 0);
+}
+
+#[test]
+fn zeros_leave_every_unit_a_copy() {
+    for device in devices() {
+        let device = device.autodiff();
+        let mut model = Net::new(&device);
+        model.hidden = model
+            .hidden
+            .into_iter()
+            .map(|layer| InitStrategy::Zeros.apply(layer))
+            .collect();
+        let (_, seen) = Observer::new().run(|| model.forward(images(&device)));
+        let report = seen.report();
+        let hidden = report
+            .layers
+            .iter()
+            .find(|layer| layer.name == "hidden.0")
+            .unwrap();
+        assert_eq!((hidden.duplicates, hidden.dead), (47, 0));
+        assert_eq!((hidden.data.std, hidden.data.zeros), (0.0, 1.0));
+    }
+}
