@@ -70,7 +70,10 @@ impl Flags {
 }
 
 /// Runs one experiment and prints its claims.
-#[allow(dead_code, reason = "not every example that shares the flags runs a single experiment")]
+#[allow(
+    dead_code,
+    reason = "not every example that shares the flags runs a single experiment"
+)]
 pub fn run(flags: &Flags, experiment: Experiment) -> ExitCode {
     exit(flags.setup().and_then(|setup| {
         print_claims(&experiment.run(&setup)?);
@@ -96,7 +99,11 @@ pub fn exit(outcome: Result<(), Error>) -> ExitCode {
 pub fn print_claims(findings: &Findings) {
     println!("{}", findings.question);
     for claim in &findings.claims {
-        let verdict = if claim.holds { "holds" } else { "DOES NOT HOLD" };
+        let verdict = if claim.holds {
+            "holds"
+        } else {
+            "DOES NOT HOLD"
+        };
         println!(
             "  {verdict}: {}\n      {}: {} (bound: {}) [{}]",
             claim.statement,

@@ -70,6 +70,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     };
     Ok(Findings {
         experiment: Experiment::BatchNormDepth,
+        size: setup.size,
         question: "Why does batch norm stand at every layer?".into(),
         story: story(),
         figures: vec![
@@ -247,13 +248,15 @@ fn wander(setup: &Setup, config: &Watched) -> Result<Wandering, ExperimentError>
     let images = probe(&valid, 1000, &setup.device).images.flatten(1, 2);
     let looks = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let writing = looks.clone();
-    let trained = setup.trainer().train(&training, &train, &valid, move |it: TrainingStep| {
-        if (it.step - 1) % every == 0 {
-            let mut looks = writing.lock().expect("one writer");
-            looks.0.push(it.step);
-            looks.1.push(inputs_of_last(it.network, &images));
-        }
-    })?;
+    let trained = setup
+        .trainer()
+        .train(&training, &train, &valid, move |it: TrainingStep| {
+            if (it.step - 1) % every == 0 {
+                let mut looks = writing.lock().expect("one writer");
+                looks.0.push(it.step);
+                looks.1.push(inputs_of_last(it.network, &images));
+            }
+        })?;
     if trained.outcome == Outcome::Interrupted {
         return Err(ExperimentError::Interrupted);
     }
@@ -261,14 +264,21 @@ fn wander(setup: &Setup, config: &Watched) -> Result<Wandering, ExperimentError>
     Ok(Wandering {
         steps,
         percentiles,
-        validation: trained.epochs.iter().map(|epoch| epoch.valid.accuracy).collect(),
+        validation: trained
+            .epochs
+            .iter()
+            .map(|epoch| epoch.valid.accuracy)
+            .collect(),
     })
 }
 
 /// Percentiles over the images of what goes into the activations of the last hidden layer.
 fn inputs_of_last(network: &Classifier, images: &Tensor<2>) -> Vec<[f64; 3]> {
     let network = mlp(network.valid());
-    let (last, before) = network.hidden.split_last().expect("there are hidden layers");
+    let (last, before) = network
+        .hidden
+        .split_last()
+        .expect("there are hidden layers");
     let sums = Mode::TEST_TIME_ADAPTATION.run(|| {
         let signal = before
             .iter()
@@ -364,10 +374,12 @@ fn learn(setup: &Setup, config: &Deep) -> Result<Learned, ExperimentError> {
     };
     let losses = Arc::new(Mutex::new(Vec::new()));
     let writing = losses.clone();
-    let trained = setup.trainer().train(&training, &train, &valid, move |it: TrainingStep| {
-        let loss = it.loss.clone().into_scalar::<f64>();
-        writing.lock().expect("one writer").push(loss);
-    })?;
+    let trained = setup
+        .trainer()
+        .train(&training, &train, &valid, move |it: TrainingStep| {
+            let loss = it.loss.clone().into_scalar::<f64>();
+            writing.lock().expect("one writer").push(loss);
+        })?;
     if trained.outcome == Outcome::Interrupted {
         return Err(ExperimentError::Interrupted);
     }
@@ -378,7 +390,10 @@ fn learn(setup: &Setup, config: &Deep) -> Result<Learned, ExperimentError> {
     };
     Ok(Learned {
         losses: losses.chunks_exact(SMOOTH).map(mean).collect(),
-        validation: trained.epochs.last().map_or(0.0, |epoch| epoch.valid.accuracy),
+        validation: trained
+            .epochs
+            .last()
+            .map_or(0.0, |epoch| epoch.valid.accuracy),
     })
 }
 
@@ -410,14 +425,17 @@ struct Measured {
 impl Measured {
     /// How far the outputs of a layer move, repeated.
     fn shift(&self, norms: Norms, layer: usize) -> Vec<f64> {
-        let runs = self.shifts.iter().filter(|(change, _)| change.norms == norms);
+        let runs = self
+            .shifts
+            .iter()
+            .filter(|(change, _)| change.norms == norms);
         runs.map(|(_, shifts)| shifts[layer]).collect()
     }
 
     fn shift_figure(&self) -> Figure {
         let series = Norms::ALL.into_iter().flat_map(|norms| {
-            let points = (0..CHANGED_DEPTH)
-                .map(|layer| ((layer + 1) as f64, self.shift(norms, layer)));
+            let points =
+                (0..CHANGED_DEPTH).map(|layer| ((layer + 1) as f64, self.shift(norms, layer)));
             Series::spread(norms.label(), norms.color(), points)
         });
         Figure::new(
@@ -439,12 +457,15 @@ impl Measured {
     }
 
     fn percentile_figure(&self) -> Figure {
-        let first = |norm| self.wanderings.iter().find(|(config, _)| config.norm == norm);
+        let first = |norm| {
+            self.wanderings
+                .iter()
+                .find(|(config, _)| config.norm == norm)
+        };
         let norms = [Normalization::None, Normalization::Batch];
         let panels = norms.into_iter().filter_map(first).map(|(config, run)| {
-            let at = |look: usize, rank: usize| {
-                [run.steps[look] as f64, run.percentiles[look][0][rank]]
-            };
+            let at =
+                |look: usize, rank: usize| [run.steps[look] as f64, run.percentiles[look][0][rank]];
             let looks = 0..run.steps.len();
             let band = looks.clone().map(|look| {
                 let [step, low] = at(look, 0);
@@ -456,7 +477,10 @@ impl Measured {
                     Normalization::None => "without batch norm".into(),
                     _ => "with batch norm".into(),
                 },
-                x: Axis::linear("training step", [0.0, run.steps[run.steps.len() - 1] as f64]),
+                x: Axis::linear(
+                    "training step",
+                    [0.0, run.steps[run.steps.len() - 1] as f64],
+                ),
                 y: Axis::linear("input of the unit", [-6.0, 6.0]),
                 series: vec![
                     Series::new("", config.norm, Shape::Band(band.collect())),
@@ -479,7 +503,10 @@ impl Measured {
 
     /// The validation accuracies of the watched networks after an epoch.
     fn validation(&self, norm: Normalization, epoch: usize) -> Vec<f64> {
-        let runs = self.wanderings.iter().filter(|(config, _)| config.norm == norm);
+        let runs = self
+            .wanderings
+            .iter()
+            .filter(|(config, _)| config.norm == norm);
         runs.map(|(_, run)| run.validation[epoch]).collect()
     }
 
@@ -570,12 +597,18 @@ impl Measured {
         // The epoch after which the accuracy reaches what is reached without batch norm at the end.
         let reaches = |norm| {
             let target = final_accuracy(Normalization::None);
-            let reached = (0..self.epochs()).find(|&it| median(&self.validation(norm, it)) >= target);
+            let reached =
+                (0..self.epochs()).find(|&it| median(&self.validation(norm, it)) >= target);
             reached.map_or(f64::INFINITY, |epoch| (epoch + 1) as f64)
         };
         let drift = |norm| {
-            let runs = self.wanderings.iter().filter(|(config, _)| config.norm == norm);
-            let drifts: Vec<f64> = runs.flat_map(|(_, run)| (0..UNITS).map(|it| drift(run, it))).collect();
+            let runs = self
+                .wanderings
+                .iter()
+                .filter(|(config, _)| config.norm == norm);
+            let drifts: Vec<f64> = runs
+                .flat_map(|(_, run)| (0..UNITS).map(|it| drift(run, it)))
+                .collect();
             median(&drifts)
         };
         let accuracy = |depth, kind| {
@@ -584,7 +617,10 @@ impl Measured {
         };
         let halfway = |depth, kind| {
             let steps = self.of(depth, kind).into_iter().map(|run| {
-                let below = run.losses.iter().position(|it| it.is_some_and(|loss| loss < 1.0));
+                let below = run
+                    .losses
+                    .iter()
+                    .position(|it| it.is_some_and(|loss| loss < 1.0));
                 below.map_or(f64::INFINITY, |i| ((2 * i + 1) * SMOOTH) as f64 / 2.0)
             });
             median(&steps.collect::<Vec<_>>())
@@ -630,7 +666,8 @@ impl Measured {
                 "With batch norm the network ends at a higher accuracy",
                 IOFFE,
                 "validation accuracy with batch norm minus that without, in points of percent",
-                100.0 * (final_accuracy(Normalization::Batch) - final_accuracy(Normalization::None)),
+                100.0
+                    * (final_accuracy(Normalization::Batch) - final_accuracy(Normalization::None)),
                 Bound::AtLeast(0.0),
             ),
         ];
@@ -676,7 +713,14 @@ impl Measured {
         for (change, shifts) in &self.shifts {
             for (layer, shift) in shifts.iter().enumerate() {
                 let setting = change.norms.label();
-                table.push(row!["shift", setting, change.seed, layer + 1, "shift_in_stds", shift]);
+                table.push(row![
+                    "shift",
+                    setting,
+                    change.seed,
+                    layer + 1,
+                    "shift_in_stds",
+                    shift
+                ]);
             }
         }
         for (config, run) in &self.wanderings {
@@ -684,13 +728,25 @@ impl Measured {
                 for (unit, percentiles) in units.iter().enumerate() {
                     for (rank, value) in RANKS.iter().zip(percentiles) {
                         let quantity = format!("percentile_{rank}_of_unit_{unit}");
-                        table.push(row!["percentiles", config.norm, config.seed, step, quantity, value]);
+                        table.push(row![
+                            "percentiles",
+                            config.norm,
+                            config.seed,
+                            step,
+                            quantity,
+                            value
+                        ]);
                     }
                 }
             }
             for (epoch, accuracy) in run.validation.iter().enumerate() {
                 table.push(row![
-                    "accuracy", config.norm, config.seed, epoch + 1, "validation_accuracy", accuracy,
+                    "accuracy",
+                    config.norm,
+                    config.seed,
+                    epoch + 1,
+                    "validation_accuracy",
+                    accuracy,
                 ]);
             }
         }
@@ -698,10 +754,21 @@ impl Measured {
             let setting = format!("{} layers, {}", config.depth, config.kind.label());
             for (i, loss) in run.losses.iter().enumerate() {
                 let step = (i + 1) * SMOOTH;
-                table.push(row!["depth", setting, config.seed, step, "mean_training_loss", loss]);
+                table.push(row![
+                    "depth",
+                    setting,
+                    config.seed,
+                    step,
+                    "mean_training_loss",
+                    loss
+                ]);
             }
             table.push(row![
-                "depth", setting, config.seed, run.losses.len() * SMOOTH, "validation_accuracy",
+                "depth",
+                setting,
+                config.seed,
+                run.losses.len() * SMOOTH,
+                "validation_accuracy",
                 run.validation,
             ]);
         }

@@ -7,7 +7,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use burn::module::Module;
+use burn::module::{Module, Param};
+use burn::nn::{self, Linear};
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +16,10 @@ use super::setup::probe;
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::lab::mnist::{DigitBatch, ImageSet, normalise};
-use crate::lab::model::{Classifier, Mlp, MlpConfig, ModelConfig, Norm, Normalization};
+use crate::lab::model::{Block, Classifier, Mlp, MlpConfig, ModelConfig, Norm, Normalization};
 use crate::lab::report::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
 use crate::lab::train::{OptimizerKind, Outcome, Schedule, TrainConfig, TrainingStep, evaluate};
-use crate::norm::{
-    BatchNorm, BatchNormConfig, Mode, Recalibration, RunningAverage, recalibrate,
-};
+use crate::norm::{BatchNorm, BatchNormConfig, Mode, Recalibration, RunningAverage, recalibrate};
 
 const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
 const WU: &str = "Wu & Johnson 2021, arXiv:2105.07576";
@@ -53,14 +52,11 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     let images = setup.pick(11_000, 2000);
     let mut small = Vec::new();
     for batch_size in TRAINING_BATCHES {
-        for norm in [Normalization::Batch, Normalization::Burn] {
-            small.extend(seeds.clone().map(|seed| Small {
-                batch_size,
-                norm,
-                seed,
-                images,
-            }));
-        }
+        small.extend(seeds.clone().map(|seed| Small {
+            batch_size,
+            seed,
+            images,
+        }));
     }
     let variances = setup.runs(&name, &small, |config| train_small(setup, config))?;
 
@@ -75,6 +71,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     };
     Ok(Findings {
         experiment: Experiment::BatchNormInference,
+        size: setup.size,
         question: "How is batch norm used once the network is trained, and how not?".into(),
         story: story(),
         figures: vec![
@@ -174,17 +171,24 @@ fn accuracy(
     right as f64 / count as f64
 }
 
-/// A network trained in small batches, which keeps biased variances if it is Burn's.
+/// A network trained in small batches.
 #[derive(Clone, Serialize, Deserialize)]
 struct Small {
     batch_size: usize,
-    norm: Normalization,
     seed: u64,
     images: usize,
 }
 
+/// The network with this crate's batch norm, whose running variance is unbiased, and the same one
+/// with Burn's, biased, that has seen the same batches.
 #[derive(Serialize, Deserialize)]
 struct Variances {
+    unbiased: Variance,
+    biased: Variance,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Variance {
     /// Mean running variance of the first layer's units.
     variance: f64,
     /// On the test images, by running statistics.
@@ -194,24 +198,67 @@ struct Variances {
 
 fn train_small(setup: &Setup, small: &Small) -> Result<Variances, ExperimentError> {
     let (train, valid) = setup.split(small.images, 1000);
-    let mut config = config(small.norm, small.batch_size, 1, small.seed);
+    let mut config = config(Normalization::Batch, small.batch_size, 1, small.seed);
     // A tenth: steps in batches of two go anywhere.
     config.learning_rate = 0.1 * LEARNING_RATE;
-    let trained = setup.trainer().train(&config, &train, &valid, |_| {})?;
+
+    let device = setup.device.clone().autodiff();
+    let hidden = MlpConfig::new().hidden.into_iter();
+    let burns = hidden.map(|units| nn::BatchNormConfig::new(units).init(&device));
+    let burns = Arc::new(burns.collect::<Vec<_>>());
+    let aside = burns.clone();
+    let watch = move |it: TrainingStep| {
+        let network = with_burns(mlp(it.network.clone()), &aside);
+        network.features(it.batch.images.clone().flatten(1, 2));
+    };
+    let trained = setup.trainer().train(&config, &train, &valid, watch)?;
     if trained.outcome == Outcome::Interrupted {
         return Err(ExperimentError::Interrupted);
     }
-    let score = evaluate(&trained.network, &setup.data.test, &setup.device);
-    let variance = match &mlp(trained.network).hidden[0].norm {
-        Some(Norm::Batch(norm)) => norm.running_var().expect("it keeps running statistics"),
-        Some(Norm::Burn(norm)) => norm.running_var.value_sync(),
-        None => unreachable!("the network has batch norm"),
+    let score = |network: Mlp| {
+        let variance = match &network.hidden[0].norm {
+            Some(Norm::Batch(norm)) => norm.running_var().expect("it keeps running statistics"),
+            Some(Norm::Burn(norm)) => norm.running_var.value_sync(),
+            None => unreachable!("the network has batch norm"),
+        };
+        let variance = variance.mean().into_scalar::<f64>();
+        let score = evaluate(&Classifier::Mlp(network), &setup.data.test, &setup.device);
+        Variance {
+            variance,
+            accuracy: score.accuracy,
+            loss: score.loss.is_finite().then_some(score.loss),
+        }
     };
+    let network = mlp(trained.network);
+    let burns: Vec<nn::BatchNorm> = burns.iter().map(Module::valid).collect();
     Ok(Variances {
-        variance: variance.mean().into_scalar::<f64>(),
-        accuracy: score.accuracy,
-        loss: score.loss.is_finite().then_some(score.loss),
+        unbiased: score(network.clone()),
+        biased: score(with_burns(network, &burns)),
     })
+}
+
+/// The network with the gammas and betas that it has, in Burn's batch norms with statistics of
+/// their own.
+fn with_burns(mut network: Mlp, norms: &[nn::BatchNorm]) -> Mlp {
+    for (block, norm) in network.hidden.iter_mut().zip(norms) {
+        let (gamma, beta) = own_parameters(block);
+        // A clone shares its statistics with the original.
+        let mut norm = norm.clone();
+        norm.gamma = gamma.expect("batch norm has a gamma unless told otherwise");
+        norm.beta = beta.expect("batch norm has a beta unless told otherwise");
+        block.norm = Some(Norm::Burn(norm));
+    }
+    network
+}
+
+/// Takes this crate's batch norm out of a block, for its gamma and beta.
+fn own_parameters(
+    block: &mut Block<Linear>,
+) -> (Option<Param<Tensor<1>>>, Option<Param<Tensor<1>>>) {
+    match block.norm.take() {
+        Some(Norm::Batch(norm)) => (norm.gamma, norm.beta),
+        _ => unreachable!("the network has this crate's batch norm"),
+    }
 }
 
 fn mlp(network: Classifier) -> Mlp {
@@ -255,7 +302,9 @@ fn average(setup: &Setup, early: &Early) -> Result<Vec<[f64; 4]>, ExperimentErro
     // What follows the training on the side: norms with statistics of their own.
     let aside: [Vec<BatchNorm>; 3] = AVERAGES.map(|(average, _)| {
         let norms = hidden.iter().map(|&units| {
-            BatchNormConfig::new(units).with_average(average).init(&setup.device)
+            BatchNormConfig::new(units)
+                .with_average(average)
+                .init(&setup.device)
         });
         norms.collect()
     });
@@ -277,7 +326,12 @@ fn average(setup: &Setup, early: &Early) -> Result<Vec<[f64; 4]>, ExperimentErro
             |_| {},
         )
         .expect("thousands of images make statistics");
-        let scores = [exponential, debiased, cumulative, share_right(&fresh, &test)];
+        let scores = [
+            exponential,
+            debiased,
+            cumulative,
+            share_right(&fresh, &test),
+        ];
         writing.lock().expect("one writer").push(scores);
     };
     let config = config(Normalization::Batch, BATCH, 1, early.seed);
@@ -291,13 +345,8 @@ fn average(setup: &Setup, early: &Early) -> Result<Vec<[f64; 4]>, ExperimentErro
 /// The network with the gammas and betas that it has, and the statistics that others keep.
 fn with_statistics_of(mut network: Mlp, norms: &[BatchNorm]) -> Mlp {
     for (block, norm) in network.hidden.iter_mut().zip(norms) {
-        let Some(Norm::Batch(own)) = block.norm.take() else {
-            unreachable!("the network has this crate's batch norm")
-        };
-        // A clone shares its statistics with the original.
         let mut norm = norm.clone();
-        norm.gamma = own.gamma;
-        norm.beta = own.beta;
+        (norm.gamma, norm.beta) = own_parameters(block);
         block.norm = Some(Norm::Batch(norm));
     }
     network
@@ -338,13 +387,17 @@ struct Measured {
 
 impl Measured {
     fn scores(&self, number: impl Fn(&Scores) -> f64) -> Vec<f64> {
-        self.tests.iter().map(|(_, scores)| number(scores)).collect()
+        self.tests
+            .iter()
+            .map(|(_, scores)| number(scores))
+            .collect()
     }
 
     fn test_figure(&self) -> Figure {
         let sizes = TEST_BATCHES.into_iter().enumerate();
         let own = sizes.map(|(i, size)| (size as f64, self.scores(|it| it.own[i].1)));
-        let [band, line] = Series::spread("the test batch's own statistics", Color::VERMILLION, own);
+        let [band, line] =
+            Series::spread("the test batch's own statistics", Color::VERMILLION, own);
         let level = |label: &str, color: Color, values: Vec<f64>| {
             let middle = median(&values);
             let ends = [[2.0, middle], [512.0, middle]];
@@ -363,7 +416,11 @@ impl Measured {
                     x: Axis::log("images in a test batch", [1.0, 1000.0]),
                     y: Axis::linear("test accuracy (share)", [0.0, 1.0]),
                     series: vec![
-                        level("running statistics", Color::SKY, self.scores(|it| it.running)),
+                        level(
+                            "running statistics",
+                            Color::SKY,
+                            self.scores(|it| it.running),
+                        ),
                         band,
                         line,
                         level(
@@ -378,34 +435,34 @@ impl Measured {
         )
     }
 
-    fn small(&self, norm: Normalization, size: usize, number: impl Fn(&Variances) -> f64) -> Vec<f64> {
-        let wanted = |config: &Small| config.norm == norm && config.batch_size == size;
-        let runs = self.small.iter().filter(|(config, _)| wanted(config));
+    fn small(&self, size: usize, number: impl Fn(&Variances) -> f64) -> Vec<f64> {
+        let runs = self
+            .small
+            .iter()
+            .filter(|(config, _)| config.batch_size == size);
         runs.map(|(_, run)| number(run)).collect()
     }
 
-    /// Burn's running variance over this crate's, seed by seed.
+    /// Burn's running variance over this crate's.
     fn ratios(&self, size: usize) -> Vec<f64> {
-        let of = |norm| self.small(norm, size, |it| it.variance);
-        let pairs = of(Normalization::Burn).into_iter().zip(of(Normalization::Batch));
-        pairs.map(|(biased, unbiased)| biased / unbiased).collect()
+        self.small(size, |it| it.biased.variance / it.unbiased.variance)
     }
 
     fn variance_figure(&self) -> Figure {
         let sizes = TRAINING_BATCHES.into_iter();
         let ratios = sizes.clone().map(|size| (size as f64, self.ratios(size)));
         let [band, line] = Series::spread("measured", Color::PURPLE, ratios);
-        let expected = sizes.clone().map(|size| [size as f64, 1.0 - 1.0 / size as f64]);
+        let expected = sizes
+            .clone()
+            .map(|size| [size as f64, 1.0 - 1.0 / size as f64]);
+        let unbiased = sizes
+            .clone()
+            .map(|size| (size as f64, self.small(size, |it| it.unbiased.accuracy)));
+        let biased = sizes.map(|size| (size as f64, self.small(size, |it| it.biased.accuracy)));
         let accuracies = [
-            (Normalization::Batch, "unbiased (this crate)"),
-            (Normalization::Burn, "biased (Burn's)"),
+            Series::spread("unbiased (this crate's)", Normalization::Batch, unbiased),
+            Series::spread("biased (Burn's)", Normalization::Burn, biased).map(Series::dashed),
         ];
-        let accuracies = accuracies.into_iter().flat_map(|(norm, name)| {
-            let points = sizes
-                .clone()
-                .map(|size| (size as f64, self.small(norm, size, |it| it.accuracy)));
-            Series::spread(name, norm, points)
-        });
         let x = Axis::log("images in a training batch", [1.0, 100.0]);
         Figure::new(
             "variance",
@@ -417,20 +474,24 @@ impl Measured {
                 label: String::new(),
                 panels: vec![
                     Panel {
-                        title: "running variance, biased / unbiased".into(),
+                        title: "variance, biased / unbiased".into(),
                         x: x.clone(),
                         y: Axis::linear("ratio", [0.0, 1.2]),
                         series: vec![
                             band,
                             line,
-                            Series::new("(m - 1) / m", Color::INK, Shape::Dashed(expected.collect())),
+                            Series::new(
+                                "(m - 1) / m",
+                                Color::INK,
+                                Shape::Dashed(expected.collect()),
+                            ),
                         ],
                     },
                     Panel {
-                        title: "test accuracy by running statistics".into(),
+                        title: "by running statistics".into(),
                         x,
-                        y: Axis::linear("accuracy (share)", [0.0, 1.0]),
-                        series: accuracies.collect(),
+                        y: Axis::linear("test accuracy (share)", [0.0, 1.0]),
+                        series: accuracies.into_iter().flatten().collect(),
                     },
                 ],
             }],
@@ -438,20 +499,30 @@ impl Measured {
     }
 
     fn steps(&self) -> usize {
-        self.early.iter().map(|(_, scores)| scores.len()).min().unwrap_or(0)
+        self.early
+            .iter()
+            .map(|(_, scores)| scores.len())
+            .min()
+            .unwrap_or(0)
     }
 
     /// The validation accuracies at a step, counted from 0.
     fn early(&self, kind: usize, step: usize) -> Vec<f64> {
-        self.early.iter().map(|(_, scores)| scores[step][kind]).collect()
+        self.early
+            .iter()
+            .map(|(_, scores)| scores[step][kind])
+            .collect()
     }
 
     fn average_figure(&self) -> Figure {
         let steps = self.steps();
-        let series = KINDS.into_iter().enumerate().flat_map(|(kind, (name, color))| {
-            let points = (0..steps).map(|step| ((step + 1) as f64, self.early(kind, step)));
-            Series::spread(name, color, points)
-        });
+        let series = KINDS
+            .into_iter()
+            .enumerate()
+            .flat_map(|(kind, (name, color))| {
+                let points = (0..steps).map(|step| ((step + 1) as f64, self.early(kind, step)));
+                Series::spread(name, color, points)
+            });
         Figure::new(
             "averages",
             "Validation accuracy over the first training steps, by how the statistics are kept",
@@ -552,7 +623,14 @@ impl Measured {
         let mut table = Table::new(&["part", "setting", "seed", "at", "quantity", "value"]);
         for (config, scores) in &self.tests {
             let mut push = |setting: &str, at: Option<usize>, value: f64| {
-                table.push(row!["test", setting, config.seed, at, "test_accuracy", value]);
+                table.push(row![
+                    "test",
+                    setting,
+                    config.seed,
+                    at,
+                    "test_accuracy",
+                    value
+                ]);
             };
             push("running", None, scores.running);
             for &(size, value) in &scores.own {
@@ -562,22 +640,34 @@ impl Measured {
             push("own, one image", Some(1), scores.one_image);
         }
         for (config, run) in &self.small {
-            let quantities = [
-                ("mean_running_variance_of_layer_1", Some(run.variance)),
-                ("test_accuracy", Some(run.accuracy)),
-                ("test_loss", run.loss),
-            ];
-            for (quantity, value) in quantities {
-                table.push(row![
-                    "variance", config.norm, config.seed, config.batch_size, quantity, value,
-                ]);
+            for (setting, of) in [("unbiased", &run.unbiased), ("biased", &run.biased)] {
+                let quantities = [
+                    ("mean_running_variance_of_layer_1", Some(of.variance)),
+                    ("test_accuracy", Some(of.accuracy)),
+                    ("test_loss", of.loss),
+                ];
+                for (quantity, value) in quantities {
+                    table.push(row![
+                        "variance",
+                        setting,
+                        config.seed,
+                        config.batch_size,
+                        quantity,
+                        value,
+                    ]);
+                }
             }
         }
         for (config, steps) in &self.early {
             for (step, scores) in steps.iter().enumerate() {
                 for ((kind, _), value) in KINDS.iter().zip(scores) {
                     table.push(row![
-                        "averages", kind, config.seed, step + 1, "validation_accuracy", value,
+                        "averages",
+                        kind,
+                        config.seed,
+                        step + 1,
+                        "validation_accuracy",
+                        value,
                     ]);
                 }
             }

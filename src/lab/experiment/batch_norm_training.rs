@@ -52,7 +52,9 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     let (scales, rates, epochs) = setup.pick((16, 11, 20), (6, 6, 8));
     let scales: Vec<f64> = steps(scales, [0.0, -4.0]);
     let rates: Vec<f64> = steps(rates, [-3.0, 2.0]);
-    let settings = scales.iter().map(|&scale| (Start::Scale(scale), LEARNING_RATE));
+    let settings = scales
+        .iter()
+        .map(|&scale| (Start::Scale(scale), LEARNING_RATE));
     let settings = settings.chain(rates.iter().map(|&rate| (Start::He, rate)));
     let mut configs = Vec::new();
     for (start, learning_rate) in settings {
@@ -76,6 +78,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     };
     Ok(Findings {
         experiment: Experiment::BatchNormTraining,
+        size: setup.size,
         question: "What does batch norm forgive?".into(),
         story: story(),
         figures: vec![trained.by_scale(), trained.curves(), trained.by_rate()],
@@ -158,10 +161,7 @@ fn label(norm: Normalization) -> &'static str {
 }
 
 /// The median over seeds and the band of all; Burn's dashed, to show what lies beneath.
-fn curve(
-    norm: Normalization,
-    points: impl IntoIterator<Item = (f64, Vec<f64>)>,
-) -> [Series; 2] {
+fn curve(norm: Normalization, points: impl IntoIterator<Item = (f64, Vec<f64>)>) -> [Series; 2] {
     let series = Series::spread(label(norm), norm, points);
     match norm {
         Normalization::Burn => series.map(Series::dashed),
@@ -187,9 +187,10 @@ impl Runs {
 
     fn by_scale(&self) -> Figure {
         let series = Normalization::ALL.into_iter().flat_map(|norm| {
-            let points = self.scales.iter().map(|&scale| {
-                (scale, self.last(norm, Start::Scale(scale), LEARNING_RATE))
-            });
+            let points = self
+                .scales
+                .iter()
+                .map(|&scale| (scale, self.last(norm, Start::Scale(scale), LEARNING_RATE)));
             curve(norm, points)
         });
         Figure::new(
@@ -341,13 +342,21 @@ impl Runs {
     }
 
     fn settings(&self) -> impl Iterator<Item = (Start, f64)> {
-        let scales = self.scales.iter().map(|&scale| (Start::Scale(scale), LEARNING_RATE));
+        let scales = self
+            .scales
+            .iter()
+            .map(|&scale| (Start::Scale(scale), LEARNING_RATE));
         scales.chain(self.rates.iter().map(|&rate| (Start::He, rate)))
     }
 
     fn table(&self) -> Table {
         let mut table = Table::new(&[
-            "norm", "weight_std", "learning_rate", "seed", "epoch", "training_accuracy",
+            "norm",
+            "weight_std",
+            "learning_rate",
+            "seed",
+            "epoch",
+            "training_accuracy",
             "validation_accuracy",
         ]);
         for (config, run) in &self.runs {
@@ -357,8 +366,13 @@ impl Runs {
             };
             for epoch in 0..self.epochs {
                 table.push(row![
-                    config.norm, scale, config.learning_rate, config.seed, epoch + 1,
-                    run.training[epoch], run.validation[epoch],
+                    config.norm,
+                    scale,
+                    config.learning_rate,
+                    config.seed,
+                    epoch + 1,
+                    run.training[epoch],
+                    run.validation[epoch],
                 ]);
             }
         }

@@ -6,8 +6,8 @@
 //! form (Poole et al. 2016, arXiv:1606.05340); it is drawn beside what was measured.
 
 use burn::tensor::{Tensor, TensorData};
-use rand::rngs::StdRng;
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use super::setup::{histogram_range, normal};
@@ -61,6 +61,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     let measured = Measured(configs.into_iter().zip(layers).collect());
     Ok(Findings {
         experiment: Experiment::InitDistributions,
+        size: setup.size,
         question: "What happens to a signal on its way through the layers?".into(),
         story: story(),
         figures: measured.figures(),
@@ -105,37 +106,10 @@ fn observe(setup: &Setup, config: &Config) -> Vec<Layer> {
     seen.report().layers
 }
 
-/// Mean and standard deviation of what each layer puts out, for layers without end in width: the
-/// pre-activations are N(0, q), and q of the next layer is the weights' variance times the fan-in
-/// times the mean square of what this one puts out.
-fn predict(activation: Activation, strategy: InitStrategy) -> [[f64; 2]; DEPTH] {
-    let gain = strategy.std(WIDTH).powi(2) * WIDTH as f64;
-    let mut square = 1.0;
-    std::array::from_fn(|_| {
-        let scale = (gain * square).sqrt();
-        let moment = |power: i32| {
-            gaussian_mean(|z| {
-                let x = scale * z;
-                let y = match activation {
-                    Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-                    Activation::Tanh => x.tanh(),
-                    _ => x.max(0.0),
-                };
-                y.powi(power)
-            })
-        };
-        let mean = moment(1);
-        square = moment(2);
-        [mean, (square - mean * mean).max(0.0).sqrt()]
-    })
-}
-
-/// The mean of a function of z from N(0, 1), by the trapezoidal rule.
-fn gaussian_mean(value: impl Fn(f64) -> f64) -> f64 {
-    const STEP: f64 = 1e-3;
-    let points = (-10_000..=10_000).map(|i| f64::from(i) * STEP);
-    let density = |z: f64| (-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt();
-    points.map(|z| value(z) * density(z) * STEP).sum()
+/// The standard deviation of what each layer puts out, by the theory of wide layers.
+fn predict(activation: Activation, strategy: InitStrategy) -> Vec<f64> {
+    let layers = strategy.propagate(activation, [WIDTH; DEPTH], 1.0);
+    layers.into_iter().map(|layer| layer.std).collect()
 }
 
 fn story() -> Vec<String> {
@@ -163,9 +137,8 @@ struct Measured(Vec<(Config, Vec<Layer>)>);
 impl Measured {
     /// The layers of the repeated networks of one kind.
     fn of(&self, activation: Activation, strategy: InitStrategy) -> impl Iterator<Item = &[Layer]> {
-        let wanted = move |config: &Config| {
-            config.activation == activation && config.strategy == strategy
-        };
+        let wanted =
+            move |config: &Config| config.activation == activation && config.strategy == strategy;
         let runs = self.0.iter().filter(move |(config, _)| wanted(config));
         runs.map(|(_, layers)| layers.as_slice())
     }
@@ -192,9 +165,10 @@ impl Measured {
     fn histograms(&self, activation: Activation) -> Figure {
         let rows = InitStrategy::ALL.map(|strategy| {
             let layers = self.of(activation, strategy).next().unwrap_or(&[]);
-            let panels = layers.iter().enumerate().map(|(depth, layer)| {
-                super::histogram(layer, activation, strategy.into(), depth)
-            });
+            let panels = layers
+                .iter()
+                .enumerate()
+                .map(|(depth, layer)| super::histogram(layer, activation, strategy.into(), depth));
             Row {
                 label: strategy.to_string(),
                 panels: panels.collect(),
@@ -232,12 +206,16 @@ impl Measured {
             for strategy in DRAWN {
                 let depths = 0..DEPTH;
                 let theory = predict(activation, strategy);
-                let theory = depths.clone().map(|i| [(i + 1) as f64, theory[i][1]]);
+                let theory = depths.clone().map(|i| [(i + 1) as f64, theory[i]]);
                 let points = depths.map(|i| {
                     let std = self.median(activation, strategy, |layers| layers[i].data.std);
                     [(i + 1) as f64, std]
                 });
-                series.push(Series::new(strategy.to_string(), strategy, Shape::Dots(points.collect())));
+                series.push(Series::new(
+                    strategy.to_string(),
+                    strategy,
+                    Shape::Dots(points.collect()),
+                ));
                 series.push(Series::new("", strategy, Shape::Dashed(theory.collect())));
             }
             Panel {
@@ -267,7 +245,11 @@ impl Measured {
                     let std = self.median(activation, strategy, |layers| gradient(&layers[i]));
                     [(i + 1) as f64, std]
                 });
-                Series::new(strategy.to_string(), strategy, Shape::Line(points.collect()))
+                Series::new(
+                    strategy.to_string(),
+                    strategy,
+                    Shape::Line(points.collect()),
+                )
             });
             Panel {
                 title: activation.to_string(),
@@ -301,14 +283,16 @@ impl Measured {
         };
         let furthest = |value: fn(&Layer) -> f64| {
             move |layers: &[Layer]| {
-                let ratios = layers.iter().map(|it| factor(value(it) / value(&layers[0])));
+                let ratios = layers
+                    .iter()
+                    .map(|it| factor(value(it) / value(&layers[0])));
                 ratios.fold(1.0, f64::max)
             }
         };
         let mut theory: f64 = 0.0;
         for activation in ACTIVATIONS {
             for strategy in DRAWN {
-                for (i, [_, predicted]) in predict(activation, strategy).into_iter().enumerate() {
+                for (i, predicted) in predict(activation, strategy).into_iter().enumerate() {
                     let measured = self.median(activation, strategy, |it| std(it, i));
                     theory = theory.max(factor(measured / predicted));
                 }
@@ -319,7 +303,9 @@ impl Measured {
                 "With weights of 0, all units of a layer are the same",
                 SAITO,
                 "distinct units of 100 in the last tanh layer",
-                self.median(Tanh, Zeros, |it| (it[last].units - it[last].duplicates) as f64),
+                self.median(Tanh, Zeros, |it| {
+                    (it[last].units - it[last].duplicates) as f64
+                }),
                 Bound::AtMost(1.0),
             ),
             Claim::new(
@@ -386,7 +372,9 @@ impl Measured {
                 "He keeps the gradient of ReLU on its way back",
                 HE,
                 "factor between the std of the gradient at layer 1 and at layer 5",
-                self.median(Relu, He, |it| factor(gradient(&it[0]) / gradient(&it[last]))),
+                self.median(Relu, He, |it| {
+                    factor(gradient(&it[0]) / gradient(&it[last]))
+                }),
                 Bound::AtMost(2.0),
             ),
             Claim::new(
@@ -408,17 +396,38 @@ impl Measured {
 
     fn table(&self) -> Table {
         let mut table = Table::new(&[
-            "activation", "strategy", "seed", "layer", "mean", "std", "predicted_std", "min", "max",
-            "zeros", "saturated", "distinct_units", "gradient_std",
+            "activation",
+            "strategy",
+            "seed",
+            "layer",
+            "mean",
+            "std",
+            "predicted_std",
+            "min",
+            "max",
+            "zeros",
+            "saturated",
+            "distinct_units",
+            "gradient_std",
         ]);
         for (config, layers) in &self.0 {
             let predicted = predict(config.activation, config.strategy);
             for (i, layer) in layers.iter().enumerate() {
                 let data = &layer.data;
                 table.push(row![
-                    config.activation, config.strategy, config.seed, i + 1, data.mean, data.std,
-                    predicted[i][1], data.min, data.max, data.zeros, layer.saturated,
-                    layer.units - layer.duplicates, gradient(layer),
+                    config.activation,
+                    config.strategy,
+                    config.seed,
+                    i + 1,
+                    data.mean,
+                    data.std,
+                    predicted[i],
+                    data.min,
+                    data.max,
+                    data.zeros,
+                    layer.saturated,
+                    layer.units - layer.duplicates,
+                    gradient(layer),
                 ]);
             }
         }

@@ -79,6 +79,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     };
     Ok(Findings {
         experiment: Experiment::InitTraining,
+        size: setup.size,
         question: "Which first weights let a network learn?".into(),
         story: story(),
         figures: trained.figures(),
@@ -118,14 +119,16 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
 
     let notes = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let (writing, looking) = (notes.clone(), look.clone());
-    let trained = setup.trainer().train(&training, &train, &valid, move |it| {
-        let (losses, stages): &mut (Vec<_>, Vec<_>) = &mut writing.lock().expect("one writer");
-        let loss = it.loss.clone().into_scalar::<f64>();
-        losses.push(loss.is_finite().then_some(loss));
-        if (it.step - 1) % steps == 0 {
-            stages.push(looking(it.network));
-        }
-    })?;
+    let trained = setup
+        .trainer()
+        .train(&training, &train, &valid, move |it| {
+            let (losses, stages): &mut (Vec<_>, Vec<_>) = &mut writing.lock().expect("one writer");
+            let loss = it.loss.clone().into_scalar::<f64>();
+            losses.push(loss.is_finite().then_some(loss));
+            if (it.step - 1) % steps == 0 {
+                stages.push(looking(it.network));
+            }
+        })?;
     if trained.outcome == Outcome::Interrupted {
         return Err(ExperimentError::Interrupted);
     }
@@ -134,7 +137,11 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
     stages.push(look(&trained.network.train()));
     Ok(Run {
         losses,
-        accuracies: trained.epochs.iter().map(|epoch| epoch.valid.accuracy).collect(),
+        accuracies: trained
+            .epochs
+            .iter()
+            .map(|epoch| epoch.valid.accuracy)
+            .collect(),
         test: test.accuracy,
         stages,
     })
@@ -164,9 +171,8 @@ struct Runs {
 
 impl Runs {
     fn of(&self, activation: Activation, strategy: InitStrategy) -> Vec<&Run> {
-        let wanted = |config: &Config| {
-            config.activation == activation && config.strategy == strategy
-        };
+        let wanted =
+            |config: &Config| config.activation == activation && config.strategy == strategy;
         let runs = self.runs.iter().filter(|(config, _)| wanted(config));
         runs.map(|(_, run)| run).collect()
     }
@@ -177,7 +183,11 @@ impl Runs {
         strategy: InitStrategy,
         number: impl Fn(&Run) -> f64,
     ) -> f64 {
-        let numbers: Vec<f64> = self.of(activation, strategy).into_iter().map(number).collect();
+        let numbers: Vec<f64> = self
+            .of(activation, strategy)
+            .into_iter()
+            .map(number)
+            .collect();
         median(&numbers)
     }
 
@@ -194,7 +204,11 @@ impl Runs {
     fn curves(&self, x: Axis, y: Axis, points: impl Fn(&Run) -> Vec<[f64; 2]>) -> Row {
         let panels = self.activations.iter().map(|&activation| {
             let series = InitStrategy::ALL.into_iter().flat_map(|strategy| {
-                let runs: Vec<_> = self.of(activation, strategy).into_iter().map(&points).collect();
+                let runs: Vec<_> = self
+                    .of(activation, strategy)
+                    .into_iter()
+                    .map(&points)
+                    .collect();
                 let at = (0..runs[0].len()).map(|i| {
                     let values = runs.iter().map(|run| run[i][1]).collect();
                     (runs[0][i][0], values)
@@ -252,9 +266,10 @@ impl Runs {
     fn layers(&self, activation: Activation, strategy: InitStrategy) -> Figure {
         let stages = &self.of(activation, strategy)[0].stages;
         let rows = stages.iter().enumerate().map(|(epoch, report)| {
-            let panels = report.layers.iter().enumerate().map(|(depth, layer)| {
-                super::histogram(layer, activation, strategy.into(), depth)
-            });
+            let panels =
+                report.layers.iter().enumerate().map(|(depth, layer)| {
+                    super::histogram(layer, activation, strategy.into(), depth)
+                });
             Row {
                 label: match epoch {
                     0 => "before training".into(),
@@ -289,10 +304,18 @@ impl Runs {
 
     /// The logarithm of update over weight, layer by layer, over training.
     fn updates(&self) -> Figure {
-        let panels = InitStrategy::ALL.into_iter().filter(|&it| it != InitStrategy::Zeros);
+        let panels = InitStrategy::ALL
+            .into_iter()
+            .filter(|&it| it != InitStrategy::Zeros);
         let panels = panels.map(|strategy| {
             let run = self.of(Activation::Relu, strategy)[0];
-            let shades = [Color::SKY, Color::BLUE, Color::GREEN, Color::ORANGE, Color::VERMILLION];
+            let shades = [
+                Color::SKY,
+                Color::BLUE,
+                Color::GREEN,
+                Color::ORANGE,
+                Color::VERMILLION,
+            ];
             let layers = (0..=HIDDEN).zip(shades).map(|(layer, color)| {
                 let points = run.stages.iter().enumerate();
                 let points = points.map(|(epoch, report)| [epoch as f64, update(report, layer)]);
@@ -371,7 +394,9 @@ impl Runs {
                 "Too large weights start from a loss far above that of a guess, which is log(10) = 2.303",
                 KARPATHY,
                 "first loss with N(0, 1), over log(10)",
-                relu(StandardNormal, &|run| run.losses[0].unwrap_or(f64::INFINITY)) / CHANCE,
+                relu(StandardNormal, &|run| {
+                    run.losses[0].unwrap_or(f64::INFINITY)
+                }) / CHANCE,
                 Bound::AtLeast(10.0),
             ),
             Claim::new(
@@ -399,7 +424,12 @@ impl Runs {
 
     fn table(&self) -> Table {
         let mut table = Table::new(&[
-            "activation", "strategy", "seed", "step", "training_loss", "validation_accuracy",
+            "activation",
+            "strategy",
+            "seed",
+            "step",
+            "training_loss",
+            "validation_accuracy",
             "test_accuracy",
         ]);
         for (config, run) in &self.runs {
@@ -409,7 +439,13 @@ impl Runs {
                 let accuracy = (step % self.steps == 0).then(|| run.accuracies[epoch - 1]);
                 let test = (step == run.losses.len()).then_some(run.test);
                 table.push(row![
-                    config.activation, config.strategy, config.seed, step, loss, accuracy, test,
+                    config.activation,
+                    config.strategy,
+                    config.seed,
+                    step,
+                    loss,
+                    accuracy,
+                    test,
                 ]);
             }
         }

@@ -60,6 +60,8 @@ names!(Experiment, "experiment":
 pub struct Findings {
     /// Which experiment.
     pub experiment: Experiment,
+    /// How much of it was done.
+    pub size: Size,
     /// What it asks.
     pub question: String,
     /// What was done and what is to be seen, in plain words, a paragraph each.
@@ -128,12 +130,16 @@ fn histogram(layer: &Layer, activation: Activation, color: Color, depth: usize) 
     };
     let std = match layer.data.std {
         0.0 => "0".into(),
-        std @ 0.001..1000.0 => format!("{std:.3}"),
+        std @ 0.001..10.0 => format!("{std:.3}"),
+        std @ 10.0..1000.0 => format!("{std:.0}"),
         std => format!("{std:.1e}"),
     };
     Panel {
         title: format!("layer {}: std {std}{beyond}", depth + 1),
-        x: Axis::linear(format!("{activation} output"), setup::histogram_range(activation)),
+        x: Axis::linear(
+            format!("{activation} output"),
+            setup::histogram_range(activation),
+        ),
         y: Axis::linear("share (cut at 0.5)", [0.0, 0.5]),
         series: vec![Series::new("", color, Shape::Bars(bars.collect()))],
     }

@@ -173,9 +173,11 @@ fn text(value: &impl Serialize) -> String {
 /// The file of a run: its name is a hash of the configuration, which is in it.
 fn path(folder: &Path, config: &str) -> PathBuf {
     // FNV-1a: the same on every machine and in every version.
-    let hash = config.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = config
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     folder.join(format!("{hash:016x}.json"))
 }
 
@@ -228,7 +230,12 @@ impl<'a> Progress<'a> {
             0 => format!("in {elapsed:.0} s"),
             _ => format!("about {:.0} s left", elapsed * rest as f64 / done as f64),
         };
-        eprintln!("{}: {} of {} runs, {time}", self.experiment, self.all - rest, self.all);
+        eprintln!(
+            "{}: {} of {} runs, {time}",
+            self.experiment,
+            self.all - rest,
+            self.all
+        );
     }
 }
 

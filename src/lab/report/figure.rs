@@ -163,7 +163,13 @@ impl Series {
 pub fn spread(values: &[f64]) -> [f64; 3] {
     let mut sorted: Vec<f64> = values
         .iter()
-        .map(|&value| if value.is_finite() { value } else { f64::INFINITY })
+        .map(|&value| {
+            if value.is_finite() {
+                value
+            } else {
+                f64::INFINITY
+            }
+        })
         .collect();
     sorted.sort_by(f64::total_cmp);
     let (last, middle) = (sorted.len() - 1, sorted.len() / 2);

@@ -22,7 +22,10 @@ use crate::lab::train::{TrainError, write_atomically};
 /// A file cannot be written.
 pub fn write(folder: &Path, findings: &[Findings]) -> Result<PathBuf, TrainError> {
     let path = folder.join("report.html");
-    write_atomically(&folder.join("claims.md"), claims_markdown(findings).as_bytes())?;
+    write_atomically(
+        &folder.join("claims.md"),
+        claims_markdown(findings).as_bytes(),
+    )?;
     write_atomically(&path, page(findings).as_bytes())?;
     Ok(path)
 }

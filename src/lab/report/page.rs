@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::figure::Figure;
-use crate::lab::experiment::{Claim, Findings};
+use crate::lab::experiment::{Claim, Findings, Size};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -38,7 +38,9 @@ pub fn page(findings: &[Findings]) -> String {
     add("<title>How a network starts, and what batch norm does</title>\n");
     // An icon of its own, so that no browser asks a server for one.
     add("<link rel=\"icon\" href=\"data:,\">\n");
-    add(&format!("<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n"));
+    add(&format!(
+        "<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n"
+    ));
     add("<h1>How a network starts, and what batch norm does</h1>\n");
     add(&format!(
         "<p>Five ways to draw the first weights of a network, with and without batch normalisation, \
@@ -47,13 +49,24 @@ pub fn page(findings: &[Findings]) -> String {
          that do not are shown too.</p>\n",
         claims().count(),
     ));
+    if findings.iter().any(|it| it.size == Size::Quick) {
+        add(
+            "<p><strong>This is a quick look:</strong> less data, fewer epochs and fewer repetitions than \
+             the claims are about. <code>cargo run --release --example report</code> does all of it.</p>\n",
+        );
+    }
     add("<nav aria-label=\"Sections\"><ol>\n");
     for it in findings {
         let question = escape(&it.question);
-        add(&format!("<li><a href=\"#{}\">{question}</a></li>\n", it.experiment));
+        add(&format!(
+            "<li><a href=\"#{}\">{question}</a></li>\n",
+            it.experiment
+        ));
     }
     add("</ol></nav>\n</header>\n<main>\n");
-    add(&format!("<section id=\"summary\">\n<h2>In short</h2>\n{SUMMARY}\n</section>\n"));
+    add(&format!(
+        "<section id=\"summary\">\n<h2>In short</h2>\n{SUMMARY}\n</section>\n"
+    ));
     for it in findings {
         add(&section(it));
     }
@@ -64,7 +77,10 @@ pub fn page(findings: &[Findings]) -> String {
 
 fn section(findings: &Findings) -> String {
     let name = findings.experiment.to_string();
-    let mut html = format!("<section id=\"{name}\">\n<h2>{}</h2>\n", escape(&findings.question));
+    let mut html = format!(
+        "<section id=\"{name}\">\n<h2>{}</h2>\n",
+        escape(&findings.question)
+    );
     for paragraph in &findings.story {
         write_to(&mut html, format_args!("<p>{}</p>\n", escape(paragraph)));
     }
@@ -131,7 +147,11 @@ fn figure(section: &str, figure: &Figure) -> String {
                 super::Color::INK => "currentColor",
                 _ => &color,
             };
-            let dash = if key.dashed { " stroke-dasharray=\"6 4\"" } else { "" };
+            let dash = if key.dashed {
+                " stroke-dasharray=\"6 4\""
+            } else {
+                ""
+            };
             write_to(
                 &mut html,
                 format_args!(
@@ -145,7 +165,10 @@ fn figure(section: &str, figure: &Figure) -> String {
     }
     for row in &figure.rows {
         let label = escape(&row.label);
-        write_to(&mut html, format_args!("<div class=\"row\" data-label=\"{label}\">\n"));
+        write_to(
+            &mut html,
+            format_args!("<div class=\"row\" data-label=\"{label}\">\n"),
+        );
         if !row.label.is_empty() {
             write_to(&mut html, format_args!("<p class=\"label\">{label}</p>\n"));
         }
@@ -164,13 +187,17 @@ fn figure(section: &str, figure: &Figure) -> String {
     }
     write_to(
         &mut html,
-        format_args!("<figcaption id=\"{id}-alt\">{}</figcaption>\n</figure>\n", escape(&figure.alt)),
+        format_args!(
+            "<figcaption id=\"{id}-alt\">{}</figcaption>\n</figure>\n",
+            escape(&figure.alt)
+        ),
     );
     html
 }
 
 fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("a string takes every text");
+    text.write_fmt(arguments)
+        .expect("a string takes every text");
 }
 
 fn escape(text: &str) -> String {

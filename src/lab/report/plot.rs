@@ -69,8 +69,7 @@ impl Figure {
         let (width, height) = (FINER * width, FINER * height);
         let mut pixels = vec![0; (3 * width * height) as usize];
         {
-            let root =
-                BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+            let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
             self.draw(&root, FINER);
             root.present().expect(DRAWS);
         }
@@ -85,10 +84,17 @@ impl Figure {
     fn size(&self) -> (u32, u32) {
         let columns = self.rows.iter().map(|row| row.panels.len()).max();
         let panels = PANEL.0 * columns.unwrap_or(0) as u32;
-        let legend: u32 = self.legend().iter().map(|(label, _)| entry_width(label, 1)).sum();
+        let legend: u32 = self
+            .legend()
+            .iter()
+            .map(|(label, _)| entry_width(label, 1))
+            .sum();
         let title = text_width(&self.title, TITLE);
         let width = panels.max(legend + 2 * PAD).max(title + 2 * PAD);
-        (width, 2 * LINE + self.rows.len() as u32 * (self.label_height() + PANEL.1))
+        (
+            width,
+            2 * LINE + self.rows.len() as u32 * (self.label_height() + PANEL.1),
+        )
     }
 
     /// The line above each row, if there is anything to write.
@@ -118,7 +124,12 @@ impl Figure {
                 let path = PathElement::new(vec![(length(from), y), (length(to), y)], stroke);
                 root.draw(&path).map_err(failed).expect(DRAWS);
             }
-            write(root, label, LEGEND, (x + 30 * scale as i32, y - 7 * scale as i32));
+            write(
+                root,
+                label,
+                LEGEND,
+                (x + 30 * scale as i32, y - 7 * scale as i32),
+            );
             x += entry_width(label, scale) as i32;
         }
         let above = (self.label_height() * scale) as i32;
@@ -127,10 +138,9 @@ impl Figure {
             write(root, &row.label, 16, (pad, top + pad));
             for (column, panel) in row.panels.iter().enumerate() {
                 let left = column as i32 * (PANEL.0 * scale) as i32;
-                let area = root.clone().shrink(
-                    (left, top + above),
-                    (PANEL.0 * scale, PANEL.1 * scale),
-                );
+                let area = root
+                    .clone()
+                    .shrink((left, top + above), (PANEL.0 * scale, PANEL.1 * scale));
                 panel.draw(&area, scale).map_err(failed).expect(DRAWS);
             }
         }
@@ -191,6 +201,8 @@ impl Panel {
             .margin(4 * scale)
             .margin_right(12 * scale)
             .caption(&self.title, font(16))
+            // Room between the title and the highest number of the axis.
+            .set_label_area_size(LabelAreaPosition::Top, 8 * scale)
             .x_label_area_size(38 * scale)
             .y_label_area_size(54 * scale)
             .build_cartesian_2d(left..right, bottom..top)?;
