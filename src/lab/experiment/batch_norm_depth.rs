@@ -13,15 +13,13 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use super::setup::{normal, probe};
+use super::setup::{SMOOTH, loss, middle, mlp, normal, probe, smooth};
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::{Activation, InitStrategy};
 use crate::lab::model::{Classifier, Mlp, MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
-use crate::lab::train::{
-    OptimizerKind, Outcome, Schedule, TrainConfig, TrainingStep, initial_model,
-};
+use crate::lab::train::{OptimizerKind, Schedule, TrainConfig, TrainingStep, initial_model};
 use crate::norm::Mode;
 
 const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
@@ -175,13 +173,6 @@ fn shifts(setup: &Setup, change: &Change) -> Vec<f64> {
     before.iter().zip(&after).map(shift).collect()
 }
 
-fn mlp(network: Classifier) -> Mlp {
-    match network {
-        Classifier::Mlp(network) => network,
-        Classifier::Cnn(_) => unreachable!("an MLP was asked for"),
-    }
-}
-
 /// What every hidden layer puts out, with batch norm by the statistics of these very inputs, as in
 /// training.
 fn outputs(network: &Mlp, input: Tensor<2>) -> Vec<Tensor<2>> {
@@ -248,18 +239,13 @@ fn wander(setup: &Setup, config: &Watched) -> Result<Wandering, ExperimentError>
     let images = probe(&valid, 1000, &setup.device).images.flatten(1, 2);
     let looks = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let writing = looks.clone();
-    let trained = setup
-        .trainer()
-        .train(&training, &train, &valid, move |it: TrainingStep| {
-            if (it.step - 1) % every == 0 {
-                let mut looks = writing.lock().expect("one writer");
-                looks.0.push(it.step);
-                looks.1.push(inputs_of_last(it.network, &images));
-            }
-        })?;
-    if trained.outcome == Outcome::Interrupted {
-        return Err(ExperimentError::Interrupted);
-    }
+    let trained = setup.train(&training, &train, &valid, move |it: TrainingStep| {
+        if (it.step - 1) % every == 0 {
+            let mut looks = writing.lock().expect("one writer");
+            looks.0.push(it.step);
+            looks.1.push(inputs_of_last(it.network, &images));
+        }
+    })?;
     let (steps, percentiles) = std::mem::take(&mut *looks.lock().expect("one reader"));
     Ok(Wandering {
         steps,
@@ -339,12 +325,9 @@ impl Kind {
     }
 }
 
-/// Steps whose losses are averaged to one point of a curve.
-const SMOOTH: usize = 25;
-
 #[derive(Serialize, Deserialize)]
 struct Learned {
-    /// Mean of [`SMOOTH`] training losses each; none if one is no number.
+    /// The training losses, [smoothed](smooth).
     losses: Vec<Option<f64>>,
     /// At the end.
     validation: f64,
@@ -374,22 +357,12 @@ fn learn(setup: &Setup, config: &Deep) -> Result<Learned, ExperimentError> {
     };
     let losses = Arc::new(Mutex::new(Vec::new()));
     let writing = losses.clone();
-    let trained = setup
-        .trainer()
-        .train(&training, &train, &valid, move |it: TrainingStep| {
-            let loss = it.loss.clone().into_scalar::<f64>();
-            writing.lock().expect("one writer").push(loss);
-        })?;
-    if trained.outcome == Outcome::Interrupted {
-        return Err(ExperimentError::Interrupted);
-    }
-    let losses = std::mem::take(&mut *losses.lock().expect("one reader"));
-    let mean = |block: &[f64]| {
-        let mean = block.iter().sum::<f64>() / SMOOTH as f64;
-        mean.is_finite().then_some(mean)
-    };
+    let trained = setup.train(&training, &train, &valid, move |it: TrainingStep| {
+        writing.lock().expect("one writer").push(loss(&it));
+    })?;
+    let losses = losses.lock().expect("one reader");
     Ok(Learned {
-        losses: losses.chunks_exact(SMOOTH).map(mean).collect(),
+        losses: smooth(&losses),
         validation: trained
             .epochs
             .last()
@@ -561,7 +534,7 @@ impl Measured {
                     let runs = self.of(depth, kind);
                     let points: Vec<_> = (0..runs[0].losses.len())
                         .map(|i| {
-                            let step = ((2 * i + 1) * SMOOTH) as f64 / 2.0;
+                            let step = middle(i);
                             last = last.max(step);
                             let values = runs.iter().map(|run| run.losses[i]);
                             (step, values.map(|it| it.unwrap_or(f64::INFINITY)).collect())
@@ -621,7 +594,7 @@ impl Measured {
                     .losses
                     .iter()
                     .position(|it| it.is_some_and(|loss| loss < 1.0));
-                below.map_or(f64::INFINITY, |i| ((2 * i + 1) * SMOOTH) as f64 / 2.0)
+                below.map_or(f64::INFINITY, |i| middle(i))
             });
             median(&steps.collect::<Vec<_>>())
         };

@@ -12,13 +12,13 @@ use burn::nn::{self, Linear};
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::setup::probe;
+use super::setup::{mlp, probe};
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::lab::mnist::{DigitBatch, ImageSet, normalise};
 use crate::lab::model::{Block, Classifier, Mlp, MlpConfig, ModelConfig, Norm, Normalization};
 use crate::lab::report::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
-use crate::lab::train::{OptimizerKind, Outcome, Schedule, TrainConfig, TrainingStep, evaluate};
+use crate::lab::train::{OptimizerKind, Schedule, TrainConfig, TrainingStep, evaluate};
 use crate::norm::{BatchNorm, BatchNormConfig, Mode, Recalibration, RunningAverage, recalibrate};
 
 const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
@@ -121,10 +121,7 @@ fn config(norm: Normalization, batch_size: usize, epochs: usize, seed: u64) -> T
 fn test(setup: &Setup, tested: &Tested) -> Result<Scores, ExperimentError> {
     let (train, valid) = setup.split(tested.images, 1000);
     let config = config(Normalization::Batch, 128, tested.epochs, tested.seed);
-    let trained = setup.trainer().train(&config, &train, &valid, |_| {})?;
-    if trained.outcome == Outcome::Interrupted {
-        return Err(ExperimentError::Interrupted);
-    }
+    let trained = setup.train(&config, &train, &valid, |_| {})?;
     let images = &setup.data.test;
     let images = images.subset(0..tested.tested.min(images.len()));
     let all: Vec<usize> = (0..images.len()).collect();
@@ -211,10 +208,7 @@ fn train_small(setup: &Setup, small: &Small) -> Result<Variances, ExperimentErro
         let network = with_burns(mlp(it.network.clone()), &aside);
         network.features(it.batch.images.clone().flatten(1, 2));
     };
-    let trained = setup.trainer().train(&config, &train, &valid, watch)?;
-    if trained.outcome == Outcome::Interrupted {
-        return Err(ExperimentError::Interrupted);
-    }
+    let trained = setup.train(&config, &train, &valid, watch)?;
     let score = |network: Mlp| {
         let variance = match &network.hidden[0].norm {
             Some(Norm::Batch(norm)) => norm.running_var().expect("it keeps running statistics"),
@@ -258,13 +252,6 @@ fn own_parameters(
     match block.norm.take() {
         Some(Norm::Batch(norm)) => (norm.gamma, norm.beta),
         _ => unreachable!("the network has this crate's batch norm"),
-    }
-}
-
-fn mlp(network: Classifier) -> Mlp {
-    match network {
-        Classifier::Mlp(network) => network,
-        Classifier::Cnn(_) => unreachable!("an MLP was asked for"),
     }
 }
 
@@ -335,10 +322,7 @@ fn average(setup: &Setup, early: &Early) -> Result<Vec<[f64; 4]>, ExperimentErro
         writing.lock().expect("one writer").push(scores);
     };
     let config = config(Normalization::Batch, BATCH, 1, early.seed);
-    let trained = setup.trainer().train(&config, &train, &valid, watch)?;
-    if trained.outcome == Outcome::Interrupted {
-        return Err(ExperimentError::Interrupted);
-    }
+    setup.train(&config, &train, &valid, watch)?;
     Ok(std::mem::take(&mut *scores.lock().expect("one reader")))
 }
 

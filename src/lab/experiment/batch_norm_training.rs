@@ -12,7 +12,7 @@ use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::InitStrategy;
 use crate::lab::model::{MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Figure, Panel, Row, Series, median, spread};
-use crate::lab::train::{OptimizerKind, Outcome, Schedule, TrainConfig};
+use crate::lab::train::{OptimizerKind, Schedule, TrainConfig};
 
 const SAITO: &str = "Saito, Deep Learning from Scratch, ch. 6";
 const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
@@ -20,8 +20,11 @@ const BURN: &str = "burn::nn::BatchNorm 0.22.1";
 
 const IMAGES: usize = 1000;
 const LEARNING_RATE: f64 = 0.01;
-/// Training accuracy from which a network counts as having learned.
-const LEARNED: f64 = 0.8;
+/// Training accuracy from which a network counts as having learned well.
+const WELL: f64 = 0.8;
+/// Training accuracy from which a network counts as having learned something: three times that of
+/// guessing.
+const SOMETHING: f64 = 0.3;
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct Config {
@@ -116,10 +119,7 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
         seed: config.seed,
         patience: None,
     };
-    let trained = setup.trainer().train(&training, &train, &valid, |_| {})?;
-    if trained.outcome == Outcome::Interrupted {
-        return Err(ExperimentError::Interrupted);
-    }
+    let trained = setup.train(&training, &train, &valid, |_| {})?;
     let epochs = trained.epochs.iter();
     Ok(Run {
         training: epochs.clone().map(|epoch| epoch.train.accuracy).collect(),
@@ -135,7 +135,8 @@ fn story() -> Vec<String> {
             .into(),
         "To see what that is worth, a network is trained on only 1000 images from sixteen sizes of first \
          weights, from N(0, 1) down to N(0, 0.0001²): without batch norm, with this crate's, and with \
-         the one that comes with Burn. Without, only a few sizes learn; with it, nearly all do."
+         the one that comes with Burn. Without, only a narrow range of sizes learns; with it, every size \
+         learns something, and about half of them learn well in this time."
             .into(),
         "The same holds for the learning rate, the size of each step: with batch norm, steps work that \
          are far too large without. The two implementations of batch norm give the same curves, as they \
@@ -272,16 +273,18 @@ impl Runs {
 
     fn claims(&self) -> Vec<Claim> {
         let settings: Vec<(Start, f64)> = self.settings().collect();
-        let learns = |norm, start, rate| median(&self.last(norm, start, rate)) >= LEARNED;
-        let scales = |norm| {
+        let reaches =
+            |accuracy: f64, norm, start, rate| median(&self.last(norm, start, rate)) >= accuracy;
+        let scales = |accuracy: f64, norm| {
             let scales = self.scales.iter();
-            let learned = scales.filter(|&&it| learns(norm, Start::Scale(it), LEARNING_RATE));
+            let learned =
+                scales.filter(|&&it| reaches(accuracy, norm, Start::Scale(it), LEARNING_RATE));
             learned.count() as f64 / self.scales.len() as f64
         };
         let rate = |norm| {
             let rates = self.rates.iter().copied();
             rates
-                .filter(|&rate| learns(norm, Start::He, rate))
+                .filter(|&rate| reaches(WELL, norm, Start::He, rate))
                 .fold(f64::NAN, f64::max)
         };
         // Over all settings and epochs: how far the medians are apart, beyond how far repeated runs
@@ -303,24 +306,31 @@ impl Runs {
         }
         vec![
             Claim::new(
-                "With batch norm a network learns from nearly every scale of the first weights",
+                "With batch norm a network learns something from nearly every scale of the first weights",
                 SAITO,
-                format!("share of the scales that reach a training accuracy of {LEARNED}"),
-                scales(Normalization::Batch),
+                format!("share of the scales that reach a training accuracy of {SOMETHING}"),
+                scales(SOMETHING, Normalization::Batch),
                 Bound::AtLeast(0.75),
             ),
             Claim::new(
-                "Without batch norm it learns from few of them",
+                "With batch norm it learns well from nearly every scale",
                 SAITO,
-                format!("share of the scales that reach a training accuracy of {LEARNED}"),
-                scales(Normalization::None),
+                format!("share of the scales that reach a training accuracy of {WELL}"),
+                scales(WELL, Normalization::Batch),
+                Bound::AtLeast(0.75),
+            ),
+            Claim::new(
+                "Without batch norm it learns something from few of them",
+                SAITO,
+                format!("share of the scales that reach a training accuracy of {SOMETHING}"),
+                scales(SOMETHING, Normalization::None),
                 Bound::AtMost(0.35),
             ),
             Claim::new(
                 "Batch norm allows a learning rate at least 5 times as large",
                 IOFFE,
                 format!(
-                    "largest rate that reaches {LEARNED} with batch norm ({}), over that without ({})",
+                    "largest rate that reaches {WELL} with batch norm ({}), over that without ({})",
                     Number(rate(Normalization::Batch)),
                     Number(rate(Normalization::None)),
                 ),

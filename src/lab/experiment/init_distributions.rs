@@ -10,11 +10,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use super::setup::{histogram_range, normal};
+use super::setup::{histogram_range, mlp, normal};
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::{Activation, InitStrategy};
-use crate::lab::model::{Classifier, MlpConfig, ModelConfig, Normalization};
+use crate::lab::model::{MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Figure, Panel, Row, Series, Shape, median};
 use crate::lab::train::{TrainConfig, initial_model};
 use crate::observe::{Layer, Observer};
@@ -89,9 +89,7 @@ fn observe(setup: &Setup, config: &Config) -> Vec<Layer> {
         },
         &device,
     );
-    let Classifier::Mlp(network) = network else {
-        unreachable!("an MLP was asked for")
-    };
+    let network = mlp(network);
     let mut random = StdRng::seed_from_u64(config.seed);
     let mut numbers = || {
         let values = std::iter::repeat_with(|| normal(&mut random)).take(SAMPLES * WIDTH);
@@ -128,6 +126,10 @@ fn story() -> Vec<String> {
          a small change of the weights changes nothing; ReLU explodes. N(0, 0.01²): everything fades \
          to one point. Xavier, with variance 1/n for n inputs, keeps tanh in shape. ReLU throws away \
          the negative half, so it needs twice the variance: that is He, with variance 2/n."
+            .into(),
+        "One sentence of the textbooks fails here: the gradients of sigmoid with N(0, 1) do not vanish on \
+         their way back. Most units sit at their ends and let nothing through, but what the others let \
+         through is multiplied by weights so large that it makes up for them."
             .into(),
     ]
 }
@@ -262,8 +264,9 @@ impl Measured {
             "backward",
             "Standard deviation of the gradient that reaches each layer, from layer 5 back to 1",
             "Standard deviation of the gradient at each of five layers, 1 at the last. It is kept by \
-             He with ReLU and by Xavier with tanh, fades with N(0, 0.01²), and grows with N(0, 1) \
-             and ReLU. With zeros none reaches the layers before the last.",
+             He with ReLU and by Xavier with tanh, fades with N(0, 0.01²), and grows with N(0, 1), but \
+             for sigmoid, where N(0, 1) keeps it and all others let it fade. With zeros none reaches the \
+             layers before the last.",
             vec![Row {
                 label: String::new(),
                 panels: panels.into(),

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
-use super::setup::{histogram_range, probe};
+use super::setup::{histogram_range, loss, middle, probe, smooth};
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::{Activation, InitStrategy};
 use crate::lab::model::{Classifier, MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
-use crate::lab::train::{OptimizerKind, Outcome, Schedule, TrainConfig};
+use crate::lab::train::{OptimizerKind, Schedule, TrainConfig};
 use crate::observe::{Observer, Report};
 
 const SAITO: &str = "Saito, Deep Learning from Scratch, ch. 6";
@@ -25,8 +25,6 @@ const SYMMETRY: &str = "Goodfellow et al., Deep Learning, sec. 8.4";
 const HIDDEN: usize = 4;
 const BATCH: usize = 128;
 const LEARNING_RATE: f64 = 0.01;
-/// Steps whose losses are averaged to one point of a curve.
-const SMOOTH: usize = 25;
 /// Loss of a network that gives each of ten classes the same chance, in nats.
 const CHANCE: f64 = std::f64::consts::LN_10;
 
@@ -119,19 +117,13 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
 
     let notes = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let (writing, looking) = (notes.clone(), look.clone());
-    let trained = setup
-        .trainer()
-        .train(&training, &train, &valid, move |it| {
-            let (losses, stages): &mut (Vec<_>, Vec<_>) = &mut writing.lock().expect("one writer");
-            let loss = it.loss.clone().into_scalar::<f64>();
-            losses.push(loss.is_finite().then_some(loss));
-            if (it.step - 1) % steps == 0 {
-                stages.push(looking(it.network));
-            }
-        })?;
-    if trained.outcome == Outcome::Interrupted {
-        return Err(ExperimentError::Interrupted);
-    }
+    let trained = setup.train(&training, &train, &valid, move |it| {
+        let (losses, stages): &mut (Vec<_>, Vec<_>) = &mut writing.lock().expect("one writer");
+        losses.push(loss(&it));
+        if (it.step - 1) % steps == 0 {
+            stages.push(looking(it.network));
+        }
+    })?;
     let (losses, mut stages) = std::mem::take(&mut *notes.lock().expect("one reader"));
     let test = crate::lab::train::evaluate(&trained.network, &setup.data.test, &setup.device);
     stages.push(look(&trained.network.train()));
@@ -155,9 +147,15 @@ fn story() -> Vec<String> {
             .into(),
         "Weights of zero stay where they are: every unit of a layer gets the same gradient, so they can \
          never come to do different things. N(0, 0.01²) lets so little signal through that nothing is \
-         learned in this time either. Xavier and He start well; with ReLU, He starts faster."
+         learned in this time either. N(0, 1) explodes with ReLU: after a few steps no number is left. \
+         Xavier and He learn, and with ReLU, He is the first to get going."
             .into(),
-        "Step through the epochs to see every layer's outputs change while the network learns.".into(),
+        "Sigmoid is the hard one. Its slope is a quarter at most, so gradients fade through four layers of \
+         it, and in this time neither Xavier nor He gets far; N(0, 1) learns slowly. Good weights do not \
+         make up for an activation that lets little through."
+            .into(),
+        "Step through the epochs to see the outputs of every ReLU layer change while the network learns."
+            .into(),
     ]
 }
 
@@ -213,7 +211,12 @@ impl Runs {
                     let values = runs.iter().map(|run| run[i][1]).collect();
                     (runs[0][i][0], values)
                 });
-                Series::spread(strategy.to_string(), strategy, at)
+                let series = Series::spread(strategy.to_string(), strategy, at);
+                match strategy {
+                    // Lies on zeros, and is to let them be seen.
+                    InitStrategy::SmallNormal => series.map(Series::dashed),
+                    _ => series,
+                }
             });
             Panel {
                 title: activation.to_string(),
@@ -233,13 +236,15 @@ impl Runs {
         let row = self.curves(
             Axis::linear("training step", [0.0, last]),
             Axis::linear("loss (nats)", [0.0, 4.0]),
-            |run| smooth(&run.losses),
+            curve,
         );
         Figure::new(
             "loss",
             "Training loss by step: median over seeds, and the band from least to largest",
             "Training loss over steps. With ReLU, He falls first and Xavier soon after; zeros and \
-             N(0, 0.01²) stay at 2.30, the loss of a guess. N(0, 1) starts off the scale.",
+             N(0, 0.01²) stay at 2.30, the loss of a guess; N(0, 1) is off the scale. With tanh, He and \
+             Xavier fall side by side. With sigmoid, N(0, 1) starts high and falls slowly, and all others \
+             stay at 2.30.",
             vec![row],
         )
     }
@@ -256,8 +261,9 @@ impl Runs {
         Figure::new(
             "accuracy",
             "Validation accuracy after each epoch: median over seeds, and the band from least to largest",
-            "Validation accuracy over epochs. With ReLU, Xavier and He climb above 0.85; zeros and \
-             N(0, 0.01²) stay at about 0.1, which is guessing.",
+            "Validation accuracy over epochs. With ReLU and tanh, Xavier and He climb above 0.9; zeros and \
+             N(0, 0.01²) stay at about 0.1, which is guessing. N(0, 1) stays there with ReLU, and reaches \
+             about one half with tanh and sigmoid. With sigmoid, Xavier and He stay near guessing too.",
             vec![row],
         )
     }
@@ -285,7 +291,8 @@ impl Runs {
             match strategy {
                 InitStrategy::Zeros => "All outputs are 0 in every layer, before and after training.",
                 InitStrategy::StandardNormal => {
-                    "Nearly all outputs that are not 0 lie beyond the axis, and stay there."
+                    "Before training, nearly all outputs that are not 0 lie beyond the axis. After one \
+                     epoch no layer but the first puts out numbers any more."
                 }
                 InitStrategy::SmallNormal => {
                     "A spike at 0 in every layer, hardly wider after training than before."
@@ -304,10 +311,13 @@ impl Runs {
 
     /// The logarithm of update over weight, layer by layer, over training.
     fn updates(&self) -> Figure {
-        let panels = InitStrategy::ALL
-            .into_iter()
-            .filter(|&it| it != InitStrategy::Zeros);
-        let panels = panels.map(|strategy| {
+        // Zeros have no size to compare with; N(0, 1) has no numbers left after a few steps.
+        let compared = [
+            InitStrategy::SmallNormal,
+            InitStrategy::Xavier,
+            InitStrategy::He,
+        ];
+        let panels = compared.map(|strategy| {
             let run = self.of(Activation::Relu, strategy)[0];
             let shades = [
                 Color::SKY,
@@ -333,10 +343,10 @@ impl Runs {
             "updates",
             "How far a step moves the weights, relative to their size (healthy: about -3)",
             "Logarithm of the std of a step's update over the std of the weights, layer by layer. With \
-             Xavier and He all layers lie near -3; with N(0, 0.01²) they lie apart, with N(0, 1) far below.",
+             Xavier and He all layers lie between -2 and -4, close together; with N(0, 0.01²) at -5 to -7.",
             vec![Row {
                 label: String::new(),
-                panels: panels.collect(),
+                panels: panels.into(),
             }],
         )
     }
@@ -347,10 +357,10 @@ impl Runs {
             self.median(Activation::Relu, strategy, number)
         };
         let accuracy = |run: &Run| run.accuracies.last().copied().unwrap_or(0.0);
-        let final_loss = |run: &Run| smooth(&run.losses).last().map_or(f64::NAN, |it| it[1]);
+        let final_loss = |run: &Run| curve(run).last().map_or(f64::NAN, |it| it[1]);
         // The first point of the smoothed curve below a loss of 1.
         let steps_to_1 = |run: &Run| {
-            let curve = smooth(&run.losses);
+            let curve = curve(run);
             let below = curve.iter().find(|[_, loss]| *loss < 1.0);
             below.map_or(f64::INFINITY, |&[step, _]| step)
         };
@@ -453,15 +463,11 @@ impl Runs {
     }
 }
 
-/// Means of [`SMOOTH`] losses each, at the step in their middle; infinite if one is no number.
-fn smooth(losses: &[Option<f64>]) -> Vec<[f64; 2]> {
-    let blocks = losses.chunks_exact(SMOOTH).enumerate();
-    let mean = |block: &[Option<f64>]| {
-        let sum: Option<f64> = block.iter().copied().sum();
-        sum.map_or(f64::INFINITY, |sum| sum / SMOOTH as f64)
-    };
-    blocks
-        .map(|(i, block)| [(i as f64 + 0.5) * SMOOTH as f64, mean(block)])
+/// The smoothed training loss by step; infinite where it is no number.
+fn curve(run: &Run) -> Vec<[f64; 2]> {
+    let points = smooth(&run.losses).into_iter().enumerate();
+    points
+        .map(|(i, loss)| [middle(i), loss.unwrap_or(f64::INFINITY)])
         .collect()
 }
 

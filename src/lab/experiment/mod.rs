@@ -129,13 +129,14 @@ fn histogram(layer: &Layer, activation: Activation, color: Color, depth: usize) 
         false => String::new(),
     };
     let std = match layer.data.std {
-        0.0 => "0".into(),
-        std @ 0.001..10.0 => format!("{std:.3}"),
-        std @ 10.0..1000.0 => format!("{std:.0}"),
-        std => format!("{std:.1e}"),
+        0.0 => "std 0".into(),
+        std @ 0.001..10.0 => format!("std {std:.3}"),
+        std @ 10.0..1000.0 => format!("std {std:.0}"),
+        std if std.is_nan() => "not one number".into(),
+        std => format!("std {std:.1e}"),
     };
     Panel {
-        title: format!("layer {}: std {std}{beyond}", depth + 1),
+        title: format!("layer {}: {std}{beyond}", depth + 1),
         x: Axis::linear(
             format!("{activation} output"),
             setup::histogram_range(activation),

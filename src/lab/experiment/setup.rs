@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::ExperimentError;
 use crate::init::Activation;
 use crate::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
-use crate::lab::train::{Interrupter, TrainError, Trainer, write_atomically};
+use crate::lab::model::{Classifier, Mlp};
+use crate::lab::train::{
+    Interrupter, Outcome, TrainConfig, TrainError, Trained, Trainer, TrainingStep, write_atomically,
+};
 
 /// How much an experiment does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +95,20 @@ impl Setup {
         )
     }
 
-    /// Who trains: without a word, and not beyond a stop.
-    pub(super) fn trainer(&self) -> Trainer {
-        Trainer::new(self.device.clone()).with_interrupter(self.interrupter.clone())
+    /// Trains a network, without a word.
+    pub(super) fn train(
+        &self,
+        config: &TrainConfig,
+        train: &ImageSet,
+        valid: &ImageSet,
+        watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
+    ) -> Result<Trained, ExperimentError> {
+        let trainer = Trainer::new(self.device.clone()).with_interrupter(self.interrupter.clone());
+        let trained = trainer.train(config, train, valid, watcher)?;
+        match trained.outcome {
+            Outcome::Interrupted => Err(ExperimentError::Interrupted),
+            _ => Ok(trained),
+        }
     }
 
     /// The results of `run` for all `configs`, in their order. Those that are in the folder are
@@ -261,4 +275,37 @@ pub(super) fn normal(random: &mut StdRng) -> f32 {
     let (radius, angle): (f64, f64) = (random.random(), random.random());
     // 1 - radius is never 0.
     ((-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
+}
+
+/// The network of a configuration that asks for an MLP.
+pub(super) fn mlp(network: Classifier) -> Mlp {
+    match network {
+        Classifier::Mlp(network) => network,
+        Classifier::Cnn(_) => unreachable!("an MLP was asked for"),
+    }
+}
+
+/// Losses of steps that make one point of a curve.
+pub(super) const SMOOTH: usize = 25;
+
+/// The means of [`SMOOTH`] losses each; none where one of them is no number.
+pub(super) fn smooth(losses: &[Option<f64>]) -> Vec<Option<f64>> {
+    let blocks = losses.chunks_exact(SMOOTH);
+    blocks
+        .map(|block| {
+            let sum: Option<f64> = block.iter().copied().sum();
+            sum.map(|sum| sum / SMOOTH as f64)
+        })
+        .collect()
+}
+
+/// The step in the middle of those that make point `i` of a curve.
+pub(super) fn middle(i: usize) -> f64 {
+    (i as f64 + 0.5) * SMOOTH as f64
+}
+
+/// The loss of a step, none if it is no number.
+pub(super) fn loss(step: &TrainingStep) -> Option<f64> {
+    let loss = step.loss.clone().into_scalar::<f64>();
+    loss.is_finite().then_some(loss)
 }

@@ -15,7 +15,8 @@ const SUMMARY: &str = "\
 and the signal explodes or sits at the ends of the activation; too small, and it fades to nothing. Weights
 that are all zero never learn: all units do the same.</li>
 <li><strong>ReLU goes with He</strong> (variance 2/n for n inputs): it throws away the negative half of every
-signal, and the 2 makes up for it. <strong>Tanh and sigmoid go with Xavier</strong> (variance 1/n).</li>
+signal, and the 2 makes up for it. <strong>Tanh goes with Xavier</strong> (variance 1/n); so, by custom, does
+sigmoid, though a deep sigmoid network is hard to start with any weights.</li>
 <li><strong>In training, batch norm brings every unit of every layer to mean 0 and spread 1</strong>, over the
 images of the batch at hand, then to a mean and a spread that are learned. So the scale of the weights hardly
 matters any more, and larger learning rates work.</li>
