@@ -120,7 +120,7 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
     let trained = setup.train(&training, &train, &valid, move |it| {
         let (losses, stages): &mut (Vec<_>, Vec<_>) = &mut writing.lock().expect("one writer");
         losses.push(loss(&it));
-        if (it.step - 1) % steps == 0 {
+        if (it.step - 1).is_multiple_of(steps) {
             stages.push(looking(it.network));
         }
     })?;
