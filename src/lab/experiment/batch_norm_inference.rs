@@ -350,9 +350,9 @@ fn story() -> Vec<String> {
          remembers, in training, a running average of means and variances, and goes by it in use."
             .into(),
         "What if it does not? The first figure tests one trained network with the test batch's own \
-         statistics instead. Small batches are told wrong; batches of a single class are told very wrong, \
-         as what they have in common is exactly what gets subtracted; a single image is told nothing at \
-         all, as it is its own mean."
+         statistics instead. Small batches are told wrong. Batches of a single class are told no better \
+         than by guessing, as what they have in common is exactly what gets subtracted; nor is a single \
+         image, which is its own mean."
             .into(),
         "The remembered variance should be the unbiased one: the spread within a batch of m images is on \
          average too small by the factor (m - 1) / m, half at m = 2. And an average lags behind the \
@@ -392,7 +392,7 @@ impl Measured {
             "Test accuracy of one trained network, by what normalises",
             "Accuracy over the size of the test batch. Running statistics: a level line at the top. The \
              batch's own: far below for batches of 2, and close to it from about 64. Batches of a single \
-             class lie far below, a single image at guessing.",
+             class, and a single image, lie at guessing.",
             vec![Row {
                 label: String::new(),
                 panels: vec![Panel {
@@ -510,13 +510,14 @@ impl Measured {
         Figure::new(
             "averages",
             "Validation accuracy over the first training steps, by how the statistics are kept",
-            "Accuracy over the first steps. Recalibrated statistics are best at every step; debiased \
-             exponential ones follow; the plain exponential average needs tens of steps to catch up.",
+            "Accuracy over the first steps. Recalibrated, debiased and cumulative statistics rise together; \
+             the plain exponential average lags by up to twenty points, and has caught up after about \
+             twenty steps. Later the cumulative one, which forgets nothing, falls a little behind.",
             vec![Row {
                 label: String::new(),
                 panels: vec![Panel {
                     title: String::new(),
-                    x: Axis::linear("training step", [0.0, steps as f64]),
+                    x: Axis::log("training step", [1.0, steps as f64]),
                     y: Axis::linear("validation accuracy (share)", [0.0, 1.0]),
                     series: series.collect(),
                 }],
