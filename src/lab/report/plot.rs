@@ -197,12 +197,12 @@ impl Panel {
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let font = |size: u32| (FONT, (size * scale) as i32).into_font().color(&INK);
         let ([left, right], [bottom, top]) = (self.x.ends(), self.y.ends());
-        let mut plot = ChartBuilder::on(area)
+        let area = area.titled(&self.title, font(16))?;
+        let mut plot = ChartBuilder::on(&area)
             .margin(4 * scale)
+            // Room for the upper half of the highest number of the axis, and for half of the last.
+            .margin_top(10 * scale)
             .margin_right(12 * scale)
-            .caption(&self.title, font(16))
-            // Room between the title and the highest number of the axis.
-            .set_label_area_size(LabelAreaPosition::Top, 8 * scale)
             .x_label_area_size(38 * scale)
             .y_label_area_size(54 * scale)
             .build_cartesian_2d(left..right, bottom..top)?;
