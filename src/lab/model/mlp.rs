@@ -1,10 +1,11 @@
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::block::{Block, Normalization};
 use crate::init::{Activation, InitStrategy};
+use crate::observe::Point;
 
 /// Configuration of an [`Mlp`].
 #[derive(Config, Debug, PartialEq)]
@@ -24,6 +25,9 @@ pub struct MlpConfig {
     /// How the weights of every layer start. Default: He, which goes with ReLU.
     #[config(default = "InitStrategy::He")]
     pub init: InitStrategy,
+    /// Factor on every weight drawn: with N(0, 1), the standard deviation. Default: 1.
+    #[config(default = 1.0)]
+    pub weight_scale: f64,
     /// What stands before each activation. Default: this crate's batch norm.
     #[config(default = "Normalization::Batch")]
     pub norm: Normalization,
@@ -46,7 +50,11 @@ impl MlpConfig {
                 .with_bias(bias)
                 .init(device);
             inputs = outputs;
-            self.init.apply(layer)
+            let mut layer = self.init.apply(layer);
+            if self.weight_scale != 1.0 {
+                layer.weight = scaled(layer.weight, self.weight_scale);
+            }
+            layer
         };
         let hidden = self
             .hidden
@@ -64,6 +72,14 @@ impl MlpConfig {
     }
 }
 
+/// A parameter that starts at `scale` times what it would have started at.
+fn scaled(param: Param<Tensor<2>>, scale: f64) -> Param<Tensor<2>> {
+    param.init_mapper(move |drawn| {
+        let trains = drawn.is_require_grad();
+        (drawn.detach() * scale).set_require_grad(trains)
+    })
+}
+
 /// A multi-layer perceptron: hidden [`Block`]s of linear layers, then a linear layer to the logits.
 #[derive(Module, Debug)]
 pub struct Mlp {
@@ -74,18 +90,32 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Logits of a batch.
+    /// Logits of a batch. What the hidden layers put out can be [observed](crate::observe) at the
+    /// points `hidden.0`, `hidden.1` and so on.
     ///
     /// # Shapes
     ///
     /// - `input`: `[batch, inputs]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let last = self
-            .hidden
+        self.output.forward(self.features(input))
+    }
+
+    /// What the last hidden layer puts out, with the points of [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, inputs]`
+    /// - output: `[batch, units of the last hidden layer]`
+    pub fn features(&self, input: Tensor<2>) -> Tensor<2> {
+        self.hidden
             .iter()
-            .fold(input, |signal, block| block.forward(signal));
-        self.output.forward(last)
+            .enumerate()
+            .fold(input, |signal, (layer, block)| {
+                Point::new(format_args!("hidden.{layer}"))
+                    .after(block.activation)
+                    .watch(block.forward(signal))
+            })
     }
     /// The network without normalisation that does in inference what this one does: every
     /// normalisation is folded into the linear layer before it. It is what a [`MlpConfig`] with

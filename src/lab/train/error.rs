@@ -62,7 +62,7 @@ pub enum TrainError {
 
 impl TrainError {
     /// Names the file or folder that `action` failed on.
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(in crate::lab) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             action,
             path: path.to_path_buf(),

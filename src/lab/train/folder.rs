@@ -189,6 +189,6 @@ impl RunFolder {
 }
 
 /// Writes a file so that, whatever happens, there is the old one or the whole new one.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+pub(in crate::lab) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     record::write_atomically(path, bytes).map_err(TrainError::io("write", path))
 }

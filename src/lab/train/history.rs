@@ -73,7 +73,8 @@ pub(super) struct History(Arc<Mutex<State>>);
 
 struct State {
     epochs: Vec<Epoch>,
-    folder: RunFolder,
+    /// Where the metrics are written, if they are.
+    folder: Option<RunFolder>,
     patience: Option<usize>,
     lines: Lines,
     interrupter: Interrupter,
@@ -89,7 +90,7 @@ impl History {
     /// Goes on from `epochs`, which are finished.
     pub(super) fn new(
         epochs: Vec<Epoch>,
-        folder: RunFolder,
+        folder: Option<RunFolder>,
         patience: Option<usize>,
         lines: Lines,
         interrupter: Interrupter,
@@ -208,7 +209,9 @@ impl EarlyStoppingStrategy for History {
         state.current.clear();
         state.lines.epoch(&finished);
         state.epochs.push(finished);
-        if let Err(error) = state.folder.write_json("metrics.json", &state.epochs) {
+        if let Some(folder) = &state.folder
+            && let Err(error) = folder.write_json("metrics.json", &state.epochs)
+        {
             state.failure = Some(error);
             state
                 .interrupter

@@ -22,12 +22,13 @@ mod folder;
 mod history;
 mod step;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
-use burn::module::Module;
-use burn::tensor::Device;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::renderer::MetricsRenderer;
@@ -40,14 +41,16 @@ pub use config::{OptimizerKind, Schedule, TrainConfig};
 pub use display::Display;
 pub use error::TrainError;
 pub use folder::RunFolder;
+pub(in crate::lab) use folder::write_atomically;
 pub use history::{Epoch, EpochScores, Score};
-pub use step::StepOutput;
+pub use step::{StepOutput, TrainingStep, Watcher};
 
 use crate::lab::mnist::{ImageSet, Loader, Mnist};
 use crate::lab::model::Classifier;
 use checkpoint::Checkpoints;
 use display::Lines;
 use history::History;
+use step::Watched;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,9 +147,89 @@ impl Trainer {
         let finished = checkpoints.latest(epochs.len())?;
         epochs.truncate(finished);
 
+        let learned = self.learn(
+            &config,
+            [&train, &valid],
+            epochs,
+            Some((folder, &checkpoints)),
+            None,
+        )?;
+        let Learned {
+            network,
+            epochs,
+            outcome,
+            images,
+        } = learned;
+        let parameters = network.num_params();
+        let started = Instant::now();
+        let test = evaluate(&network, &data.test, &self.device);
+        let test_seconds = started.elapsed().as_secs_f64();
+
+        folder.save_model(&network)?;
+
+        let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
+        let training_seconds: f64 = epoch_seconds.iter().sum();
+        let result = RunResult {
+            outcome,
+            test,
+            parameters,
+            timing: Timing {
+                device: format!("{:?}", self.device),
+                images_per_second: match epochs.is_empty() {
+                    true => 0.0,
+                    false => (images * epochs.len()) as f64 / training_seconds,
+                },
+                epoch_seconds,
+                training_seconds,
+                test_seconds,
+            },
+            epochs: epochs.into_iter().map(|epoch| epoch.scores).collect(),
+        };
+        folder.write_json("result.json", &result)?;
+        Ok(result)
+    }
+
+    /// Trains a network in memory, on `train`, scored on `valid` after every epoch, and calls
+    /// `watcher` at every step. For short runs and for many: no folder, no checkpoint, and so
+    /// nothing to go on from.
+    ///
+    /// # Errors
+    ///
+    /// The configuration makes no run; the learner stops on an error.
+    pub fn train(
+        &self,
+        config: &TrainConfig,
+        train: &ImageSet,
+        valid: &ImageSet,
+        watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
+    ) -> Result<Trained, TrainError> {
+        config.validate()?;
+        let watcher: Arc<Watcher> = Arc::new(watcher);
+        let learned = self.learn(config, [train, valid], Vec::new(), None, Some(watcher))?;
+        Ok(Trained {
+            network: learned.network,
+            epochs: learned
+                .epochs
+                .into_iter()
+                .map(|epoch| epoch.scores)
+                .collect(),
+            outcome: learned.outcome,
+        })
+    }
+
+    /// Goes on after the finished `epochs`, and keeps metrics and checkpoints where there is a
+    /// place for them.
+    fn learn(
+        &self,
+        config: &TrainConfig,
+        [train, valid]: [&ImageSet; 2],
+        epochs: Vec<Epoch>,
+        kept: Option<(&RunFolder, &Checkpoints)>,
+        watcher: Option<Arc<Watcher>>,
+    ) -> Result<Learned, TrainError> {
+        let finished = epochs.len();
         let training = self.device.clone().autodiff();
-        let model = initial_model(&config, &training);
-        let parameters = model.num_params();
+        let model = Watched::new(initial_model(config, &training), watcher);
 
         let train_loader = Loader::new(train.clone(), config.batch_size, training)
             .shuffled(config.seed)
@@ -170,28 +253,30 @@ impl Trainer {
         };
         let history = History::new(
             epochs,
-            folder.clone(),
+            kept.map(|(folder, _)| folder.clone()),
             config.patience,
             lines,
             self.interrupter.clone(),
         );
-        let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
 
-        let mut training = SupervisedTraining::new(
-            folder.path(),
-            Arc::new(train_loader),
-            Arc::new(valid_loader),
-        )
-        .metrics((LossMetric::new(), AccuracyMetric::new()))
-        .metric_train_numeric(LearningRateMetric::new())
-        .with_metric_logger(history.clone())
-        .early_stopping(history.clone())
-        .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
-        .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoint::KEPT))
-        .with_application_logger(None)
-        .with_interrupter(self.interrupter.clone())
-        .renderer(renderer)
-        .num_epochs(config.epochs);
+        // Burn writes nothing here: metrics, checkpoints and logs all go their own ways.
+        let directory = kept.map_or(Path::new(""), |(folder, _)| folder.path());
+        let mut training =
+            SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))
+                .metrics((LossMetric::new(), AccuracyMetric::new()))
+                .metric_train_numeric(LearningRateMetric::new())
+                .with_metric_logger(history.clone())
+                .early_stopping(history.clone())
+                .with_application_logger(None)
+                .with_interrupter(self.interrupter.clone())
+                .renderer(renderer)
+                .num_epochs(config.epochs);
+        if let Some((_, checkpoints)) = kept {
+            let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
+            training = training
+                .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
+                .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoint::KEPT));
+        }
         if finished > 0 {
             training = training.checkpoint(finished);
         }
@@ -200,46 +285,45 @@ impl Trainer {
 
         // Leaves the dashboard, so that what follows is printed on the screen.
         drop(learned.renderer);
-        if let Some(error) = history.failure().or_else(|| checkpoints.failure()) {
+        let lost = kept.and_then(|(_, checkpoints)| checkpoints.failure());
+        if let Some(error) = history.failure().or(lost) {
             return Err(error);
         }
         if let Some(error) = learned.error {
             return Err(TrainError::Learner(error.to_string()));
         }
-
         let epochs = history.epochs();
         let outcome = match epochs.len() {
             all if all == config.epochs => Outcome::Completed,
             _ if history.stopped_early() => Outcome::StoppedEarly,
             _ => Outcome::Interrupted,
         };
-        let started = Instant::now();
-        let test = evaluate(&learned.model, &data.test, &self.device);
-        let test_seconds = started.elapsed().as_secs_f64();
-
-        folder.save_model(&learned.model)?;
-
-        let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
-        let training_seconds: f64 = epoch_seconds.iter().sum();
-        let result = RunResult {
+        Ok(Learned {
+            network: learned.model.network,
+            epochs,
             outcome,
-            test,
-            parameters,
-            timing: Timing {
-                device: format!("{:?}", self.device),
-                images_per_second: match epochs.is_empty() {
-                    true => 0.0,
-                    false => (images * epochs.len()) as f64 / training_seconds,
-                },
-                epoch_seconds,
-                training_seconds,
-                test_seconds,
-            },
-            epochs: epochs.into_iter().map(|epoch| epoch.scores).collect(),
-        };
-        folder.write_json("result.json", &result)?;
-        Ok(result)
+            images,
+        })
     }
+}
+
+/// What the learner came to.
+struct Learned {
+    network: Classifier,
+    epochs: Vec<Epoch>,
+    outcome: Outcome,
+    /// Training images of an epoch.
+    images: usize,
+}
+
+/// A network trained in memory, by [`Trainer::train`].
+pub struct Trained {
+    /// The network, in inference mode.
+    pub network: Classifier,
+    /// Loss and accuracy of every finished epoch.
+    pub epochs: Vec<EpochScores>,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// The network of a run before its first step, on `device`, its weights drawn in the order of the
@@ -251,7 +335,18 @@ pub fn initial_model(config: &TrainConfig, device: &Device) -> Classifier {
     static DRAWING: Mutex<()> = Mutex::new(());
     let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     device.seed(config.seed);
-    config.model.init(device).materialize()
+    let network = config.model.init(device);
+    network.visit(&mut Draw);
+    network
+}
+
+/// Has lazy parameters drawn, in the order in which a module names them.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
 }
 
 /// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for

@@ -1,3 +1,7 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::ExecutionError;
 use burn::tensor::{Int, Tensor};
@@ -73,5 +77,81 @@ impl Adaptor<LossInput> for StepOutput {
 impl Adaptor<AccuracyInput> for StepOutput {
     fn adapt(&self) -> AccuracyInput {
         AccuracyInput::new(self.logits.clone(), self.targets.clone())
+    }
+}
+
+/// One training step, as a watcher sees it: after the forward and backward pass, before the
+/// weights move. The running statistics of batch norm have taken the batch in.
+pub struct TrainingStep<'a> {
+    /// Counted from 1, over all epochs.
+    pub step: usize,
+    /// The network, with the weights that this step is about to change.
+    pub network: &'a Classifier,
+    /// The images of the step.
+    pub batch: &'a DigitBatch,
+    /// Mean cross-entropy of the batch, in nats: `[1]`.
+    pub loss: &'a Tensor<1>,
+}
+
+/// What is called at every training step; see [`Trainer::train`](super::Trainer::train).
+pub type Watcher = dyn Fn(TrainingStep) + Send + Sync;
+
+/// A network in training, and who watches it.
+#[derive(Module, Debug)]
+pub(super) struct Watched {
+    pub(super) network: Classifier,
+    #[module(skip)]
+    watch: Watch,
+}
+
+#[derive(Clone)]
+struct Watch {
+    watcher: Option<Arc<Watcher>>,
+    steps: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch")
+            .field("watched", &self.watcher.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watched {
+    pub(super) fn new(network: Classifier, watcher: Option<Arc<Watcher>>) -> Self {
+        let steps = Arc::default();
+        Self {
+            network,
+            watch: Watch { watcher, steps },
+        }
+    }
+}
+
+impl TrainStep for Watched {
+    type Input = DigitBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: DigitBatch) -> TrainOutput<StepOutput> {
+        let Some(watcher) = &self.watch.watcher else {
+            return TrainStep::step(&self.network, batch);
+        };
+        let output = TrainStep::step(&self.network, batch.clone());
+        watcher(TrainingStep {
+            step: 1 + self.watch.steps.fetch_add(1, Ordering::Relaxed),
+            network: &self.network,
+            batch: &batch,
+            loss: &output.item.loss,
+        });
+        output
+    }
+}
+
+impl InferenceStep for Watched {
+    type Input = DigitBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: DigitBatch) -> StepOutput {
+        self.network.forward_step(batch)
     }
 }

@@ -1,0 +1,35 @@
+//! All experiments on one page: `cargo run --release --example report`.
+
+mod shared;
+
+use std::process::ExitCode;
+
+use burn_kindling::lab::experiment::Experiment;
+use burn_kindling::lab::report;
+use clap::Parser;
+
+/// Run what is missing of all experiments, and write one HTML page that tells what they found:
+/// report.html in the output folder, with the table of all claims beside it in claims.md.
+#[derive(Parser)]
+#[command(name = "report", max_term_width = 100)]
+struct Args {
+    #[command(flatten)]
+    flags: shared::Flags,
+}
+
+fn main() -> ExitCode {
+    shared::exit(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let setup = args.flags.setup()?;
+    let mut findings = Vec::new();
+    for experiment in Experiment::ALL {
+        let found = experiment.run(&setup)?;
+        shared::print_claims(&found);
+        findings.push(found);
+    }
+    let page = report::write(&setup.out, &findings)?;
+    println!("the page is {}", page.display());
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The page: all findings in one HTML file that needs nothing else.
+
+use std::fmt::Write as _;
+
+use super::figure::Figure;
+use crate::lab::experiment::{Claim, Findings, Size};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// What the page comes to, said first.
+const SUMMARY: &str = "\
+<ul>
+<li><strong>How large the first weights are decides whether a deep network learns at all.</strong> Too large,
+and the signal explodes or sits at the ends of the activation; too small, and it fades to nothing. Weights
+that are all zero never learn: all units do the same.</li>
+<li><strong>ReLU goes with He</strong> (variance 2/n for n inputs): it throws away the negative half of every
+signal, and the 2 makes up for it. <strong>Tanh goes with Xavier</strong> (variance 1/n); so, by custom, does
+sigmoid, though a deep sigmoid network is hard to start with any weights.</li>
+<li><strong>In training, batch norm brings every unit of every layer to mean 0 and spread 1</strong>, over the
+images of the batch at hand, then to a mean and a spread that are learned. So the scale of the weights hardly
+matters any more, and larger learning rates work.</li>
+<li><strong>In use, it goes by averages remembered from training</strong>, so that the answer to an image does
+not depend on which others came along.</li>
+<li><strong>So never let a test batch be normalised by its own statistics</strong>: one image alone, a small
+batch, or a batch of one class gets wrong answers. And the remembered averages must be fresh: recompute them
+after training if in doubt.</li>
+</ul>";
+
+/// One self-contained HTML file: a section for each of the findings, with figures to step through,
+/// claims, and the command that makes them again.
+pub fn page(findings: &[Findings]) -> String {
+    let claims = || findings.iter().flat_map(|it| &it.claims);
+    let holding = claims().filter(|claim| claim.holds).count();
+    let mut html = String::new();
+    let mut add = |text: &str| html.push_str(text);
+    add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    add("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    add("<title>How a network starts, and what batch norm does</title>\n");
+    // An icon of its own, so that no browser asks a server for one.
+    add("<link rel=\"icon\" href=\"data:,\">\n");
+    add(&format!(
+        "<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n"
+    ));
+    add("<h1>How a network starts, and what batch norm does</h1>\n");
+    add(&format!(
+        "<p>Five ways to draw the first weights of a network, with and without batch normalisation, \
+         measured layer by layer on MNIST's handwritten digits. Each section asks a question, shows what \
+         was measured, and holds sentences from the literature against it: {holding} of {} hold. Those \
+         that do not are shown too.</p>\n",
+        claims().count(),
+    ));
+    if findings.iter().any(|it| it.size == Size::Quick) {
+        add(
+            "<p><strong>This is a quick look:</strong> less data, fewer epochs and fewer repetitions than \
+             the claims are about. <code>cargo run --release --example report</code> does all of it.</p>\n",
+        );
+    }
+    add("<nav aria-label=\"Sections\"><ol>\n");
+    for it in findings {
+        let question = escape(&it.question);
+        add(&format!(
+            "<li><a href=\"#{}\">{question}</a></li>\n",
+            it.experiment
+        ));
+    }
+    add("</ol></nav>\n</header>\n<main>\n");
+    add(&format!(
+        "<section id=\"summary\">\n<h2>In short</h2>\n{SUMMARY}\n</section>\n"
+    ));
+    for it in findings {
+        add(&section(it));
+    }
+    add("</main>\n");
+    add(&format!("<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
+    html
+}
+
+fn section(findings: &Findings) -> String {
+    let name = findings.experiment.to_string();
+    let mut html = format!(
+        "<section id=\"{name}\">\n<h2>{}</h2>\n",
+        escape(&findings.question)
+    );
+    for paragraph in &findings.story {
+        write_to(&mut html, format_args!("<p>{}</p>\n", escape(paragraph)));
+    }
+    for drawn in &findings.figures {
+        html += &figure(&name, drawn);
+    }
+    let holding = findings.claims.iter().filter(|claim| claim.holds).count();
+    write_to(
+        &mut html,
+        format_args!(
+            "<h3>What the literature says: {holding} of {} hold</h3>\n<table>\n<thead><tr>\
+             <th scope=\"col\">Claim</th><th scope=\"col\">Measured</th><th scope=\"col\">To hold</th>\
+             <th scope=\"col\">Holds</th></tr></thead>\n<tbody>\n",
+            findings.claims.len(),
+        ),
+    );
+    for claim in &findings.claims {
+        html += &claim_row(claim);
+    }
+    write_to(
+        &mut html,
+        format_args!(
+            "</tbody>\n</table>\n<p class=\"command\">To see it yourself: <code>{}</code></p>\n</section>\n",
+            findings.experiment.command(),
+        ),
+    );
+    html
+}
+
+fn claim_row(claim: &Claim) -> String {
+    let (class, verdict) = match claim.holds {
+        true => ("holds", "holds"),
+        false => ("fails", "does not hold"),
+    };
+    format!(
+        "<tr class=\"{class}\"><td data-name=\"Claim\">{} <cite>{}</cite></td><td data-name=\"Measured\">\
+         <b>{}</b> <small>{}</small></td><td data-name=\"To hold\">{}</td><td data-name=\"Verdict\">\
+         <b class=\"verdict\">{verdict}</b></td></tr>\n",
+        escape(&claim.statement),
+        escape(&claim.source),
+        claim.measured(),
+        escape(&claim.quantity),
+        claim.bound,
+    )
+}
+
+fn figure(section: &str, figure: &Figure) -> String {
+    let id = format!("{section}-{}", figure.name);
+    let stepped = match &figure.steps {
+        Some(what) => format!(" data-steps=\"{}\"", escape(what)),
+        None => String::new(),
+    };
+    let mut html = format!(
+        "<figure id=\"{id}\"{stepped} aria-labelledby=\"{id}-title\">\n\
+         <p class=\"title\" id=\"{id}-title\">{}</p>\n",
+        escape(&figure.title)
+    );
+    let legend = figure.legend();
+    if !legend.is_empty() {
+        html += "<ul class=\"legend\">";
+        for (label, key) in legend {
+            let color = String::from(key.color);
+            let color = match key.color {
+                super::Color::INK => "currentColor",
+                _ => &color,
+            };
+            let dash = if key.dashed {
+                " stroke-dasharray=\"6 4\""
+            } else {
+                ""
+            };
+            write_to(
+                &mut html,
+                format_args!(
+                    "<li><svg viewBox=\"0 0 24 8\" width=\"24\" height=\"8\" aria-hidden=\"true\"><line x1=\"0\" \
+                     y1=\"4\" x2=\"24\" y2=\"4\" stroke=\"{color}\" stroke-width=\"3\"{dash}/></svg>{}</li>",
+                    escape(label)
+                ),
+            );
+        }
+        html += "</ul>\n";
+    }
+    for row in &figure.rows {
+        let label = escape(&row.label);
+        write_to(
+            &mut html,
+            format_args!("<div class=\"row\" data-label=\"{label}\">\n"),
+        );
+        if !row.label.is_empty() {
+            write_to(&mut html, format_args!("<p class=\"label\">{label}</p>\n"));
+        }
+        let name = [figure.title.as_str(), row.label.as_str()].join(" ");
+        write_to(
+            &mut html,
+            format_args!(
+                "<div class=\"panels\" role=\"img\" aria-label=\"{}\" aria-describedby=\"{id}-alt\">\n",
+                escape(name.trim())
+            ),
+        );
+        for panel in &row.panels {
+            html += &panel.svg();
+        }
+        html += "</div>\n</div>\n";
+    }
+    write_to(
+        &mut html,
+        format_args!(
+            "<figcaption id=\"{id}-alt\">{}</figcaption>\n</figure>\n",
+            escape(&figure.alt)
+        ),
+    );
+    html
+}
+
+fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments)
+        .expect("a string takes every text");
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+/// The claims of all findings as tables in Markdown.
+pub fn claims_markdown(findings: &[Findings]) -> String {
+    let mut text = String::new();
+    for it in findings {
+        write_to(
+            &mut text,
+            format_args!(
+                "## {}\n\n`{}`\n\n| claim | source | measured | number | to hold | holds |\n\
+                 | --- | --- | --- | --- | --- | --- |\n",
+                it.question,
+                it.experiment.command(),
+            ),
+        );
+        for claim in &it.claims {
+            let verdict = if claim.holds { "yes" } else { "**no**" };
+            write_to(
+                &mut text,
+                format_args!(
+                    "| {} | {} | {} | {} | {} | {verdict} |\n",
+                    claim.statement,
+                    claim.source,
+                    claim.quantity,
+                    claim.measured(),
+                    claim.bound,
+                ),
+            );
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text + "\n"
+}
