@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::lab::mnist::Mnist;
@@ -32,7 +31,7 @@ struct Args {
 
     /// Units of each hidden layer of the perceptron, separated by commas
     #[arg(long, value_name = "UNITS", value_delimiter = ',', default_value = "100,100,100,100,100",
-          value_parser = positive, help_heading = "Network")]
+          value_parser = cli::positive, help_heading = "Network")]
     hidden: Vec<usize>,
 
     /// Activation of the hidden layers
@@ -51,11 +50,11 @@ struct Args {
     norm: Normalization,
 
     /// Passes over the 55,000 training images
-    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = positive, help_heading = "Training")]
+    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = cli::positive, help_heading = "Training")]
     epochs: usize,
 
     /// Images a training step
-    #[arg(long, value_name = "COUNT", default_value = "128", value_parser = positive, help_heading = "Training")]
+    #[arg(long, value_name = "COUNT", default_value = "128", value_parser = cli::positive, help_heading = "Training")]
     batch_size: usize,
 
     /// Optimiser
@@ -73,7 +72,7 @@ struct Args {
     schedule: Schedule,
 
     /// Stop early after this many epochs without a lower validation loss
-    #[arg(long, value_name = "EPOCHS", value_parser = positive, help_heading = "Training")]
+    #[arg(long, value_name = "EPOCHS", value_parser = cli::positive, help_heading = "Training")]
     patience: Option<usize>,
 
     /// Seed of the initial weights and of the order of the images
@@ -123,13 +122,6 @@ where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("expected a whole number of at least 1".into()),
-        Ok(number) => Ok(number),
-    }
 }
 
 fn positive_real(text: &str) -> Result<f64, String> {
@@ -217,7 +209,7 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         false => Display::detect(),
     };
     let interrupter = Interrupter::new();
-    stop_on_ctrl_c(&interrupter)?;
+    cli::stop_on_ctrl_c(&interrupter)?;
     let result = Trainer::new(device)
         .with_display(display)
         .with_interrupter(interrupter)
@@ -225,19 +217,6 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
     // Whoever reads may have gone; the result is on disk all the same.
     let _ = std::io::stdout().write_all(summary(&result, &folder, &device_name).as_bytes());
     Ok(result.outcome)
-}
-
-/// The first Ctrl-C ends the run after the step under way; the second ends the program.
-fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
-    let interrupter = interrupter.clone();
-    let stopping = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if stopping.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; once more to leave at once");
-        interrupter.stop(Some("Ctrl-C"));
-    })
 }
 
 fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {

@@ -46,14 +46,10 @@
 //!   and the operation behind it.
 //! - [`observe`]: what flows through a network. Statistics of every layer's activations, gradients
 //!   and updates, for any Burn model.
-#![cfg_attr(
-    feature = "lab",
-    doc = "- [`lab`]: the networks under study, MNIST, and training through Burn's learner."
-)]
-#![cfg_attr(
-    not(feature = "lab"),
-    doc = "- `lab` (feature `lab`): the networks under study, MNIST, and training through Burn's learner."
-)]
+//! - `record` (feature `record`): trained weights in and out. Burnpack, safetensors in PyTorch's
+//!   names and layouts, PyTorch's own files.
+//! - `lab` (feature `lab`, on by default): the networks under study, MNIST, training through Burn's
+//!   learner, and the experiments that show what all this does.
 
 pub mod init;
 #[cfg(feature = "lab")]

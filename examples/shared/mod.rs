@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn_kindling::lab::device::{self, DeviceError};
-use burn_kindling::lab::experiment::{Experiment, ExperimentError, Findings, Setup, Size};
+use burn_kindling::lab::experiment::{Experiment, Findings, Setup, Size};
 use burn_kindling::lab::mnist::Mnist;
-use burn_kindling::lab::train::Interrupter;
+use burn_kindling::lab::{cli, device};
 
 #[derive(clap::Args)]
 pub struct Flags {
@@ -17,7 +15,7 @@ pub struct Flags {
 
     /// How often each measurement is repeated, from another seed each time
     /// [default: the experiment's own]
-    #[arg(long, value_name = "COUNT", value_parser = positive)]
+    #[arg(long, value_name = "COUNT", value_parser = cli::positive)]
     seeds: Option<usize>,
 
     /// Folder that keeps finished runs, numbers and figures
@@ -33,13 +31,6 @@ pub struct Flags {
     /// Folder of the four MNIST files, gzip or plain [default: data/mnist]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("expected a whole number of at least 1".into()),
-        Ok(number) => Ok(number),
-    }
 }
 
 type Error = Box<dyn std::error::Error>;
@@ -59,7 +50,7 @@ impl Flags {
         if !matches!(name.as_str(), "flex" | "ndarray") {
             setup.workers = 1;
         }
-        stop_on_ctrl_c(&setup.interrupter)?;
+        cli::stop_on_ctrl_c(&setup.interrupter)?;
         Ok(Setup {
             size,
             seeds: self.seeds,
@@ -83,16 +74,11 @@ pub fn run(flags: &Flags, experiment: Experiment) -> ExitCode {
     }))
 }
 
-/// 2 for a wrong flag, 130 for Ctrl-C, 1 for everything else that goes wrong.
+/// Success, or what went wrong told.
 pub fn exit(outcome: Result<(), Error>) -> ExitCode {
-    let Err(error) = outcome else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("error: {error}");
-    match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(DeviceError::Unknown { .. }), _) => ExitCode::from(2),
-        (_, Some(ExperimentError::Interrupted)) => ExitCode::from(130),
-        _ => ExitCode::FAILURE,
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::fail(error),
     }
 }
 
@@ -113,17 +99,4 @@ pub fn print_claims(findings: &Findings) {
             claim.source,
         );
     }
-}
-
-/// The first Ctrl-C ends the experiment after the training step under way; the second the program.
-fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
-    let interrupter = interrupter.clone();
-    let stopping = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if stopping.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; once more to leave at once");
-        interrupter.stop(Some("Ctrl-C"));
-    })
 }

@@ -2,15 +2,51 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::device::DeviceError;
-use super::train::TrainError;
+use super::experiment::ExperimentError;
+use super::train::{Interrupter, TrainError};
 
 /// Tells a person what went wrong, on standard error, and gives the exit code: 2 if the command was
-/// used wrongly, as clap has it, and 1 for all else.
+/// used wrongly, as clap has it, 130 if it was stopped by Ctrl-C, and 1 for all else.
 pub fn fail(error: Box<dyn Error>) -> ExitCode {
     eprintln!("error: {error}");
     let usage = matches!(error.downcast_ref(), Some(DeviceError::Unknown { .. }))
         || matches!(error.downcast_ref(), Some(TrainError::Config(_)));
-    ExitCode::from(if usage { 2 } else { 1 })
+    let stopped = matches!(error.downcast_ref(), Some(ExperimentError::Interrupted));
+    ExitCode::from(match (usage, stopped) {
+        (true, _) => 2,
+        (_, true) => 130,
+        _ => 1,
+    })
+}
+
+/// Reads a count from a flag.
+///
+/// # Errors
+///
+/// It is no whole number, or 0.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number of at least 1".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Has the first Ctrl-C stop the training after the step under way, and the second end the program.
+///
+/// # Errors
+///
+/// The system takes no handler, or has one already.
+pub fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
+    let interrupter = interrupter.clone();
+    let stopping = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if stopping.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; once more to leave at once");
+        interrupter.stop(Some("Ctrl-C"));
+    })
 }
