@@ -196,6 +196,23 @@ fn a_damaged_checkpoint_is_passed_over() {
 }
 
 #[test]
+fn a_checkpoint_of_another_network_is_told_by_what_differs() {
+    let workshop = Workshop::new();
+    let run = workshop.run("changed");
+    let mut child = workshop.train(&run).spawn().unwrap();
+    wait_for(&run.join("checkpoint/scheduler-3.bpk"), &mut child);
+    kill(child);
+    let config = run.join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replacen("30", "31", 1)).unwrap();
+    let text = failure(&workshop.train(&run).output().unwrap(), "checkpoint");
+    assert!(
+        text.contains("hidden.0.affine.weight [784, 31], found [784, 30]"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_full_disk_is_an_error_that_names_the_file_and_costs_no_checkpoint() {
     let workshop = Workshop::new();
     let (whole, run) = (workshop.run("whole"), workshop.run("full"));

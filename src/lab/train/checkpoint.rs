@@ -10,7 +10,8 @@ use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 
 use super::TrainError;
 use super::folder::write_atomically;
-use crate::record::{crc32, remove_leftovers};
+use crate::lab::model::Classifier;
+use crate::record::{Record, RecordError, crc32, remove_leftovers};
 
 /// How many epochs have a checkpoint at a time.
 pub(super) const KEPT: usize = 2;
@@ -53,7 +54,11 @@ impl Checkpoints {
     /// there is none. A file that was cut short or damaged makes it the epoch before.
     ///
     /// Removes what a run that was killed has not: the records of epochs that are not kept.
-    pub(super) fn latest(&self, epochs: usize) -> Result<usize, TrainError> {
+    ///
+    /// # Errors
+    ///
+    /// The epoch's record is of another network than `model`; a file cannot be removed.
+    pub(super) fn latest(&self, epochs: usize, model: Classifier) -> Result<usize, TrainError> {
         let whole = |&epoch: &usize| {
             let [model, optimizer, scheduler] = PARTS.map(|name| self.path(name, epoch));
             read::<ModuleRecord>(&model).is_ok()
@@ -71,7 +76,24 @@ impl Checkpoints {
                 fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
             }
         }
+        if latest > 0 {
+            self.check(&self.path("model", latest), model)?;
+        }
         Ok(latest)
+    }
+
+    /// Burn's learner would panic on a record of another network.
+    fn check(&self, path: &Path, model: Classifier) -> Result<(), TrainError> {
+        let bytes = read_bytes(path).map_err(|error| TrainError::damaged(path, error))?;
+        match Record::from_bytes(bytes).and_then(|record| record.load(model)) {
+            // A run whose weights have overflowed may go on.
+            Ok(_) | Err(RecordError::NotFinite { .. }) => Ok(()),
+            Err(RecordError::OtherNetwork { differences, .. }) => Err(TrainError::OtherNetwork {
+                path: path.to_path_buf(),
+                reason: differences.to_string(),
+            }),
+            Err(error) => Err(TrainError::damaged(path, error)),
+        }
     }
 
     /// Why the run lost its checkpoints, if it did.
@@ -121,11 +143,17 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
 
 /// Reads a record whose checksum is right.
 fn read<R: Checkpoint>(path: &Path) -> Result<R, CheckpointerError> {
+    let bytes = read_bytes(path)?;
+    R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
+}
+
+/// The bytes before the checksum, which is right.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, CheckpointerError> {
     let mut bytes = fs::read(path).map_err(CheckpointerError::IOError)?;
     let checksum = bytes.len().checked_sub(4).map(|end| bytes.split_off(end));
     if checksum.as_deref() != Some(&crc32([&*bytes]).to_le_bytes()) {
         let text = format!("{} is damaged or cut short", path.display());
         return Err(CheckpointerError::Unknown(text));
     }
-    R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
+    Ok(bytes)
 }

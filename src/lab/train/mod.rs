@@ -144,7 +144,7 @@ impl Trainer {
             false => Vec::new(),
         };
         // An epoch counts once both its metrics and its checkpoint are written.
-        let finished = checkpoints.latest(epochs.len())?;
+        let finished = checkpoints.latest(epochs.len(), config.model.init(&self.device))?;
         epochs.truncate(finished);
 
         let learned = self.learn(
