@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::lr_scheduler::LrSchedulerRecord;
+use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
@@ -10,7 +11,6 @@ use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 
 use super::TrainError;
 use super::folder::write_atomically;
-use crate::lab::model::Classifier;
 use crate::record::{Record, RecordError, crc32, remove_leftovers};
 
 /// How many epochs have a checkpoint at a time.
@@ -58,7 +58,7 @@ impl Checkpoints {
     /// # Errors
     ///
     /// The epoch's record is of another network than `model`; a file cannot be removed.
-    pub(super) fn latest(&self, epochs: usize, model: Classifier) -> Result<usize, TrainError> {
+    pub(super) fn latest(&self, epochs: usize, model: impl Module) -> Result<usize, TrainError> {
         let whole = |&epoch: &usize| {
             let [model, optimizer, scheduler] = PARTS.map(|name| self.path(name, epoch));
             read::<ModuleRecord>(&model).is_ok()
@@ -83,7 +83,7 @@ impl Checkpoints {
     }
 
     /// Burn's learner would panic on a record of another network.
-    fn check(&self, path: &Path, model: Classifier) -> Result<(), TrainError> {
+    fn check(&self, path: &Path, model: impl Module) -> Result<(), TrainError> {
         let bytes = read_bytes(path).map_err(|error| TrainError::damaged(path, error))?;
         match Record::from_bytes(bytes).and_then(|record| record.load(model)) {
             // A run whose weights have overflowed may go on.

@@ -144,7 +144,8 @@ impl Trainer {
             false => Vec::new(),
         };
         // An epoch counts once both its metrics and its checkpoint are written.
-        let finished = checkpoints.latest(epochs.len(), config.model.init(&self.device))?;
+        let as_learned = Watched::new(config.model.init(&self.device), None);
+        let finished = checkpoints.latest(epochs.len(), as_learned)?;
         epochs.truncate(finished);
 
         let learned = self.learn(
