@@ -16,15 +16,24 @@ use rand::{RngExt, SeedableRng};
 
 /// A folder for data and runs.
 struct Workshop {
+    device: &'static str,
     scratch: tempfile::TempDir,
     data: PathBuf,
 }
 
 impl Workshop {
     fn new() -> Self {
+        Self::on("flex")
+    }
+
+    fn on(device: &'static str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let data = small_data(scratch.path(), 1_200);
-        Self { scratch, data }
+        Self {
+            device,
+            scratch,
+            data,
+        }
     }
 
     fn run(&self, name: &str) -> PathBuf {
@@ -34,6 +43,7 @@ impl Workshop {
     /// The command that starts a run in the folder, or goes on with the one that is there.
     fn train(&self, run: &Path) -> Command {
         let mut command = example("mnist");
+        command.args(["--device", self.device]);
         command.arg("--data").arg(&self.data);
         match run.join("config.json").exists() {
             true => command.arg("--resume").arg(run),
@@ -110,8 +120,18 @@ fn assert_same(run: &Path, whole: &Path) {
 
 #[test]
 fn a_run_that_is_killed_at_any_moment_ends_as_one_that_was_not() {
+    kill_at_random_moments("flex");
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn so_does_one_on_ndarray() {
+    kill_at_random_moments("ndarray");
+}
+
+fn kill_at_random_moments(device: &'static str) {
     const KILLS: usize = 25;
-    let workshop = Workshop::new();
+    let workshop = Workshop::on(device);
     let whole = workshop.run("whole");
     let started = Instant::now();
     workshop.finish(&whole);

@@ -61,6 +61,7 @@ use burn::tensor::{DType, FloatDType, TensorData};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use atomic::is_leftover;
 pub use atomic::{remove_leftovers, write_atomically};
 pub(crate) use checksum::crc32;
 pub use error::{Differences, RecordError};

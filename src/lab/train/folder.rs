@@ -1,5 +1,5 @@
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use burn::tensor::Device;
 use serde::Serialize;
@@ -37,12 +37,15 @@ impl RunFolder {
     pub fn create(path: impl Into<PathBuf>, config: &TrainConfig) -> Result<Self, TrainError> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(TrainError::io("create", &path))?;
-        record::remove_leftovers(&path).map_err(TrainError::io("clean", &path))?;
         let mut entries = fs::read_dir(&path).map_err(TrainError::io("read", &path))?;
         if path.join(CONFIG).exists() {
             return Err(TrainError::Occupied(path));
         }
-        if entries.next().is_some() {
+        // A run that was killed before it had a configuration leaves no more than a temporary file.
+        let foreign = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| !record::is_leftover(&entry.file_name()))
+        };
+        if entries.any(foreign) {
             return Err(TrainError::NotEmpty(path));
         }
         let folder = Self { path };
