@@ -50,13 +50,11 @@ impl Flags {
         if !matches!(name.as_str(), "flex" | "ndarray") {
             setup.workers = 1;
         }
+        setup.size = size;
+        setup.seeds = self.seeds;
+        setup.verbose = true;
         cli::stop_on_ctrl_c(&setup.interrupter)?;
-        Ok(Setup {
-            size,
-            seeds: self.seeds,
-            verbose: true,
-            ..setup
-        })
+        Ok(setup)
     }
 }
 

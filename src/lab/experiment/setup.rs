@@ -1,8 +1,8 @@
 use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use burn::data::dataloader::DataLoader;
@@ -49,6 +49,8 @@ pub struct Setup {
     pub verbose: bool,
     /// Stops the experiment after the training step under way.
     pub interrupter: Interrupter,
+    /// How far the runs under way are.
+    progress: Mutex<Option<Arc<Progress>>>,
 }
 
 /// A finished run, as it is kept: the configuration as the JSON text that the file is named by.
@@ -70,6 +72,7 @@ impl Setup {
             workers: std::thread::available_parallelism().map_or(1, NonZero::get),
             verbose: false,
             interrupter: Interrupter::new(),
+            progress: Mutex::default(),
         }
     }
 
@@ -95,7 +98,7 @@ impl Setup {
         )
     }
 
-    /// Trains a network, without a word.
+    /// Trains a network, as a part of the runs under way.
     pub(super) fn train(
         &self,
         config: &TrainConfig,
@@ -104,7 +107,14 @@ impl Setup {
         watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
     ) -> Result<Trained, ExperimentError> {
         let trainer = Trainer::new(self.device.clone()).with_interrupter(self.interrupter.clone());
-        let trained = trainer.train(config, train, valid, watcher)?;
+        let progress = self.progress.lock().expect("no holder panics").clone();
+        let steps = config.epochs * train.len().div_ceil(config.batch_size);
+        let trained = trainer.train(config, train, valid, move |step| {
+            watcher(step);
+            if let Some(progress) = &progress {
+                progress.trained(1.0 / steps as f64);
+            }
+        })?;
         match trained.outcome {
             Outcome::Interrupted => Err(ExperimentError::Interrupted),
             _ => Ok(trained),
@@ -133,7 +143,9 @@ impl Setup {
         let missing: Vec<usize> = (0..configs.len())
             .filter(|&index| results[index].is_none())
             .collect();
-        let progress = Progress::new(experiment, configs.len(), missing.len(), self.verbose);
+        let all = configs.len();
+        let progress = Arc::new(Progress::new(experiment, all, missing.len(), self.verbose));
+        *self.progress.lock().expect("no holder panics") = Some(progress.clone());
 
         let next = AtomicUsize::new(0);
         let outcome = Mutex::new((Vec::new(), None));
@@ -154,7 +166,7 @@ impl Setup {
                 match result {
                     Ok(result) => {
                         outcome.0.push((index, result));
-                        progress.finished(outcome.0.len());
+                        progress.finished();
                     }
                     Err(error) => {
                         outcome.1.get_or_insert(error);
@@ -203,53 +215,76 @@ fn kept<R: DeserializeOwned>(folder: &Path, config: &str) -> Option<R> {
 }
 
 /// Tells how far an experiment is.
-struct Progress<'a> {
-    experiment: &'a str,
+struct Progress {
+    experiment: String,
+    /// Runs, and those of them that were not finished before.
     all: usize,
     missing: usize,
     verbose: bool,
     started: Instant,
-    spoken: Mutex<Instant>,
+    done: Mutex<Done>,
 }
 
-impl<'a> Progress<'a> {
-    fn new(experiment: &'a str, all: usize, missing: usize, verbose: bool) -> Self {
-        let progress = Self {
-            experiment,
+/// What is behind.
+struct Done {
+    finished: usize,
+    /// In training steps, as shares of the runs that they belong to.
+    trained: f64,
+    spoken: Instant,
+}
+
+impl Progress {
+    fn new(experiment: &str, all: usize, missing: usize, verbose: bool) -> Self {
+        if verbose {
+            let before = all - missing;
+            eprintln!("{experiment}: {all} runs, {before} of them finished before");
+        }
+        Self {
+            experiment: experiment.into(),
             all,
             missing,
             verbose,
             started: Instant::now(),
-            spoken: Mutex::new(Instant::now()),
-        };
-        if verbose {
-            eprintln!(
-                "{experiment}: {all} runs, {} of them finished before",
-                all - missing
-            );
+            done: Mutex::new(Done {
+                finished: 0,
+                trained: 0.0,
+                spoken: Instant::now(),
+            }),
         }
-        progress
+    }
+
+    /// A run is finished.
+    fn finished(&self) {
+        let mut done = self.done.lock().expect("no speaker panics");
+        done.finished += 1;
+        self.speak(&mut done);
+    }
+
+    /// A part of a run is.
+    fn trained(&self, share: f64) {
+        let mut done = self.done.lock().expect("no speaker panics");
+        done.trained += share;
+        self.speak(&mut done);
     }
 
     /// Says so every few seconds, and at the end.
-    fn finished(&self, done: usize) {
-        let mut spoken = self.spoken.lock().expect("no speaker panics");
-        let rest = self.missing - done;
-        if !self.verbose || (rest > 0 && spoken.elapsed() < Duration::from_secs(3)) {
+    fn speak(&self, done: &mut Done) {
+        let rest = self.missing - done.finished;
+        if !self.verbose || (rest > 0 && done.spoken.elapsed() < Duration::from_secs(3)) {
             return;
         }
-        *spoken = Instant::now();
+        done.spoken = Instant::now();
         let elapsed = self.started.elapsed().as_secs_f64();
+        let behind = done.trained.max(done.finished as f64);
         let time = match rest {
             0 => format!("in {elapsed:.0} s"),
-            _ => format!("about {:.0} s left", elapsed * rest as f64 / done as f64),
+            _ => {
+                let left = elapsed * (self.missing as f64 - behind).max(0.0) / behind;
+                format!("about {left:.0} s left")
+            }
         };
-        eprintln!(
-            "{}: {} of {} runs, {time}",
-            self.experiment,
-            self.all - rest,
-            self.all
-        );
+        let (name, all) = (&self.experiment, self.all);
+        eprintln!("{name}: {} of {all} runs, {time}", all - rest);
     }
 }
 
