@@ -19,18 +19,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
-        .prefix(PREFIX)
-        .tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    let mut temporary = tempfile::Builder::new();
+    temporary.prefix(PREFIX);
     #[cfg(unix)]
     {
-        // A temporary file is its owner's alone; a result is for whoever may read the folder.
+        // A temporary file is its owner's alone; a result is for whoever the umask lets read it.
         use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(folder)?.permissions().mode() & 0o666;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(mode))?;
+        temporary.permissions(fs::Permissions::from_mode(0o666));
     }
+    let mut file = temporary.tempfile_in(folder)?;
+    file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     // The rename is only durable once the folder is.
