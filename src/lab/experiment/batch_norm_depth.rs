@@ -469,7 +469,7 @@ impl Measured {
             "Input of one sigmoid unit over training: median, and 15th to 85th percentile",
             "Percentiles of a unit's input over training. Without batch norm the median falls at first, then \
              settles, and the band opens from nothing. With batch norm the median hardly leaves 0, and the \
-             band has nearly its width from the start.",
+             band has half its final width from the start.",
             vec![Row {
                 label: String::new(),
                 panels: panels.collect(),
