@@ -3,6 +3,8 @@
 // Burn 0.22 marks NdArray deprecated; it is tested for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
+#[path = "../common/devices.rs"]
+mod devices;
 mod fixtures;
 mod fold;
 mod gradients;
@@ -15,16 +17,7 @@ mod statistics;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
-
-/// The CPU devices compiled in, without autodiff.
-fn devices() -> Vec<Device> {
-    vec![
-        #[cfg(feature = "flex")]
-        Device::flex(),
-        #[cfg(feature = "ndarray")]
-        Device::ndarray(),
-    ]
-}
+use devices::devices;
 
 /// A tensor of the type and shape, from f64 numbers.
 fn tensor<const D: usize>(

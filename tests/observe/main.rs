@@ -3,24 +3,17 @@
 // Burn 0.22 marks NdArray deprecated; it is tested for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
+#[path = "../common/devices.rs"]
+mod devices;
 mod passes;
 mod report;
 mod statistics;
 mod units;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use devices::devices;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-
-/// The CPU devices compiled in, without autodiff.
-fn devices() -> Vec<Device> {
-    vec![
-        #[cfg(feature = "flex")]
-        Device::flex(),
-        #[cfg(feature = "ndarray")]
-        Device::ndarray(),
-    ]
-}
 
 /// A tensor of f32, from f64 numbers.
 fn tensor<const D: usize>(values: &[f64], shape: [usize; D], device: &Device) -> Tensor<D> {

@@ -3,7 +3,11 @@
 // Each test takes its part.
 #![allow(dead_code)]
 
+#[path = "../common/devices.rs"]
+mod devices;
+
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+pub use devices::devices;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -122,15 +126,6 @@ impl Array {
             beta: for_beta,
         }
     }
-}
-
-pub fn devices() -> Vec<Device> {
-    vec![
-        #[cfg(feature = "flex")]
-        Device::flex(),
-        #[cfg(feature = "ndarray")]
-        Device::ndarray(),
-    ]
 }
 
 /// Values of a normal-looking distribution, about another mean in every channel.

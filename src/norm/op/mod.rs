@@ -5,8 +5,8 @@
 //! [`mod@reference`] holds the same two written as the paper writes them: the page to read first.
 //!
 //! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has them
-//! for Flex and NdArray; every other backend gets the tensor operations of `portable`. `autodiff` makes them
-//! differentiable, with one backward node for each of the functions.
+//! for Flex and NdArray, `cube` for the GPU backends; every other backend gets the tensor operations of `portable`.
+//! `autodiff` makes them differentiable, with one backward node for each of the functions.
 
 // Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
@@ -23,6 +23,10 @@ use burn::tensor::{DType, FloatDType, Tensor};
 mod autodiff;
 #[cfg(feature = "cpu-kernels")]
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
+#[cfg(any(feature = "cpu-kernels", feature = "cube"))]
+mod layout;
 mod portable;
 pub mod reference;
 
@@ -193,7 +197,12 @@ pub struct BatchNormStatistics<B: Backend> {
 )]
 pub trait BatchNormBackend: Backend {
     /// Normalises by the statistics of the batch; see [`batch_norm_train`].
-    #[fusion(default)]
+    #[fusion(meta = |input, gamma, _beta, _epsilon| BatchNormForwardMetadata {
+        output: input.clone(),
+        mean: gamma.clone(),
+        mean_rest: gamma.clone(),
+        variance: gamma.clone(),
+    })]
     fn batch_norm_forward(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -207,7 +216,11 @@ pub trait BatchNormBackend: Backend {
     ///
     /// With `frozen` those of [`batch_norm_inference`](Self::batch_norm_inference) instead: the statistics do not
     /// depend on the input.
-    #[fusion(default)]
+    #[fusion(meta = |input, _gradient, gamma, _statistics, _epsilon, _frozen| BatchNormGradientsMetadata {
+        input: input.clone(),
+        gamma: gamma.clone(),
+        beta: gamma.clone(),
+    })]
     fn batch_norm_backward(
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -220,7 +233,7 @@ pub trait BatchNormBackend: Backend {
     }
 
     /// Normalises by a given mean and variance; see [`batch_norm_inference`].
-    #[fusion(default)]
+    #[fusion(dtype = input, shape = input)]
     fn batch_norm_inference(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -232,6 +245,3 @@ pub trait BatchNormBackend: Backend {
         portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon)
     }
 }
-
-#[cfg(feature = "cube")]
-impl BatchNormBackend for burn_cubecl::CubeBackend {}

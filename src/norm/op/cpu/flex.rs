@@ -4,7 +4,8 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{bf16, f16};
 
-use super::{Strided, Values};
+use super::Values;
+use crate::norm::op::layout::Strided;
 
 impl Strided for Flex {
     fn strides(tensor: &FlexTensor) -> Vec<isize> {

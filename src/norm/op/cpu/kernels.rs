@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::lanes::{GradientAndInput, Input, Real, Target, Value};
-use super::walk::{ChannelLines, Dims, Region};
+use super::walk::{ChannelLines, Region};
+use crate::norm::op::layout::Dims;
 
 /// Values that make a task of their own worth starting.
 const TASK: usize = 1 << 15;

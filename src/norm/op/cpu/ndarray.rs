@@ -3,7 +3,8 @@
 use burn::backend::NdArray;
 use burn::backend::ndarray::NdArrayTensor;
 
-use super::{Strided, Values};
+use super::Values;
+use crate::norm::op::layout::Strided;
 
 macro_rules! for_float {
     ($tensor:expr, $storage:ident => $body:expr) => {

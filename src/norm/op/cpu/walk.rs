@@ -14,6 +14,7 @@ use std::iter::repeat_n;
 use std::ops::Range;
 
 use super::lanes::{self, LANES, Lines, Real, RealOf, Source, Target};
+use crate::norm::op::layout::Dims;
 
 /// Below this many values in a row, a channel's neighbours are walked along with it.
 const LONG_RUN: usize = 64;
@@ -27,25 +28,9 @@ const BLOCKS: usize = 16;
 const SAMPLE_ROWS: usize = 8;
 const SAMPLE_VALUES: usize = 32;
 
-/// How a tensor lies in memory: dense, as `[outer, channels, inner]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dims {
-    pub outer: usize,
-    pub channels: usize,
-    pub inner: usize,
-}
-
 impl Dims {
-    pub fn values_per_channel(self) -> usize {
-        self.outer * self.inner
-    }
-
-    pub fn len(self) -> usize {
-        self.outer * self.channels * self.inner
-    }
-
     /// Whether one channel is walked after the other.
-    pub fn has_long_runs(self) -> bool {
+    pub(super) fn has_long_runs(self) -> bool {
         self.inner >= LONG_RUN
     }
 }

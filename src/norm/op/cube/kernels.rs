@@ -1,0 +1,749 @@
+//! The kernels.
+//!
+//! A tensor is dense and seen as `[outer, channels, inner]`, in vectors of `N` values that lie side by side. Where
+//! `inner` is 1 the values of a vector belong to neighbouring channels (`across`), else to one channel. A cube takes a
+//! group of channels and a part of their values: `lanes` of its units stand side by side on neighbouring vectors of
+//! channels, and all units of one lane share that lane's values among them.
+//!
+//! Sums are kept by every unit for itself and brought together as a tree, in an order that depends on nothing but the
+//! shape, so that results are reproducible; no atomics.
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+
+/// Vectors of one value.
+type One = Const<1>;
+
+/// How a tensor lies, counted in vectors.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Extent {
+    /// Vectors between one outer position and the next, over `inner`.
+    pub channels: usize,
+    /// Vectors of one channel that lie side by side.
+    pub inner: usize,
+    /// Vectors of one channel, or of one vector of channels.
+    pub count: usize,
+}
+
+/// How the units of a cube are placed, known when the kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// Whether the values of a vector belong to neighbouring channels.
+    pub across: bool,
+    /// Units side by side on neighbouring vectors of channels.
+    pub lanes: usize,
+    /// Units that share a lane's values; a power of two.
+    pub rows: usize,
+}
+
+/// What a unit works on.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Share {
+    /// The channel, or vector of channels; always one that there is.
+    channel: usize,
+    /// Whether the unit has a channel of its own; the last cube may have more lanes than there are channels.
+    active: bool,
+    /// Place of the unit among those of its lane.
+    row: usize,
+    /// The first of the channel's vectors to look at, the distance to the next, and where to stop.
+    first: usize,
+    step: usize,
+    end: usize,
+}
+
+/// The part of a unit in a grid of groups of channels by parts of their values.
+#[cube]
+fn share(extent: Extent, #[comptime] plan: Plan) -> Share {
+    let unit = UNIT_POS as usize;
+    let wanted = CUBE_POS_X as usize * plan.lanes + unit % plan.lanes;
+    let active = wanted < extent.channels;
+    let row = unit / plan.lanes;
+    Share {
+        channel: select(active, wanted, extent.channels - 1),
+        active,
+        row,
+        first: CUBE_POS_Y as usize * plan.rows + row,
+        step: CUBE_COUNT_Y as usize * plan.rows,
+        end: select(active, extent.count, 0),
+    }
+}
+
+/// Where a channel's vector lies.
+#[cube]
+fn position(extent: Extent, channel: usize, index: usize) -> usize {
+    (index / extent.inner * extent.channels + channel) * extent.inner + index % extent.inner
+}
+
+/// The values of a channel, or of a vector of channels, out of a tensor of one value a channel.
+#[cube]
+fn load<P: Float, N: Size>(
+    source: &Tensor<P>,
+    channel: usize,
+    #[comptime] across: bool,
+) -> Vector<P, N> {
+    load_at::<P, N>(source, 0, channel, across)
+}
+
+/// The same out of a tensor `[.., channels]`, from an offset on.
+#[cube]
+fn load_at<P: Float, N: Size>(
+    source: &Tensor<P>,
+    offset: usize,
+    channel: usize,
+    #[comptime] across: bool,
+) -> Vector<P, N> {
+    let mut values = Vector::<P, N>::empty();
+    if across {
+        #[unroll]
+        for lane in 0usize..N::value() {
+            values.insert(lane, source[offset + channel * N::value() + lane]);
+        }
+    } else {
+        values = Vector::new(source[offset + channel]);
+    }
+    values
+}
+
+/// The reverse of [`load`].
+#[cube]
+fn store<P: Float, N: Size>(
+    target: &mut Tensor<P>,
+    channel: usize,
+    values: Vector<P, N>,
+    #[comptime] across: bool,
+) {
+    store_at::<P, N>(target, 0, channel, values, across);
+}
+
+/// The reverse of [`load_at`].
+#[cube]
+fn store_at<P: Float, N: Size>(
+    target: &mut Tensor<P>,
+    offset: usize,
+    channel: usize,
+    values: Vector<P, N>,
+    #[comptime] across: bool,
+) {
+    if across {
+        #[unroll]
+        for lane in 0usize..N::value() {
+            target[offset + channel * N::value() + lane] = values.extract(lane);
+        }
+    } else {
+        target[offset + channel] = values.extract(0usize);
+    }
+}
+
+/// `a + b`, and what rounding took off it (Knuth 1997, section 4.2.2).
+#[cube]
+fn two_sum<P: Float, N: Size>(a: Vector<P, N>, b: Vector<P, N>) -> (Vector<P, N>, Vector<P, N>) {
+    let sum = a + b;
+    let from_b = sum - a;
+    let rest = (a - (sum - from_b)) + (b - from_b);
+    (sum, rest)
+}
+
+/// Number of values, their mean to twice the precision, and the sum of the squared deviations from it.
+#[derive(CubeType, CubeTypeMut, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Moments<P: Float, N: Size> {
+    count: P,
+    mean: Vector<P, N>,
+    mean_rest: Vector<P, N>,
+    squares: Vector<P, N>,
+}
+
+/// The moments of what a unit looks at.
+///
+/// Deviations are taken from the unit's own first value: a large mean cancels exactly, and a first value that is an
+/// outlier is one among the few of one unit.
+#[cube]
+fn moments_of_unit<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    extent: Extent,
+    share: Share,
+) -> Moments<P, N> {
+    let zero = Vector::<P, N>::new(P::new(0.0));
+    let mut shift = zero;
+    if share.first < share.end {
+        shift = Vector::cast_from(input[position(extent, share.channel, share.first)]);
+    }
+    let mut sum = zero;
+    let mut squares = zero;
+    let mut seen = 0u32;
+    let mut index = share.first;
+    while index < share.end {
+        let value = Vector::<P, N>::cast_from(input[position(extent, share.channel, index)]);
+        let deviation = value - shift;
+        sum += deviation;
+        squares += deviation * deviation;
+        seen += 1;
+        index += share.step;
+    }
+    let count = P::cast_from(seen);
+    let offset = sum / Vector::new(at_least_one::<P>(count));
+    let (mean, mean_rest) = two_sum::<P, N>(shift, offset);
+    Moments::<P, N> {
+        count,
+        mean,
+        mean_rest,
+        squares: squares - sum * offset,
+    }
+}
+
+#[cube]
+fn at_least_one<P: Float>(count: P) -> P {
+    max(count, P::new(1.0))
+}
+
+/// The moments of both together (Chan, Golub & LeVeque 1979). Only `b` may be of no values, or both.
+#[cube]
+fn merge<P: Float, N: Size>(a: Moments<P, N>, b: Moments<P, N>) -> Moments<P, N> {
+    let count = a.count + b.count;
+    let share = Vector::<P, N>::new(b.count / at_least_one::<P>(count));
+    let delta = (b.mean - a.mean) + (b.mean_rest - a.mean_rest);
+    let (mean, mean_rest) = two_sum::<P, N>(a.mean, a.mean_rest + delta * share);
+    Moments::<P, N> {
+        count,
+        mean,
+        mean_rest,
+        squares: a.squares + b.squares + delta * delta * share * Vector::new(a.count),
+    }
+}
+
+/// The moments of all units of a lane, for every unit of it.
+#[cube]
+fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, #[comptime] plan: Plan) -> Moments<P, N> {
+    let units = comptime!(plan.lanes * plan.rows);
+    let mut counts = Shared::<[P]>::new_slice(units);
+    let mut means = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut rests = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut squares = Shared::<[Vector<P, N>]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    counts[unit] = own.count;
+    means[unit] = own.mean;
+    rests[unit] = own.mean_rest;
+    squares[unit] = own.squares;
+    sync_cube();
+
+    let mut distance = comptime!(units / 2).runtime();
+    while distance >= plan.lanes {
+        if unit < distance {
+            let other = unit + distance;
+            let merged = merge::<P, N>(
+                Moments::<P, N> {
+                    count: counts[unit],
+                    mean: means[unit],
+                    mean_rest: rests[unit],
+                    squares: squares[unit],
+                },
+                Moments::<P, N> {
+                    count: counts[other],
+                    mean: means[other],
+                    mean_rest: rests[other],
+                    squares: squares[other],
+                },
+            );
+            counts[unit] = merged.count;
+            means[unit] = merged.mean;
+            rests[unit] = merged.mean_rest;
+            squares[unit] = merged.squares;
+        }
+        sync_cube();
+        distance /= 2;
+    }
+
+    let lane = unit % plan.lanes;
+    let mut whole = Moments::<P, N> {
+        count: counts[lane],
+        mean: means[lane],
+        mean_rest: rests[lane],
+        squares: squares[lane],
+    };
+    if comptime!(!plan.across) {
+        whole = merge_vector::<P, N>(whole);
+    }
+    whole
+}
+
+/// The moments of all values of a vector, in each of its places.
+#[cube]
+fn merge_vector<P: Float, N: Size>(moments: Moments<P, N>) -> Moments<P, N> {
+    let mut whole = Moments::<P, N> {
+        count: moments.count,
+        mean: Vector::new(moments.mean.extract(0usize)),
+        mean_rest: Vector::new(moments.mean_rest.extract(0usize)),
+        squares: Vector::new(moments.squares.extract(0usize)),
+    };
+    #[unroll]
+    for lane in 1usize..N::value() {
+        whole = merge::<P, N>(
+            whole,
+            Moments::<P, N> {
+                count: moments.count,
+                mean: Vector::new(moments.mean.extract(lane)),
+                mean_rest: Vector::new(moments.mean_rest.extract(lane)),
+                squares: Vector::new(moments.squares.extract(lane)),
+            },
+        );
+    }
+    whole
+}
+
+/// Writes `(x - mean) * scale + shift` for what a unit looks at.
+#[cube]
+fn normalise<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    output: &mut Tensor<Vector<T, N>>,
+    extent: Extent,
+    share: Share,
+    mean: Vector<P, N>,
+    mean_rest: Vector<P, N>,
+    scale: Vector<P, N>,
+    shift: Vector<P, N>,
+) {
+    let mut index = share.first;
+    while index < share.end {
+        let place = position(extent, share.channel, index);
+        let value = Vector::<P, N>::cast_from(input[place]);
+        let normalised = (value - mean - mean_rest) * scale + shift;
+        output[place] = Vector::cast_from(normalised);
+        index += share.step;
+    }
+}
+
+/// `gamma / sqrt(variance + epsilon)`.
+#[cube]
+fn scale<P: Float, N: Size>(
+    gamma: Vector<P, N>,
+    variance: Vector<P, N>,
+    epsilon: P,
+) -> Vector<P, N> {
+    gamma / (variance + Vector::new(epsilon)).sqrt()
+}
+
+/// The whole forward operation, one cube for all values of its channels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn forward_whole<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    mean: &mut Tensor<P>,
+    mean_rest: &mut Tensor<P>,
+    variance: &mut Tensor<P>,
+    epsilon: InputScalar,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = share(extent, plan);
+    let moments = merge_lane::<P, N>(moments_of_unit::<T, P, N>(input, extent, share), plan);
+    let biased = moments.squares / Vector::new(moments.count);
+    if share.active && share.row == 0 {
+        store::<P, N>(mean, share.channel, moments.mean, plan.across);
+        store::<P, N>(mean_rest, share.channel, moments.mean_rest, plan.across);
+        store::<P, N>(variance, share.channel, biased, plan.across);
+    }
+    let gamma = load::<P, N>(gamma, share.channel, plan.across);
+    normalise::<T, P, N>(
+        input,
+        output,
+        extent,
+        share,
+        moments.mean,
+        moments.mean_rest,
+        scale::<P, N>(gamma, biased, epsilon.get::<P>()),
+        load::<P, N>(beta, share.channel, plan.across),
+    );
+}
+
+/// The moments of parts of the channels, into `[4, parts, channels]`: counts, means, their rests, squares.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn forward_parts<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    parts: &mut Tensor<P>,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = share(extent, plan);
+    let moments = merge_lane::<P, N>(moments_of_unit::<T, P, N>(input, extent, share), plan);
+    if share.active && share.row == 0 {
+        let channels = parts.shape(2);
+        let plane = parts.shape(1) * channels;
+        let own = CUBE_POS_Y as usize * channels;
+        let count = Vector::<P, N>::new(moments.count);
+        store_at::<P, N>(parts, own, share.channel, count, plan.across);
+        store_at::<P, N>(parts, own + plane, share.channel, moments.mean, plan.across);
+        store_at::<P, N>(
+            parts,
+            own + 2 * plane,
+            share.channel,
+            moments.mean_rest,
+            plan.across,
+        );
+        store_at::<P, N>(
+            parts,
+            own + 3 * plane,
+            share.channel,
+            moments.squares,
+            plan.across,
+        );
+    }
+}
+
+/// The statistics of the channels from those of their parts; one cube for each group of channels, and vectors of one.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn forward_merge<P: Float>(
+    parts: &Tensor<P>,
+    mean: &mut Tensor<P>,
+    mean_rest: &mut Tensor<P>,
+    variance: &mut Tensor<P>,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[define(P)] _dtype: ElemType,
+) {
+    let share = share(extent, plan);
+    let channels = extent.channels;
+    let plane = parts.shape(1) * channels;
+    let zero = Vector::<P, One>::new(P::new(0.0));
+    let mut own = Moments::<P, One> {
+        count: P::new(0.0),
+        mean: zero,
+        mean_rest: zero,
+        squares: zero,
+    };
+    let mut index = share.first;
+    while index < share.end {
+        let place = index * channels + share.channel;
+        let part = Moments::<P, One> {
+            count: parts[place],
+            mean: Vector::new(parts[place + plane]),
+            mean_rest: Vector::new(parts[place + 2 * plane]),
+            squares: Vector::new(parts[place + 3 * plane]),
+        };
+        if index == share.first {
+            own = part;
+        } else {
+            own = merge::<P, One>(own, part);
+        }
+        index += share.step;
+    }
+    let moments = merge_lane::<P, One>(own, plan);
+    if share.active && share.row == 0 {
+        mean[share.channel] = moments.mean.extract(0usize);
+        mean_rest[share.channel] = moments.mean_rest.extract(0usize);
+        variance[share.channel] = moments.squares.extract(0usize) / moments.count;
+    }
+}
+
+/// Normalises by given statistics. Without `exact` there is no rest of the mean, and what is passed for it not read.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn apply<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    variance: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    epsilon: InputScalar,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[comptime] exact: bool,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = share(extent, plan);
+    let mut rest = Vector::<P, N>::new(P::new(0.0));
+    if exact {
+        rest = load::<P, N>(mean_rest, share.channel, plan.across);
+    }
+    let gamma = load::<P, N>(gamma, share.channel, plan.across);
+    let variance = load::<P, N>(variance, share.channel, plan.across);
+    normalise::<T, P, N>(
+        input,
+        output,
+        extent,
+        share,
+        load::<P, N>(mean, share.channel, plan.across),
+        rest,
+        scale::<P, N>(gamma, variance, epsilon.get::<P>()),
+        load::<P, N>(beta, share.channel, plan.across),
+    );
+}
+
+/// `sum dy` and `sum dy * (x - mean)` of what a unit looks at.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Sums<P: Float, N: Size> {
+    gradient: Vector<P, N>,
+    product: Vector<P, N>,
+}
+
+#[cube]
+fn sums_of_unit<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    gradient: &Tensor<Vector<T, N>>,
+    mean: Vector<P, N>,
+    mean_rest: Vector<P, N>,
+    extent: Extent,
+    share: Share,
+) -> Sums<P, N> {
+    let mut sum = Vector::<P, N>::new(P::new(0.0));
+    let mut product = Vector::<P, N>::new(P::new(0.0));
+    let mut index = share.first;
+    while index < share.end {
+        let place = position(extent, share.channel, index);
+        let dy = Vector::<P, N>::cast_from(gradient[place]);
+        let value = Vector::<P, N>::cast_from(input[place]);
+        sum += dy;
+        product += dy * (value - mean - mean_rest);
+        index += share.step;
+    }
+    Sums::<P, N> {
+        gradient: sum,
+        product,
+    }
+}
+
+/// The sums of all units of a lane, for every unit of it.
+#[cube]
+fn add_lane<P: Float, N: Size>(own: Sums<P, N>, #[comptime] plan: Plan) -> Sums<P, N> {
+    let units = comptime!(plan.lanes * plan.rows);
+    let mut gradients = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut products = Shared::<[Vector<P, N>]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    gradients[unit] = own.gradient;
+    products[unit] = own.product;
+    sync_cube();
+
+    let mut distance = comptime!(units / 2).runtime();
+    while distance >= plan.lanes {
+        if unit < distance {
+            let gradient = gradients[unit] + gradients[unit + distance];
+            let product = products[unit] + products[unit + distance];
+            gradients[unit] = gradient;
+            products[unit] = product;
+        }
+        sync_cube();
+        distance /= 2;
+    }
+
+    let lane = unit % plan.lanes;
+    let mut gradient = gradients[lane];
+    let mut product = products[lane];
+    if comptime!(!plan.across) {
+        gradient = Vector::new(add_vector::<P, N>(gradient));
+        product = Vector::new(add_vector::<P, N>(product));
+    }
+    Sums::<P, N> { gradient, product }
+}
+
+/// The sum of a vector's values.
+#[cube]
+fn add_vector<P: Float, N: Size>(values: Vector<P, N>) -> P {
+    let mut sum = values.extract(0usize);
+    #[unroll]
+    for lane in 1usize..N::value() {
+        sum += values.extract(lane);
+    }
+    sum
+}
+
+/// What the gradient of the input is made of: `dx = scale * (dy - offset - slope * (x - mean))`.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Line<P: Float, N: Size> {
+    scale: Vector<P, N>,
+    offset: Vector<P, N>,
+    slope: Vector<P, N>,
+}
+
+/// The line of a channel of `count` values; with `frozen` statistics do not depend on the input.
+#[cube]
+fn line<P: Float, N: Size>(
+    sums: Sums<P, N>,
+    gamma: Vector<P, N>,
+    variance: Vector<P, N>,
+    epsilon: P,
+    count: P,
+    #[comptime] frozen: bool,
+) -> Line<P, N> {
+    let zero = Vector::<P, N>::new(P::new(0.0));
+    let mut offset = zero;
+    let mut slope = zero;
+    if comptime!(!frozen) {
+        let count = Vector::<P, N>::new(count);
+        offset = sums.gradient / count;
+        slope = sums.product / (variance + Vector::new(epsilon)) / count;
+    }
+    Line::<P, N> {
+        scale: scale::<P, N>(gamma, variance, epsilon),
+        offset,
+        slope,
+    }
+}
+
+/// Writes the gradient of the input for what a unit looks at.
+#[cube]
+fn differentiate<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    gradient: &Tensor<Vector<T, N>>,
+    output: &mut Tensor<Vector<T, N>>,
+    mean: Vector<P, N>,
+    mean_rest: Vector<P, N>,
+    line: Line<P, N>,
+    extent: Extent,
+    share: Share,
+) {
+    let mut index = share.first;
+    while index < share.end {
+        let place = position(extent, share.channel, index);
+        let dy = Vector::<P, N>::cast_from(gradient[place]);
+        let value = Vector::<P, N>::cast_from(input[place]);
+        let deviation = value - mean - mean_rest;
+        let dx = line.scale * (dy - line.offset - line.slope * deviation);
+        output[place] = Vector::cast_from(dx);
+        index += share.step;
+    }
+}
+
+/// The whole backward operation, one cube for all values of its channels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_whole<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    gamma: &Tensor<P>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    variance: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    for_gamma: &mut Tensor<P>,
+    for_beta: &mut Tensor<P>,
+    epsilon: InputScalar,
+    count: InputScalar,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[comptime] frozen: bool,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = share(extent, plan);
+    let mean = load::<P, N>(mean, share.channel, plan.across);
+    let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
+    let variance = load::<P, N>(variance, share.channel, plan.across);
+    let gamma = load::<P, N>(gamma, share.channel, plan.across);
+    let epsilon = epsilon.get::<P>();
+    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share);
+    let sums = add_lane::<P, N>(own, plan);
+    if share.active && share.row == 0 {
+        let normalised = sums.product / (variance + Vector::new(epsilon)).sqrt();
+        store::<P, N>(for_gamma, share.channel, normalised, plan.across);
+        store::<P, N>(for_beta, share.channel, sums.gradient, plan.across);
+    }
+    let line = line::<P, N>(sums, gamma, variance, epsilon, count.get::<P>(), frozen);
+    differentiate::<T, P, N>(
+        input, gradient, output, mean, mean_rest, line, extent, share,
+    );
+}
+
+/// The sums of parts of the channels, into `[2, parts, channels]`.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_parts<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    parts: &mut Tensor<P>,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = share(extent, plan);
+    let mean = load::<P, N>(mean, share.channel, plan.across);
+    let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
+    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share);
+    let sums = add_lane::<P, N>(own, plan);
+    if share.active && share.row == 0 {
+        let channels = parts.shape(2);
+        let plane = parts.shape(1) * channels;
+        let own = CUBE_POS_Y as usize * channels;
+        store_at::<P, N>(parts, own, share.channel, sums.gradient, plan.across);
+        store_at::<P, N>(parts, own + plane, share.channel, sums.product, plan.across);
+    }
+}
+
+/// The gradients of gamma and beta from the sums of parts; one cube for each group of channels, and vectors of one.
+///
+/// `lines` is `[3, channels]`: what [`backward_apply`] makes the gradient of the input of.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_merge<P: Float>(
+    parts: &Tensor<P>,
+    gamma: &Tensor<P>,
+    variance: &Tensor<P>,
+    for_gamma: &mut Tensor<P>,
+    for_beta: &mut Tensor<P>,
+    lines: &mut Tensor<P>,
+    epsilon: InputScalar,
+    count: InputScalar,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[comptime] frozen: bool,
+    #[define(P)] _dtype: ElemType,
+) {
+    let share = share(extent, plan);
+    let channels = extent.channels;
+    let plane = parts.shape(1) * channels;
+    let mut gradient = Vector::<P, One>::new(P::new(0.0));
+    let mut product = Vector::<P, One>::new(P::new(0.0));
+    let mut index = share.first;
+    while index < share.end {
+        let place = index * channels + share.channel;
+        gradient += Vector::new(parts[place]);
+        product += Vector::new(parts[place + plane]);
+        index += share.step;
+    }
+    let sums = add_lane::<P, One>(Sums::<P, One> { gradient, product }, plan);
+    if share.active && share.row == 0 {
+        let channel = share.channel;
+        let epsilon = epsilon.get::<P>();
+        let variance = Vector::<P, One>::new(variance[channel]);
+        let normalised = sums.product / (variance + Vector::new(epsilon)).sqrt();
+        for_gamma[channel] = normalised.extract(0usize);
+        for_beta[channel] = sums.gradient.extract(0usize);
+        let gamma = Vector::<P, One>::new(gamma[channel]);
+        let line = line::<P, One>(sums, gamma, variance, epsilon, count.get::<P>(), frozen);
+        lines[channel] = line.scale.extract(0usize);
+        lines[channels + channel] = line.offset.extract(0usize);
+        lines[2 * channels + channel] = line.slope.extract(0usize);
+    }
+}
+
+/// The gradient of the input from the lines of its channels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_apply<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    lines: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    extent: Extent,
+    #[comptime] plan: Plan,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = share(extent, plan);
+    let channels = lines.shape(1);
+    let line = Line::<P, N> {
+        scale: load::<P, N>(lines, share.channel, plan.across),
+        offset: load_at::<P, N>(lines, channels, share.channel, plan.across),
+        slope: load_at::<P, N>(lines, 2 * channels, share.channel, plan.across),
+    };
+    let mean = load::<P, N>(mean, share.channel, plan.across);
+    let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
+    differentiate::<T, P, N>(
+        input, gradient, output, mean, mean_rest, line, extent, share,
+    );
+}

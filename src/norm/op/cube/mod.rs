@@ -1,0 +1,523 @@
+//! Kernels for the backends of CubeCL: wgpu, Vulkan, Metal, CUDA, ROCm.
+//!
+//! [`kernels`] has them; this file decides how the work is divided and launches them. Where a cube can see to all values
+//! of its channels, one kernel does everything; else the channels are read in parts, the parts' statistics merged, and a
+//! third kernel writes. A gradient that nobody else holds is overwritten by that of the input, and so is the input of an
+//! inference.
+
+mod kernels;
+
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::layout::{Dims, Order, Strided};
+use super::{
+    BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics, portable,
+};
+use kernels::{ExtentLaunch, Plan};
+
+/// Units of a cube.
+const UNITS: usize = 256;
+/// Bytes that the lanes of a cube read side by side.
+const LINE: usize = 128;
+/// The widest vector, in bytes of the statistics' type: three a unit must fit into the shared memory that every device
+/// has, 16 KiB.
+const VECTOR: usize = 16;
+/// Vectors of a channel that one unit sees to before a channel is divided among cubes.
+const ALONE: usize = 16;
+/// The least number of vectors for a unit of a channel that is divided.
+const TOGETHER: usize = 4;
+/// Cubes that fill any device.
+const CUBES: usize = 1024;
+
+impl Strided for CubeBackend {
+    fn strides(tensor: &CubeTensor) -> Vec<isize> {
+        let strides = tensor.meta.strides();
+        strides.iter().map(|&stride| stride as isize).collect()
+    }
+
+    fn contiguous(tensor: CubeTensor) -> CubeTensor {
+        into_contiguous(tensor)
+    }
+}
+
+/// How the values of a tensor are divided among cubes and units.
+struct Division {
+    dims: Dims,
+    plan: Plan,
+    vector: usize,
+    /// Cubes that share the values of a group of channels.
+    parts: usize,
+}
+
+impl Division {
+    /// `None` for a tensor without values, or with more channels than a grid has places.
+    fn of(tensor: &CubeTensor, dims: Dims) -> Option<Self> {
+        if dims.len() == 0 {
+            return None;
+        }
+        let across = dims.inner == 1;
+        let side_by_side = if across { dims.channels } else { dims.inner };
+        let widest = VECTOR / statistics_size(tensor.dtype);
+        let vector = tensor
+            .client
+            .io_optimized_vector_sizes(tensor.dtype.size())
+            .filter(|&vector| vector <= widest && side_by_side.is_multiple_of(vector))
+            .max()
+            .unwrap_or(1);
+        let lanes = if across {
+            LINE / tensor.dtype.size() / vector
+        } else {
+            1
+        };
+        let hardware = &tensor.client.properties().hardware;
+        let units = UNITS.min(prior_power_of_two(hardware.max_units_per_cube as usize));
+        let lanes = lanes.min(units);
+        let plan = Plan {
+            across,
+            lanes,
+            rows: units / lanes,
+        };
+        let mut division = Division {
+            dims,
+            plan,
+            vector,
+            parts: 1,
+        };
+        if division.count() > plan.rows * ALONE {
+            let useful = division.count() / (plan.rows * TOGETHER);
+            division.parts = CUBES.div_ceil(division.groups()).min(useful).max(1);
+        }
+        let (most_groups, most_parts, _) = hardware.max_cube_count;
+        let fits = division.groups() <= most_groups as usize
+            && division.parts <= most_parts as usize
+            && dims.channels <= most_groups as usize;
+        fits.then_some(division)
+    }
+
+    /// Channels, or vectors of channels.
+    fn channels(&self) -> usize {
+        if self.plan.across {
+            self.dims.channels / self.vector
+        } else {
+            self.dims.channels
+        }
+    }
+
+    /// Vectors of a channel, or of a vector of channels.
+    fn count(&self) -> usize {
+        if self.plan.across {
+            self.dims.outer
+        } else {
+            self.dims.outer * self.dims.inner / self.vector
+        }
+    }
+
+    /// Groups of channels that a cube takes at a time.
+    fn groups(&self) -> usize {
+        self.channels().div_ceil(self.plan.lanes)
+    }
+
+    fn extent(&self) -> ExtentLaunch {
+        let inner = if self.plan.across {
+            1
+        } else {
+            self.dims.inner / self.vector
+        };
+        ExtentLaunch::new(self.channels(), inner, self.count())
+    }
+
+    fn cubes(&self) -> CubeCount {
+        CubeCount::new_2d(self.groups() as u32, self.parts as u32)
+    }
+
+    fn units(&self) -> CubeDim {
+        CubeDim::new_1d((self.plan.lanes * self.plan.rows) as u32)
+    }
+
+    /// The division of `[parts, channels]` values among cubes, by which the parts are brought together.
+    fn of_parts(&self) -> Division {
+        let units = self.plan.lanes * self.plan.rows;
+        let lanes = 32.min(units);
+        Division {
+            dims: Dims {
+                outer: self.parts,
+                channels: self.dims.channels,
+                inner: 1,
+            },
+            plan: Plan {
+                across: true,
+                lanes,
+                rows: units / lanes,
+            },
+            vector: 1,
+            parts: 1,
+        }
+    }
+}
+
+fn prior_power_of_two(number: usize) -> usize {
+    1 << number.ilog2()
+}
+
+/// The type of the statistics and the parameters, in bytes.
+fn statistics_size(dtype: DType) -> usize {
+    super::statistics_dtype(dtype).size()
+}
+
+/// The type of a tensor's values, as the kernels take it.
+fn elem(dtype: DType) -> ElemType {
+    let kind = match dtype {
+        DType::F64 => FloatKind::F64,
+        DType::F32 => FloatKind::F32,
+        DType::Flex32 => FloatKind::Flex32,
+        DType::F16 => FloatKind::F16,
+        DType::BF16 => FloatKind::BF16,
+        other => panic!("batch norm takes a floating point tensor, found one of {other:?}"),
+    };
+    ElemType::Float(kind)
+}
+
+/// The types of a tensor's values and of its statistics.
+fn elems(dtype: DType) -> [ElemType; 2] {
+    [elem(dtype), elem(super::statistics_dtype(dtype))]
+}
+
+/// A scalar of the type of the statistics.
+fn scalar(value: f64, dtype: DType) -> InputScalar {
+    InputScalar::new(value, elem(super::statistics_dtype(dtype)))
+}
+
+/// A new tensor on the device of another.
+fn empty_like(tensor: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(
+        tensor.client.clone(),
+        tensor.device.clone(),
+        shape.into(),
+        dtype,
+    )
+}
+
+/// What a kernel writes: a tensor itself where nobody else holds it, else a new one like it; and the kernel's argument
+/// for it, given the tensor's place among the arguments.
+fn written_over(tensor: &CubeTensor, place: usize) -> (CubeTensor, TensorArg) {
+    if tensor.can_mut() && tensor.is_nonoverlapping() {
+        (tensor.clone(), tensor.as_tensor_alias(place))
+    } else {
+        let output = empty_like(tensor, tensor.shape(), tensor.dtype);
+        (output.clone(), output.into_tensor_arg())
+    }
+}
+
+/// The type of index that reaches every value of these tensors.
+fn address_type(tensors: &[&CubeTensor]) -> AddressType {
+    let types = tensors.iter().map(|tensor| tensor.required_address_type());
+    types.max().unwrap_or_default()
+}
+
+fn forward(
+    input: CubeTensor,
+    gamma: CubeTensor,
+    beta: CubeTensor,
+    epsilon: f64,
+) -> BatchNormForward<CubeBackend> {
+    let order = Order::of::<CubeBackend>(&input);
+    let input = order.apply::<CubeBackend>(input);
+    let dims = order.dims::<CubeBackend>(&input);
+    let Some(division) = Division::of(&input, dims) else {
+        let input = order.undo::<CubeBackend>(input);
+        return portable::forward::<CubeBackend>(input, gamma, beta, epsilon);
+    };
+    let [gamma, beta] = [gamma, beta].map(into_contiguous);
+    let (client, dtype) = (input.client.clone(), input.dtype);
+    let statistics = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
+    let (mean, mean_rest, variance) = (statistics(), statistics(), statistics());
+    let output = empty_like(&input, input.shape(), dtype);
+    let address_type = address_type(&[&input]);
+
+    if division.parts == 1 {
+        // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
+        unsafe {
+            kernels::forward_whole::launch_unchecked(
+                &client,
+                division.cubes(),
+                division.units(),
+                address_type,
+                division.vector,
+                input.into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                beta.into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                variance.clone().into_tensor_arg(),
+                scalar(epsilon, dtype),
+                division.extent(),
+                division.plan,
+                elems(dtype),
+            );
+        }
+    } else {
+        let shape = [4, division.parts, dims.channels];
+        let parts = empty_like(&input, shape, super::statistics_dtype(dtype));
+        let merge = division.of_parts();
+        // SAFETY: as above.
+        unsafe {
+            kernels::forward_parts::launch_unchecked(
+                &client,
+                division.cubes(),
+                division.units(),
+                address_type,
+                division.vector,
+                input.clone().into_tensor_arg(),
+                parts.clone().into_tensor_arg(),
+                division.extent(),
+                division.plan,
+                elems(dtype),
+            );
+            kernels::forward_merge::launch_unchecked(
+                &client,
+                merge.cubes(),
+                merge.units(),
+                address_type,
+                parts.into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                variance.clone().into_tensor_arg(),
+                merge.extent(),
+                merge.plan,
+                elems(dtype)[1],
+            );
+            kernels::apply::launch_unchecked(
+                &client,
+                division.cubes(),
+                division.units(),
+                address_type,
+                division.vector,
+                input.into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                beta.into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                variance.clone().into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                scalar(epsilon, dtype),
+                division.extent(),
+                division.plan,
+                true,
+                elems(dtype),
+            );
+        }
+    }
+    BatchNormForward {
+        output: order.undo::<CubeBackend>(output),
+        mean,
+        mean_rest,
+        variance,
+    }
+}
+
+fn backward(
+    input: CubeTensor,
+    gradient: CubeTensor,
+    gamma: CubeTensor,
+    statistics: BatchNormStatistics<CubeBackend>,
+    epsilon: f64,
+    frozen: bool,
+) -> BatchNormGradients<CubeBackend> {
+    let order = Order::of::<CubeBackend>(&input);
+    let input = order.apply::<CubeBackend>(input);
+    let gradient = order.apply::<CubeBackend>(gradient);
+    let dims = order.dims::<CubeBackend>(&input);
+    let Some(division) = Division::of(&input, dims) else {
+        let [input, gradient] = [input, gradient].map(|tensor| order.undo::<CubeBackend>(tensor));
+        return portable::backward::<CubeBackend>(
+            input, gradient, gamma, statistics, epsilon, frozen,
+        );
+    };
+    let gamma = into_contiguous(gamma);
+    let mean = into_contiguous(statistics.mean);
+    let mean_rest = into_contiguous(statistics.mean_rest);
+    let variance = into_contiguous(statistics.variance);
+    let (client, dtype) = (input.client.clone(), input.dtype);
+    let parameter = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
+    let (for_gamma, for_beta) = (parameter(), parameter());
+    let (output, output_arg) = written_over(&gradient, 0);
+    let address_type = address_type(&[&input]);
+    let epsilon = scalar(epsilon, dtype);
+    let count = scalar(dims.values_per_channel() as f64, dtype);
+
+    if division.parts == 1 {
+        // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
+        unsafe {
+            kernels::backward_whole::launch_unchecked(
+                &client,
+                division.cubes(),
+                division.units(),
+                address_type,
+                division.vector,
+                gradient.into_tensor_arg(),
+                input.into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                mean.into_tensor_arg(),
+                mean_rest.into_tensor_arg(),
+                variance.into_tensor_arg(),
+                output_arg,
+                for_gamma.clone().into_tensor_arg(),
+                for_beta.clone().into_tensor_arg(),
+                epsilon,
+                count,
+                division.extent(),
+                division.plan,
+                frozen,
+                elems(dtype),
+            );
+        }
+    } else {
+        let shape = [2, division.parts, dims.channels];
+        let parts = empty_like(&input, shape, super::statistics_dtype(dtype));
+        let lines = empty_like(&input, [3, dims.channels], super::statistics_dtype(dtype));
+        let merge = division.of_parts();
+        // SAFETY: as above.
+        unsafe {
+            kernels::backward_parts::launch_unchecked(
+                &client,
+                division.cubes(),
+                division.units(),
+                address_type,
+                division.vector,
+                gradient.clone().into_tensor_arg(),
+                input.clone().into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                parts.clone().into_tensor_arg(),
+                division.extent(),
+                division.plan,
+                elems(dtype),
+            );
+            kernels::backward_merge::launch_unchecked(
+                &client,
+                merge.cubes(),
+                merge.units(),
+                address_type,
+                parts.into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                variance.into_tensor_arg(),
+                for_gamma.clone().into_tensor_arg(),
+                for_beta.clone().into_tensor_arg(),
+                lines.clone().into_tensor_arg(),
+                epsilon,
+                count,
+                merge.extent(),
+                merge.plan,
+                frozen,
+                elems(dtype)[1],
+            );
+            kernels::backward_apply::launch_unchecked(
+                &client,
+                division.cubes(),
+                division.units(),
+                address_type,
+                division.vector,
+                gradient.into_tensor_arg(),
+                input.into_tensor_arg(),
+                mean.into_tensor_arg(),
+                mean_rest.into_tensor_arg(),
+                lines.into_tensor_arg(),
+                output_arg,
+                division.extent(),
+                division.plan,
+                elems(dtype),
+            );
+        }
+    }
+    BatchNormGradients {
+        input: order.undo::<CubeBackend>(output),
+        gamma: for_gamma,
+        beta: for_beta,
+    }
+}
+
+fn inference(
+    input: CubeTensor,
+    gamma: CubeTensor,
+    beta: CubeTensor,
+    mean: CubeTensor,
+    variance: CubeTensor,
+    epsilon: f64,
+) -> CubeTensor {
+    let order = Order::of::<CubeBackend>(&input);
+    let input = order.apply::<CubeBackend>(input);
+    let dims = order.dims::<CubeBackend>(&input);
+    let Some(division) = Division::of(&input, dims) else {
+        let input = order.undo::<CubeBackend>(input);
+        return portable::inference::<CubeBackend>(input, gamma, beta, mean, variance, epsilon);
+    };
+    let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(into_contiguous);
+    let (client, dtype) = (input.client.clone(), input.dtype);
+    let (output, output_arg) = written_over(&input, 0);
+    let address_type = address_type(&[&input]);
+    // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
+    unsafe {
+        kernels::apply::launch_unchecked(
+            &client,
+            division.cubes(),
+            division.units(),
+            address_type,
+            division.vector,
+            input.into_tensor_arg(),
+            gamma.into_tensor_arg(),
+            beta.into_tensor_arg(),
+            mean.clone().into_tensor_arg(),
+            mean.into_tensor_arg(),
+            variance.into_tensor_arg(),
+            output_arg,
+            scalar(epsilon, dtype),
+            division.extent(),
+            division.plan,
+            false,
+            elems(dtype),
+        );
+    }
+    order.undo::<CubeBackend>(output)
+}
+
+impl BatchNormBackend for CubeBackend {
+    fn batch_norm_forward(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> BatchNormForward<Self> {
+        forward(input, gamma, beta, epsilon)
+    }
+
+    fn batch_norm_backward(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        statistics: BatchNormStatistics<Self>,
+        epsilon: f64,
+        frozen: bool,
+    ) -> BatchNormGradients<Self> {
+        backward(input, gradient, gamma, statistics, epsilon, frozen)
+    }
+
+    fn batch_norm_inference(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        inference(input, gamma, beta, mean, variance, epsilon)
+    }
+}
