@@ -10,8 +10,8 @@ mod oracle;
 use burn::tensor::{DType, Device, FloatDType, Tensor, s};
 use burn_kindling::norm::op::{self, reference};
 use oracle::{
-    Array, EPSILON, assert_close, assert_means_close, devices, noise, parameters, sample, shapes,
-    tensor1, tensor3, to_f64,
+    Array, EPSILON, assert_close, assert_means_close, devices, is_processor, noise, parameters,
+    sample, shapes, tensor1, tensor3, to_f64,
 };
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -35,7 +35,7 @@ fn check(array: &Array, seed: u64, device: &Device, variance_tolerance: f64) {
         EPSILON,
     );
     let expected = array.train(&gamma, &beta, EPSILON);
-    assert_means_close(&to_f64(found.mean), &expected.mean, &expected.variance);
+    assert_means_close(&to_f64(found.mean), &expected, device);
     assert_close(
         "variance",
         &to_f64(found.variance),
@@ -52,13 +52,15 @@ fn check(array: &Array, seed: u64, device: &Device, variance_tolerance: f64) {
     };
     assert_close("output", &output, &expected.output, tolerance);
 
-    let by_reference = reference::batch_norm_train(
-        input.clone(),
-        Some(gamma_tensor.clone()),
-        Some(beta_tensor.clone()),
-        EPSILON,
-    );
-    assert_close("reference", &output, &to_f64(by_reference.output), 2e-4);
+    if is_processor(device) {
+        let by_reference = reference::batch_norm_train(
+            input.clone(),
+            Some(gamma_tensor.clone()),
+            Some(beta_tensor.clone()),
+            EPSILON,
+        );
+        assert_close("reference", &output, &to_f64(by_reference.output), 2e-4);
+    }
 
     let mean: Vec<f64> = expected
         .mean
@@ -264,7 +266,7 @@ fn half_precision_is_computed_in_f32() {
             assert_eq!(found.output.dtype(), DType::from(dtype));
             assert_eq!(found.mean.dtype(), DType::F32);
             assert_eq!(found.variance.dtype(), DType::F32);
-            assert_means_close(&to_f64(found.mean), &expected.mean, &expected.variance);
+            assert_means_close(&to_f64(found.mean), &expected, &device);
             assert_close(
                 "variance",
                 &to_f64(found.variance),
@@ -381,7 +383,7 @@ fn views_that_are_not_contiguous() {
                 EPSILON,
             );
             assert_eq!(found.output.dims(), view.dims(), "{what}");
-            assert_means_close(&to_f64(found.mean), &expected.mean, &expected.variance);
+            assert_means_close(&to_f64(found.mean), &expected, &device);
             assert_close(what, &to_f64(found.output), &expected.output, 2e-6);
         }
     }

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, RunningAverage};
 use serde::Deserialize;
 
-use crate::{assert_close, devices, distance, init, numbers, oracle, tensor};
+use crate::{assert_close, devices, distance, init, is_processor, numbers, oracle, tensor};
 
 type Results = BTreeMap<String, Vec<f64>>;
 
@@ -318,12 +318,14 @@ fn in_f32_the_error_is_no_larger_than_pytorchs() {
             }
             for (result, (error, scale)) in ours {
                 // Two correct results may differ by the last bit of the largest value; a mean near 0, by that bit of
-                // the deviation of what it is the mean of.
+                // the deviation of what it is the mean of. A GPU sums in f32, and is free to round a division to the
+                // third-last bit (Vulkan 1.3, Precision and Operation of SPIR-V Instructions).
+                let bits = if is_processor(&device) { 1.0 } else { 4.0 };
                 let scale = match result.as_str() {
                     "running_mean" => scale.max(case.deviation),
                     _ => scale,
                 };
-                let rounding = scale * f64::from(f32::EPSILON);
+                let rounding = bits * scale * f64::from(f32::EPSILON);
                 if error > theirs[&result].max(rounding) {
                     larger.push(format!(
                         "{device:?}, {}, {result}: ours {error:e}, PyTorch's {:e}, largest value {scale:e}",

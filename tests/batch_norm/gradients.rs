@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, op};
 use proptest::prelude::*;
 
-use crate::{assert_close, devices, init, numbers, tensor};
+use crate::{assert_close, devices, init, numbers, processors, tensor};
 
 /// A problem: the input, gamma, beta and the weights of the output in the loss, from one seed.
 #[derive(Clone, Debug)]
@@ -171,7 +171,7 @@ proptest! {
 
 #[test]
 fn through_two_layers() {
-    for device in devices() {
+    for device in processors() {
         let training = device.clone().autodiff();
         let x: Vec<f64> = (0..24)
             .map(|i| f64::from(i * i % 11) - 3.0 + f64::from(i) * 0.1)

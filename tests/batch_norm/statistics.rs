@@ -5,7 +5,7 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, RunningAverage};
 
-use crate::{assert_close, devices, numbers};
+use crate::{assert_close, devices, numbers, processors};
 
 /// The running mean of a layer of one channel.
 fn mean(norm: &BatchNorm) -> f64 {
@@ -144,7 +144,7 @@ fn a_fork_on_another_device_feeds_the_original() {
 fn every_batch_of_every_thread_counts_once() {
     const THREADS: usize = 8;
     const BATCHES: usize = 50;
-    for device in devices() {
+    for device in processors() {
         let device = device.autodiff();
         let norm = BatchNormConfig::new(1)
             .with_average(RunningAverage::Cumulative)

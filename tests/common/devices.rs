@@ -1,5 +1,8 @@
 //! The devices that the tests run on.
 
+// Each test takes its part.
+#![allow(dead_code)]
+
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
@@ -18,4 +21,26 @@ pub fn devices() -> Vec<Device> {
             .collect()
     };
     DEVICES.get_or_init(open).clone()
+}
+
+/// Those that compute on the processor.
+///
+/// On the others Burn chooses among its own kernels by timing them, so that the bits of a result differ from one call
+/// to the next; on the software Vulkan driver some of those it may choose sum up wrong numbers. They have no f64 beyond
+/// the four operations, and tensors that threads share come out mixed up under its fusion. What needs one of these is
+/// tested here alone.
+pub fn processors() -> Vec<Device> {
+    devices().into_iter().filter(is_processor).collect()
+}
+
+/// Whether a device computes on the processor, where batch norm sums in f64.
+pub fn is_processor(device: &Device) -> bool {
+    let device = device.clone().inner();
+    let processors = [
+        #[cfg(feature = "flex")]
+        Device::flex(),
+        #[cfg(feature = "ndarray")]
+        Device::ndarray(),
+    ];
+    processors.contains(&device)
 }

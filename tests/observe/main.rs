@@ -11,7 +11,7 @@ mod statistics;
 mod units;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use devices::devices;
+use devices::{devices, is_processor};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

@@ -7,7 +7,7 @@
 mod devices;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-pub use devices::devices;
+pub use devices::{devices, is_processor};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -183,12 +183,17 @@ pub fn to_f64<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 }
 
 /// Asserts that means are right to rounding, on the scale of the channel's values.
-pub fn assert_means_close(found: &[f64], means: &[f64], variances: &[f64]) {
-    assert_eq!(found.len(), means.len());
-    for ((found, mean), variance) in found.iter().zip(means).zip(variances) {
-        let scale = mean.abs() + variance.sqrt();
+///
+/// The kernels of the processor backends round once, those of CubeCL at each of the 8 times that the means of two units
+/// are brought together.
+pub fn assert_means_close(found: &[f64], expected: &Forward, device: &Device) {
+    assert_eq!(found.len(), expected.mean.len());
+    let roundings = if is_processor(device) { 1.0 } else { 8.0 };
+    let rounding = f64::from(f32::EPSILON / 2.0);
+    for ((found, mean), variance) in found.iter().zip(&expected.mean).zip(&expected.variance) {
+        let tolerance = rounding * (mean.abs() + roundings * variance.sqrt());
         assert!(
-            (found - mean).abs() <= 1.2e-7 * scale,
+            (found - mean).abs() <= 1.01 * tolerance,
             "mean: found {found}, expected {mean}, variance {variance}"
         );
     }

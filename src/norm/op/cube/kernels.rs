@@ -136,29 +136,23 @@ fn store_at<P: Float, N: Size>(
     }
 }
 
-/// `a + b`, and what rounding took off it (Knuth 1997, section 4.2.2).
-#[cube]
-fn two_sum<P: Float, N: Size>(a: Vector<P, N>, b: Vector<P, N>) -> (Vector<P, N>, Vector<P, N>) {
-    let sum = a + b;
-    let from_b = sum - a;
-    let rest = (a - (sum - from_b)) + (b - from_b);
-    (sum, rest)
-}
-
-/// Number of values, their mean to twice the precision, and the sum of the squared deviations from it.
+/// Number of values, their mean as `shift + offset`, and the sum of the squared deviations from it.
+///
+/// The mean is not added up before the end: a compiler for GPUs may take `(a + b) - a` for `b`, so that what rounding
+/// takes off a sum cannot be had back from it.
 #[derive(CubeType, CubeTypeMut, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 struct Moments<P: Float, N: Size> {
     count: P,
-    mean: Vector<P, N>,
-    mean_rest: Vector<P, N>,
+    shift: Vector<P, N>,
+    offset: Vector<P, N>,
     squares: Vector<P, N>,
 }
 
 /// The moments of what a unit looks at.
 ///
-/// Deviations are taken from the unit's own first value: a large mean cancels exactly, and a first value that is an
-/// outlier is one among the few of one unit.
+/// Deviations are taken from the unit's own first value, so that a large mean cancels exactly. Where that value turns
+/// out to be an outlier, more than two standard deviations off, they are taken once more from the mean it led to.
 #[cube]
 fn moments_of_unit<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
@@ -170,25 +164,49 @@ fn moments_of_unit<T: Float, P: Float, N: Size>(
     if share.first < share.end {
         shift = Vector::cast_from(input[position(extent, share.channel, share.first)]);
     }
+    let mut seen = 0u32;
     let mut sum = zero;
     let mut squares = zero;
-    let mut seen = 0u32;
-    let mut index = share.first;
-    while index < share.end {
-        let value = Vector::<P, N>::cast_from(input[position(extent, share.channel, index)]);
-        let deviation = value - shift;
-        sum += deviation;
-        squares += deviation * deviation;
-        seen += 1;
-        index += share.step;
+    let mut readings = 0u32;
+    while readings < 2 {
+        seen = 0;
+        sum = zero;
+        squares = zero;
+        let mut index = share.first;
+        while index < share.end {
+            let value = Vector::<P, N>::cast_from(input[position(extent, share.channel, index)]);
+            let deviation = value - shift;
+            sum += deviation;
+            squares += deviation * deviation;
+            seen += 1;
+            index += share.step;
+        }
+        readings += 1;
+        if readings == 1 {
+            let offset = sum / Vector::new(at_least_one::<P>(P::cast_from(seen)));
+            let off_centre = sum * offset;
+            let four = P::new(4.0);
+            let mut settled = true;
+            #[unroll]
+            for lane in 0usize..N::value() {
+                let here = off_centre.extract(lane);
+                if here > four * (squares.extract(lane) - here) {
+                    settled = false;
+                }
+            }
+            if settled {
+                readings = 2;
+            } else {
+                shift += offset;
+            }
+        }
     }
     let count = P::cast_from(seen);
     let offset = sum / Vector::new(at_least_one::<P>(count));
-    let (mean, mean_rest) = two_sum::<P, N>(shift, offset);
     Moments::<P, N> {
         count,
-        mean,
-        mean_rest,
+        shift,
+        offset,
         squares: squares - sum * offset,
     }
 }
@@ -203,12 +221,11 @@ fn at_least_one<P: Float>(count: P) -> P {
 fn merge<P: Float, N: Size>(a: Moments<P, N>, b: Moments<P, N>) -> Moments<P, N> {
     let count = a.count + b.count;
     let share = Vector::<P, N>::new(b.count / at_least_one::<P>(count));
-    let delta = (b.mean - a.mean) + (b.mean_rest - a.mean_rest);
-    let (mean, mean_rest) = two_sum::<P, N>(a.mean, a.mean_rest + delta * share);
+    let delta = (b.shift - a.shift) + (b.offset - a.offset);
     Moments::<P, N> {
         count,
-        mean,
-        mean_rest,
+        shift: a.shift,
+        offset: a.offset + delta * share,
         squares: a.squares + b.squares + delta * delta * share * Vector::new(a.count),
     }
 }
@@ -218,14 +235,17 @@ fn merge<P: Float, N: Size>(a: Moments<P, N>, b: Moments<P, N>) -> Moments<P, N>
 fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, #[comptime] plan: Plan) -> Moments<P, N> {
     let units = comptime!(plan.lanes * plan.rows);
     let mut counts = Shared::<[P]>::new_slice(units);
-    let mut means = Shared::<[Vector<P, N>]>::new_slice(units);
-    let mut rests = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut shifts = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut offsets = Shared::<[Vector<P, N>]>::new_slice(units);
     let mut squares = Shared::<[Vector<P, N>]>::new_slice(units);
     let unit = UNIT_POS as usize;
+    // The unit's mean takes the place of its first value, so that what is added up below is small. Out of shared
+    // memory, where no compiler sees what the mean was added up from: see `Moments`.
     counts[unit] = own.count;
-    means[unit] = own.mean;
-    rests[unit] = own.mean_rest;
+    shifts[unit] = own.shift + own.offset;
     squares[unit] = own.squares;
+    sync_cube();
+    offsets[unit] = own.offset - (shifts[unit] - own.shift);
     sync_cube();
 
     let mut distance = comptime!(units / 2).runtime();
@@ -235,20 +255,20 @@ fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, #[comptime] plan: Plan) -> 
             let merged = merge::<P, N>(
                 Moments::<P, N> {
                     count: counts[unit],
-                    mean: means[unit],
-                    mean_rest: rests[unit],
+                    shift: shifts[unit],
+                    offset: offsets[unit],
                     squares: squares[unit],
                 },
                 Moments::<P, N> {
                     count: counts[other],
-                    mean: means[other],
-                    mean_rest: rests[other],
+                    shift: shifts[other],
+                    offset: offsets[other],
                     squares: squares[other],
                 },
             );
             counts[unit] = merged.count;
-            means[unit] = merged.mean;
-            rests[unit] = merged.mean_rest;
+            shifts[unit] = merged.shift;
+            offsets[unit] = merged.offset;
             squares[unit] = merged.squares;
         }
         sync_cube();
@@ -258,8 +278,8 @@ fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, #[comptime] plan: Plan) -> 
     let lane = unit % plan.lanes;
     let mut whole = Moments::<P, N> {
         count: counts[lane],
-        mean: means[lane],
-        mean_rest: rests[lane],
+        shift: shifts[lane],
+        offset: offsets[lane],
         squares: squares[lane],
     };
     if comptime!(!plan.across) {
@@ -273,8 +293,8 @@ fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, #[comptime] plan: Plan) -> 
 fn merge_vector<P: Float, N: Size>(moments: Moments<P, N>) -> Moments<P, N> {
     let mut whole = Moments::<P, N> {
         count: moments.count,
-        mean: Vector::new(moments.mean.extract(0usize)),
-        mean_rest: Vector::new(moments.mean_rest.extract(0usize)),
+        shift: Vector::new(moments.shift.extract(0usize)),
+        offset: Vector::new(moments.offset.extract(0usize)),
         squares: Vector::new(moments.squares.extract(0usize)),
     };
     #[unroll]
@@ -283,13 +303,44 @@ fn merge_vector<P: Float, N: Size>(moments: Moments<P, N>) -> Moments<P, N> {
             whole,
             Moments::<P, N> {
                 count: moments.count,
-                mean: Vector::new(moments.mean.extract(lane)),
-                mean_rest: Vector::new(moments.mean_rest.extract(lane)),
+                shift: Vector::new(moments.shift.extract(lane)),
+                offset: Vector::new(moments.offset.extract(lane)),
                 squares: Vector::new(moments.squares.extract(lane)),
             },
         );
     }
     whole
+}
+
+/// What a channel is normalised by.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Statistics<P: Float, N: Size> {
+    mean: Vector<P, N>,
+    mean_rest: Vector<P, N>,
+    variance: Vector<P, N>,
+}
+
+/// The statistics of a lane, of which every unit has the moments.
+#[cube]
+fn statistics<P: Float, N: Size>(
+    moments: Moments<P, N>,
+    row: usize,
+    #[comptime] plan: Plan,
+) -> Statistics<P, N> {
+    // Out of shared memory: see `Moments`.
+    let mut means = Shared::<[Vector<P, N>]>::new_slice(plan.lanes);
+    let lane = UNIT_POS as usize % plan.lanes;
+    if row == 0 {
+        means[lane] = moments.shift + moments.offset;
+    }
+    sync_cube();
+    let mean = means[lane];
+    Statistics::<P, N> {
+        mean,
+        mean_rest: moments.offset - (mean - moments.shift),
+        variance: moments.squares / Vector::new(moments.count),
+    }
 }
 
 /// Writes `(x - mean) * scale + shift` for what a unit looks at.
@@ -314,14 +365,20 @@ fn normalise<T: Float, P: Float, N: Size>(
     }
 }
 
-/// `gamma / sqrt(variance + epsilon)`.
+/// `1 / sqrt(variance + epsilon)`, by one step of Newton's from what the device takes for it: its own root and division
+/// may be off in the last bits.
 #[cube]
-fn scale<P: Float, N: Size>(
-    gamma: Vector<P, N>,
-    variance: Vector<P, N>,
-    epsilon: P,
-) -> Vector<P, N> {
-    gamma / (variance + Vector::new(epsilon)).sqrt()
+fn inverse_deviation<P: Float, N: Size>(variance: Vector<P, N>, epsilon: P) -> Vector<P, N> {
+    let mut inverse = Vector::<P, N>::empty();
+    #[unroll]
+    for lane in 0usize..N::value() {
+        let square = variance.extract(lane) + epsilon;
+        let rough = P::new(1.0) / square.sqrt();
+        let off = P::new(0.5) * (P::new(1.0) - square * rough * rough);
+        // Not a number at 0 and infinity, where there is nothing to refine.
+        inverse.insert(lane, select(off == off, rough + rough * off, rough));
+    }
+    inverse
 }
 
 /// The whole forward operation, one cube for all values of its channels.
@@ -341,11 +398,11 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
 ) {
     let share = share(extent, plan);
     let moments = merge_lane::<P, N>(moments_of_unit::<T, P, N>(input, extent, share), plan);
-    let biased = moments.squares / Vector::new(moments.count);
+    let found = statistics::<P, N>(moments, share.row, plan);
     if share.active && share.row == 0 {
-        store::<P, N>(mean, share.channel, moments.mean, plan.across);
-        store::<P, N>(mean_rest, share.channel, moments.mean_rest, plan.across);
-        store::<P, N>(variance, share.channel, biased, plan.across);
+        store::<P, N>(mean, share.channel, found.mean, plan.across);
+        store::<P, N>(mean_rest, share.channel, found.mean_rest, plan.across);
+        store::<P, N>(variance, share.channel, found.variance, plan.across);
     }
     let gamma = load::<P, N>(gamma, share.channel, plan.across);
     normalise::<T, P, N>(
@@ -353,14 +410,14 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
         output,
         extent,
         share,
-        moments.mean,
-        moments.mean_rest,
-        scale::<P, N>(gamma, biased, epsilon.get::<P>()),
+        found.mean,
+        found.mean_rest,
+        gamma * inverse_deviation::<P, N>(found.variance, epsilon.get::<P>()),
         load::<P, N>(beta, share.channel, plan.across),
     );
 }
 
-/// The moments of parts of the channels, into `[4, parts, channels]`: counts, means, their rests, squares.
+/// The moments of parts of the channels, into `[4, parts, channels]`: counts, shifts, offsets, squares.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn forward_parts<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
@@ -377,12 +434,18 @@ pub fn forward_parts<T: Float, P: Float, N: Size>(
         let own = CUBE_POS_Y as usize * channels;
         let count = Vector::<P, N>::new(moments.count);
         store_at::<P, N>(parts, own, share.channel, count, plan.across);
-        store_at::<P, N>(parts, own + plane, share.channel, moments.mean, plan.across);
+        store_at::<P, N>(
+            parts,
+            own + plane,
+            share.channel,
+            moments.shift,
+            plan.across,
+        );
         store_at::<P, N>(
             parts,
             own + 2 * plane,
             share.channel,
-            moments.mean_rest,
+            moments.offset,
             plan.across,
         );
         store_at::<P, N>(
@@ -412,8 +475,8 @@ pub fn forward_merge<P: Float>(
     let zero = Vector::<P, One>::new(P::new(0.0));
     let mut own = Moments::<P, One> {
         count: P::new(0.0),
-        mean: zero,
-        mean_rest: zero,
+        shift: zero,
+        offset: zero,
         squares: zero,
     };
     let mut index = share.first;
@@ -421,8 +484,8 @@ pub fn forward_merge<P: Float>(
         let place = index * channels + share.channel;
         let part = Moments::<P, One> {
             count: parts[place],
-            mean: Vector::new(parts[place + plane]),
-            mean_rest: Vector::new(parts[place + 2 * plane]),
+            shift: Vector::new(parts[place + plane]),
+            offset: Vector::new(parts[place + 2 * plane]),
             squares: Vector::new(parts[place + 3 * plane]),
         };
         if index == share.first {
@@ -433,10 +496,11 @@ pub fn forward_merge<P: Float>(
         index += share.step;
     }
     let moments = merge_lane::<P, One>(own, plan);
+    let found = statistics::<P, One>(moments, share.row, plan);
     if share.active && share.row == 0 {
-        mean[share.channel] = moments.mean.extract(0usize);
-        mean_rest[share.channel] = moments.mean_rest.extract(0usize);
-        variance[share.channel] = moments.squares.extract(0usize) / moments.count;
+        mean[share.channel] = found.mean.extract(0usize);
+        mean_rest[share.channel] = found.mean_rest.extract(0usize);
+        variance[share.channel] = found.variance.extract(0usize);
     }
 }
 
@@ -470,7 +534,7 @@ pub fn apply<T: Float, P: Float, N: Size>(
         share,
         load::<P, N>(mean, share.channel, plan.across),
         rest,
-        scale::<P, N>(gamma, variance, epsilon.get::<P>()),
+        gamma * inverse_deviation::<P, N>(variance, epsilon.get::<P>()),
         load::<P, N>(beta, share.channel, plan.across),
     );
 }
@@ -572,16 +636,17 @@ fn line<P: Float, N: Size>(
     count: P,
     #[comptime] frozen: bool,
 ) -> Line<P, N> {
+    let inverse = inverse_deviation::<P, N>(variance, epsilon);
     let zero = Vector::<P, N>::new(P::new(0.0));
     let mut offset = zero;
     let mut slope = zero;
     if comptime!(!frozen) {
         let count = Vector::<P, N>::new(count);
         offset = sums.gradient / count;
-        slope = sums.product / (variance + Vector::new(epsilon)) / count;
+        slope = sums.product * inverse * inverse / count;
     }
     Line::<P, N> {
-        scale: scale::<P, N>(gamma, variance, epsilon),
+        scale: gamma * inverse,
         offset,
         slope,
     }
@@ -639,7 +704,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share);
     let sums = add_lane::<P, N>(own, plan);
     if share.active && share.row == 0 {
-        let normalised = sums.product / (variance + Vector::new(epsilon)).sqrt();
+        let normalised = sums.product * inverse_deviation::<P, N>(variance, epsilon);
         store::<P, N>(for_gamma, share.channel, normalised, plan.across);
         store::<P, N>(for_beta, share.channel, sums.gradient, plan.across);
     }
@@ -710,7 +775,7 @@ pub fn backward_merge<P: Float>(
         let channel = share.channel;
         let epsilon = epsilon.get::<P>();
         let variance = Vector::<P, One>::new(variance[channel]);
-        let normalised = sums.product / (variance + Vector::new(epsilon)).sqrt();
+        let normalised = sums.product * inverse_deviation::<P, One>(variance, epsilon);
         for_gamma[channel] = normalised.extract(0usize);
         for_beta[channel] = sums.gradient.extract(0usize);
         let gamma = Vector::<P, One>::new(gamma[channel]);

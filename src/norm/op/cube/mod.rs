@@ -36,6 +36,8 @@ const ALONE: usize = 16;
 const TOGETHER: usize = 4;
 /// Cubes that fill any device.
 const CUBES: usize = 1024;
+/// The most tensors that a kernel takes; its scalars are one binding more.
+const MOST_TENSORS: u32 = 9;
 
 impl Strided for CubeBackend {
     fn strides(tensor: &CubeTensor) -> Vec<isize> {
@@ -55,6 +57,8 @@ struct Division {
     vector: usize,
     /// Cubes that share the values of a group of channels.
     parts: usize,
+    /// Whether one kernel may take all tensors of an operation.
+    whole: bool,
 }
 
 impl Division {
@@ -90,15 +94,16 @@ impl Division {
             plan,
             vector,
             parts: 1,
+            whole: hardware.max_bindings > MOST_TENSORS,
         };
         if division.count() > plan.rows * ALONE {
             let useful = division.count() / (plan.rows * TOGETHER);
             division.parts = CUBES.div_ceil(division.groups()).min(useful).max(1);
+            division.whole &= division.parts == 1;
         }
+        let groups = division.groups().max(division.of_parts().groups());
         let (most_groups, most_parts, _) = hardware.max_cube_count;
-        let fits = division.groups() <= most_groups as usize
-            && division.parts <= most_parts as usize
-            && dims.channels <= most_groups as usize;
+        let fits = groups <= most_groups as usize && division.parts <= most_parts as usize;
         fits.then_some(division)
     }
 
@@ -159,6 +164,7 @@ impl Division {
             },
             vector: 1,
             parts: 1,
+            whole: true,
         }
     }
 }
@@ -222,273 +228,6 @@ fn address_type(tensors: &[&CubeTensor]) -> AddressType {
     types.max().unwrap_or_default()
 }
 
-fn forward(
-    input: CubeTensor,
-    gamma: CubeTensor,
-    beta: CubeTensor,
-    epsilon: f64,
-) -> BatchNormForward<CubeBackend> {
-    let order = Order::of::<CubeBackend>(&input);
-    let input = order.apply::<CubeBackend>(input);
-    let dims = order.dims::<CubeBackend>(&input);
-    let Some(division) = Division::of(&input, dims) else {
-        let input = order.undo::<CubeBackend>(input);
-        return portable::forward::<CubeBackend>(input, gamma, beta, epsilon);
-    };
-    let [gamma, beta] = [gamma, beta].map(into_contiguous);
-    let (client, dtype) = (input.client.clone(), input.dtype);
-    let statistics = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
-    let (mean, mean_rest, variance) = (statistics(), statistics(), statistics());
-    let output = empty_like(&input, input.shape(), dtype);
-    let address_type = address_type(&[&input]);
-
-    if division.parts == 1 {
-        // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
-        unsafe {
-            kernels::forward_whole::launch_unchecked(
-                &client,
-                division.cubes(),
-                division.units(),
-                address_type,
-                division.vector,
-                input.into_tensor_arg(),
-                gamma.into_tensor_arg(),
-                beta.into_tensor_arg(),
-                output.clone().into_tensor_arg(),
-                mean.clone().into_tensor_arg(),
-                mean_rest.clone().into_tensor_arg(),
-                variance.clone().into_tensor_arg(),
-                scalar(epsilon, dtype),
-                division.extent(),
-                division.plan,
-                elems(dtype),
-            );
-        }
-    } else {
-        let shape = [4, division.parts, dims.channels];
-        let parts = empty_like(&input, shape, super::statistics_dtype(dtype));
-        let merge = division.of_parts();
-        // SAFETY: as above.
-        unsafe {
-            kernels::forward_parts::launch_unchecked(
-                &client,
-                division.cubes(),
-                division.units(),
-                address_type,
-                division.vector,
-                input.clone().into_tensor_arg(),
-                parts.clone().into_tensor_arg(),
-                division.extent(),
-                division.plan,
-                elems(dtype),
-            );
-            kernels::forward_merge::launch_unchecked(
-                &client,
-                merge.cubes(),
-                merge.units(),
-                address_type,
-                parts.into_tensor_arg(),
-                mean.clone().into_tensor_arg(),
-                mean_rest.clone().into_tensor_arg(),
-                variance.clone().into_tensor_arg(),
-                merge.extent(),
-                merge.plan,
-                elems(dtype)[1],
-            );
-            kernels::apply::launch_unchecked(
-                &client,
-                division.cubes(),
-                division.units(),
-                address_type,
-                division.vector,
-                input.into_tensor_arg(),
-                gamma.into_tensor_arg(),
-                beta.into_tensor_arg(),
-                mean.clone().into_tensor_arg(),
-                mean_rest.clone().into_tensor_arg(),
-                variance.clone().into_tensor_arg(),
-                output.clone().into_tensor_arg(),
-                scalar(epsilon, dtype),
-                division.extent(),
-                division.plan,
-                true,
-                elems(dtype),
-            );
-        }
-    }
-    BatchNormForward {
-        output: order.undo::<CubeBackend>(output),
-        mean,
-        mean_rest,
-        variance,
-    }
-}
-
-fn backward(
-    input: CubeTensor,
-    gradient: CubeTensor,
-    gamma: CubeTensor,
-    statistics: BatchNormStatistics<CubeBackend>,
-    epsilon: f64,
-    frozen: bool,
-) -> BatchNormGradients<CubeBackend> {
-    let order = Order::of::<CubeBackend>(&input);
-    let input = order.apply::<CubeBackend>(input);
-    let gradient = order.apply::<CubeBackend>(gradient);
-    let dims = order.dims::<CubeBackend>(&input);
-    let Some(division) = Division::of(&input, dims) else {
-        let [input, gradient] = [input, gradient].map(|tensor| order.undo::<CubeBackend>(tensor));
-        return portable::backward::<CubeBackend>(
-            input, gradient, gamma, statistics, epsilon, frozen,
-        );
-    };
-    let gamma = into_contiguous(gamma);
-    let mean = into_contiguous(statistics.mean);
-    let mean_rest = into_contiguous(statistics.mean_rest);
-    let variance = into_contiguous(statistics.variance);
-    let (client, dtype) = (input.client.clone(), input.dtype);
-    let parameter = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
-    let (for_gamma, for_beta) = (parameter(), parameter());
-    let (output, output_arg) = written_over(&gradient, 0);
-    let address_type = address_type(&[&input]);
-    let epsilon = scalar(epsilon, dtype);
-    let count = scalar(dims.values_per_channel() as f64, dtype);
-
-    if division.parts == 1 {
-        // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
-        unsafe {
-            kernels::backward_whole::launch_unchecked(
-                &client,
-                division.cubes(),
-                division.units(),
-                address_type,
-                division.vector,
-                gradient.into_tensor_arg(),
-                input.into_tensor_arg(),
-                gamma.into_tensor_arg(),
-                mean.into_tensor_arg(),
-                mean_rest.into_tensor_arg(),
-                variance.into_tensor_arg(),
-                output_arg,
-                for_gamma.clone().into_tensor_arg(),
-                for_beta.clone().into_tensor_arg(),
-                epsilon,
-                count,
-                division.extent(),
-                division.plan,
-                frozen,
-                elems(dtype),
-            );
-        }
-    } else {
-        let shape = [2, division.parts, dims.channels];
-        let parts = empty_like(&input, shape, super::statistics_dtype(dtype));
-        let lines = empty_like(&input, [3, dims.channels], super::statistics_dtype(dtype));
-        let merge = division.of_parts();
-        // SAFETY: as above.
-        unsafe {
-            kernels::backward_parts::launch_unchecked(
-                &client,
-                division.cubes(),
-                division.units(),
-                address_type,
-                division.vector,
-                gradient.clone().into_tensor_arg(),
-                input.clone().into_tensor_arg(),
-                mean.clone().into_tensor_arg(),
-                mean_rest.clone().into_tensor_arg(),
-                parts.clone().into_tensor_arg(),
-                division.extent(),
-                division.plan,
-                elems(dtype),
-            );
-            kernels::backward_merge::launch_unchecked(
-                &client,
-                merge.cubes(),
-                merge.units(),
-                address_type,
-                parts.into_tensor_arg(),
-                gamma.into_tensor_arg(),
-                variance.into_tensor_arg(),
-                for_gamma.clone().into_tensor_arg(),
-                for_beta.clone().into_tensor_arg(),
-                lines.clone().into_tensor_arg(),
-                epsilon,
-                count,
-                merge.extent(),
-                merge.plan,
-                frozen,
-                elems(dtype)[1],
-            );
-            kernels::backward_apply::launch_unchecked(
-                &client,
-                division.cubes(),
-                division.units(),
-                address_type,
-                division.vector,
-                gradient.into_tensor_arg(),
-                input.into_tensor_arg(),
-                mean.into_tensor_arg(),
-                mean_rest.into_tensor_arg(),
-                lines.into_tensor_arg(),
-                output_arg,
-                division.extent(),
-                division.plan,
-                elems(dtype),
-            );
-        }
-    }
-    BatchNormGradients {
-        input: order.undo::<CubeBackend>(output),
-        gamma: for_gamma,
-        beta: for_beta,
-    }
-}
-
-fn inference(
-    input: CubeTensor,
-    gamma: CubeTensor,
-    beta: CubeTensor,
-    mean: CubeTensor,
-    variance: CubeTensor,
-    epsilon: f64,
-) -> CubeTensor {
-    let order = Order::of::<CubeBackend>(&input);
-    let input = order.apply::<CubeBackend>(input);
-    let dims = order.dims::<CubeBackend>(&input);
-    let Some(division) = Division::of(&input, dims) else {
-        let input = order.undo::<CubeBackend>(input);
-        return portable::inference::<CubeBackend>(input, gamma, beta, mean, variance, epsilon);
-    };
-    let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(into_contiguous);
-    let (client, dtype) = (input.client.clone(), input.dtype);
-    let (output, output_arg) = written_over(&input, 0);
-    let address_type = address_type(&[&input]);
-    // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
-    unsafe {
-        kernels::apply::launch_unchecked(
-            &client,
-            division.cubes(),
-            division.units(),
-            address_type,
-            division.vector,
-            input.into_tensor_arg(),
-            gamma.into_tensor_arg(),
-            beta.into_tensor_arg(),
-            mean.clone().into_tensor_arg(),
-            mean.into_tensor_arg(),
-            variance.into_tensor_arg(),
-            output_arg,
-            scalar(epsilon, dtype),
-            division.extent(),
-            division.plan,
-            false,
-            elems(dtype),
-        );
-    }
-    order.undo::<CubeBackend>(output)
-}
-
 impl BatchNormBackend for CubeBackend {
     fn batch_norm_forward(
         input: FloatTensor<Self>,
@@ -496,7 +235,100 @@ impl BatchNormBackend for CubeBackend {
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> BatchNormForward<Self> {
-        forward(input, gamma, beta, epsilon)
+        let order = Order::of::<Self>(&input);
+        let input = order.apply::<Self>(input);
+        let dims = order.dims::<Self>(&input);
+        let Some(division) = Division::of(&input, dims) else {
+            let input = order.undo::<Self>(input);
+            return portable::forward::<Self>(input, gamma, beta, epsilon);
+        };
+        let [gamma, beta] = [gamma, beta].map(into_contiguous);
+        let (client, dtype) = (input.client.clone(), input.dtype);
+        let statistics = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
+        let (mean, mean_rest, variance) = (statistics(), statistics(), statistics());
+        let output = empty_like(&input, input.shape(), dtype);
+        let address_type = address_type(&[&input]);
+
+        if division.whole {
+            // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
+            unsafe {
+                kernels::forward_whole::launch_unchecked(
+                    &client,
+                    division.cubes(),
+                    division.units(),
+                    address_type,
+                    division.vector,
+                    input.into_tensor_arg(),
+                    gamma.into_tensor_arg(),
+                    beta.into_tensor_arg(),
+                    output.clone().into_tensor_arg(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    variance.clone().into_tensor_arg(),
+                    scalar(epsilon, dtype),
+                    division.extent(),
+                    division.plan,
+                    elems(dtype),
+                );
+            }
+        } else {
+            let shape = [4, division.parts, dims.channels];
+            let parts = empty_like(&input, shape, super::statistics_dtype(dtype));
+            let merge = division.of_parts();
+            // SAFETY: as above.
+            unsafe {
+                kernels::forward_parts::launch_unchecked(
+                    &client,
+                    division.cubes(),
+                    division.units(),
+                    address_type,
+                    division.vector,
+                    input.clone().into_tensor_arg(),
+                    parts.clone().into_tensor_arg(),
+                    division.extent(),
+                    division.plan,
+                    elems(dtype),
+                );
+                kernels::forward_merge::launch_unchecked(
+                    &client,
+                    merge.cubes(),
+                    merge.units(),
+                    address_type,
+                    parts.into_tensor_arg(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    variance.clone().into_tensor_arg(),
+                    merge.extent(),
+                    merge.plan,
+                    elems(dtype)[1],
+                );
+                kernels::apply::launch_unchecked(
+                    &client,
+                    division.cubes(),
+                    division.units(),
+                    address_type,
+                    division.vector,
+                    input.into_tensor_arg(),
+                    gamma.into_tensor_arg(),
+                    beta.into_tensor_arg(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    variance.clone().into_tensor_arg(),
+                    output.clone().into_tensor_arg(),
+                    scalar(epsilon, dtype),
+                    division.extent(),
+                    division.plan,
+                    true,
+                    elems(dtype),
+                );
+            }
+        }
+        BatchNormForward {
+            output: order.undo::<Self>(output),
+            mean,
+            mean_rest,
+            variance,
+        }
     }
 
     fn batch_norm_backward(
@@ -507,7 +339,115 @@ impl BatchNormBackend for CubeBackend {
         epsilon: f64,
         frozen: bool,
     ) -> BatchNormGradients<Self> {
-        backward(input, gradient, gamma, statistics, epsilon, frozen)
+        let order = Order::of::<Self>(&input);
+        let input = order.apply::<Self>(input);
+        let gradient = order.apply::<Self>(gradient);
+        let dims = order.dims::<Self>(&input);
+        let Some(division) = Division::of(&input, dims) else {
+            let [input, gradient] = [input, gradient].map(|tensor| order.undo::<Self>(tensor));
+            return portable::backward::<Self>(input, gradient, gamma, statistics, epsilon, frozen);
+        };
+        let gamma = into_contiguous(gamma);
+        let mean = into_contiguous(statistics.mean);
+        let mean_rest = into_contiguous(statistics.mean_rest);
+        let variance = into_contiguous(statistics.variance);
+        let (client, dtype) = (input.client.clone(), input.dtype);
+        let parameter = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
+        let (for_gamma, for_beta) = (parameter(), parameter());
+        let (output, output_arg) = written_over(&gradient, 0);
+        let address_type = address_type(&[&input]);
+        let epsilon = scalar(epsilon, dtype);
+        let count = scalar(dims.values_per_channel() as f64, dtype);
+
+        if division.whole {
+            // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
+            unsafe {
+                kernels::backward_whole::launch_unchecked(
+                    &client,
+                    division.cubes(),
+                    division.units(),
+                    address_type,
+                    division.vector,
+                    gradient.into_tensor_arg(),
+                    input.into_tensor_arg(),
+                    gamma.into_tensor_arg(),
+                    mean.into_tensor_arg(),
+                    mean_rest.into_tensor_arg(),
+                    variance.into_tensor_arg(),
+                    output_arg,
+                    for_gamma.clone().into_tensor_arg(),
+                    for_beta.clone().into_tensor_arg(),
+                    epsilon,
+                    count,
+                    division.extent(),
+                    division.plan,
+                    frozen,
+                    elems(dtype),
+                );
+            }
+        } else {
+            let shape = [2, division.parts, dims.channels];
+            let parts = empty_like(&input, shape, super::statistics_dtype(dtype));
+            let lines = empty_like(&input, [3, dims.channels], super::statistics_dtype(dtype));
+            let merge = division.of_parts();
+            // SAFETY: as above.
+            unsafe {
+                kernels::backward_parts::launch_unchecked(
+                    &client,
+                    division.cubes(),
+                    division.units(),
+                    address_type,
+                    division.vector,
+                    gradient.clone().into_tensor_arg(),
+                    input.clone().into_tensor_arg(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    parts.clone().into_tensor_arg(),
+                    division.extent(),
+                    division.plan,
+                    elems(dtype),
+                );
+                kernels::backward_merge::launch_unchecked(
+                    &client,
+                    merge.cubes(),
+                    merge.units(),
+                    address_type,
+                    parts.into_tensor_arg(),
+                    gamma.into_tensor_arg(),
+                    variance.into_tensor_arg(),
+                    for_gamma.clone().into_tensor_arg(),
+                    for_beta.clone().into_tensor_arg(),
+                    lines.clone().into_tensor_arg(),
+                    epsilon,
+                    count,
+                    merge.extent(),
+                    merge.plan,
+                    frozen,
+                    elems(dtype)[1],
+                );
+                kernels::backward_apply::launch_unchecked(
+                    &client,
+                    division.cubes(),
+                    division.units(),
+                    address_type,
+                    division.vector,
+                    gradient.into_tensor_arg(),
+                    input.into_tensor_arg(),
+                    mean.into_tensor_arg(),
+                    mean_rest.into_tensor_arg(),
+                    lines.into_tensor_arg(),
+                    output_arg,
+                    division.extent(),
+                    division.plan,
+                    elems(dtype),
+                );
+            }
+        }
+        BatchNormGradients {
+            input: order.undo::<Self>(output),
+            gamma: for_gamma,
+            beta: for_beta,
+        }
     }
 
     fn batch_norm_inference(
@@ -518,6 +458,39 @@ impl BatchNormBackend for CubeBackend {
         variance: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        inference(input, gamma, beta, mean, variance, epsilon)
+        let order = Order::of::<Self>(&input);
+        let input = order.apply::<Self>(input);
+        let dims = order.dims::<Self>(&input);
+        let Some(division) = Division::of(&input, dims) else {
+            let input = order.undo::<Self>(input);
+            return portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon);
+        };
+        let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(into_contiguous);
+        let (client, dtype) = (input.client.clone(), input.dtype);
+        let (output, output_arg) = written_over(&input, 0);
+        let address_type = address_type(&[&input]);
+        // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
+        unsafe {
+            kernels::apply::launch_unchecked(
+                &client,
+                division.cubes(),
+                division.units(),
+                address_type,
+                division.vector,
+                input.into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                beta.into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean.into_tensor_arg(),
+                variance.into_tensor_arg(),
+                output_arg,
+                scalar(epsilon, dtype),
+                division.extent(),
+                division.plan,
+                false,
+                elems(dtype),
+            );
+        }
+        order.undo::<Self>(output)
     }
 }
