@@ -188,3 +188,52 @@ impl AllocationController for Lent {
         Ok(unsafe { std::slice::from_raw_parts(block.start.as_ptr().cast(), block.size) })
     }
 }
+
+/// How much the pool holds cannot be seen from outside.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn holds_no_more_than_was_once_in_use(
+            steps in prop::collection::vec((any::<bool>(), 1_usize..5000, any::<usize>()), 1..200)
+        ) {
+            let mut pool = Pool { free: Vec::new(), lent: 0, peak: 0 };
+            let mut lent: Vec<Block> = Vec::new();
+            let mut peak = 0;
+            for (take, size, index) in steps {
+                if take || lent.is_empty() {
+                    let block = pool.take(size);
+                    prop_assert!((size..=2 * size).contains(&block.size));
+                    lent.push(block);
+                } else {
+                    pool.give_back(lent.swap_remove(index % lent.len()));
+                }
+                let in_use: usize = lent.iter().map(|block| block.size).sum();
+                let free: usize = pool.free.iter().map(|block| block.size).sum();
+                peak = peak.max(in_use);
+                prop_assert!(in_use + free <= peak);
+            }
+        }
+
+        #[test]
+        fn a_step_like_the_one_before_takes_no_new_memory(
+            sizes in prop::collection::vec(1_usize..5000, 1..20)
+        ) {
+            let mut pool = Pool { free: Vec::new(), lent: 0, peak: 0 };
+            let mut starts = Vec::new();
+            for _ in 0..3 {
+                let step: Vec<Block> = sizes.iter().map(|&size| pool.take(size)).collect();
+                let mut found: Vec<_> = step.iter().map(|block| block.start).collect();
+                found.sort();
+                if !starts.is_empty() {
+                    prop_assert_eq!(&found, &starts);
+                }
+                starts = found;
+                step.into_iter().for_each(|block| pool.give_back(block));
+            }
+        }
+    }
+}
