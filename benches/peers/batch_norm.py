@@ -3,12 +3,17 @@
     python benches/peers/batch_norm.py                    PyTorch's times
     python benches/peers/batch_norm.py target/criterion   a table of them beside what `cargo bench` has just measured
 
-Times are milliseconds, medians with the 10th and 90th percentile. "backward" is the forward and the backward pass of
-a layer in training. On our side the time of an empty graph is taken off it: PyTorch is given the gradient that it
-starts from, Burn fills one with ones.
+Times are milliseconds, medians with the 10th and 90th percentile. What is timed is what benches/batch_norm.rs says:
+"forward" is the forward pass of a layer in training, each followed by its backward pass, which is not timed; "backward"
+is both, from a gradient of the output that is at hand.
+
+"GB/s" is the bytes that must move, divided by the time: each tensor of the input's size that is read or written counts
+once. These are 2 for inference, forward and a copy, and 5 for forward and backward (the input and the output; the input,
+the output's gradient and the input's).
 """
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -26,22 +31,30 @@ SHAPES = [
     (8, 256, 14, 14),
     (1, 64, 112, 112),
 ]
-CASES = ["inference", "forward", "backward"]
+# Tensors that must move.
+CASES = {"inference": 2, "forward": 2, "backward": 5}
+MODELS = ["mlp", "cnn"]
 
 
-def measure(run):
-    """Median, 10th and 90th percentile of a call, in milliseconds, over about a second and a half."""
+def spread(times):
+    """Median, 10th and 90th percentile."""
+    tenths = statistics.quantiles(times, n=10, method="inclusive")
+    return statistics.median(times), tenths[0], tenths[-1]
+
+
+def measure(run, after=lambda result: None):
+    """The spread of a call's time, in milliseconds, over about a second and a half; `after` it is not timed."""
     until = time.perf_counter() + 0.3
     while time.perf_counter() < until:
-        run()
+        after(run())
     times = []
     until = time.perf_counter() + 1.5
     while time.perf_counter() < until or len(times) < 10:
         start = time.perf_counter()
-        run()
+        result = run()
         times.append((time.perf_counter() - start) * 1e3)
-    tenths = statistics.quantiles(times, n=10)
-    return statistics.median(times), tenths[0], tenths[-1]
+        after(result)
+    return spread(times)
 
 
 def peer(shape):
@@ -55,46 +68,68 @@ def peer(shape):
         with torch.no_grad():
             layer(x)
 
-    def backward():
+    def forward():
+        return layer(leaf)
+
+    def back(output):
         leaf.grad = None
-        layer(leaf).backward(gradient)
+        output.backward(gradient)
 
     layer.eval()
     times = {"inference": measure(inference)}
     layer.train()
-    times["forward"] = measure(lambda: layer(leaf))
-    times["backward"] = measure(backward)
+    times["forward"] = measure(forward, after=back)
+    times["backward"] = measure(lambda: back(forward()))
     return times
 
 
-def ours(criterion, backend, shape, name):
-    """The median that criterion found, in milliseconds; None where it has not run."""
-    group = f"{backend}_{'x'.join(map(str, shape))}"
-    file = criterion / group / name / "new" / "estimates.json"
+def ours(criterion, group, name):
+    """The spread of what criterion has measured, in milliseconds; None where it has not run."""
+    file = criterion / group / name / "new" / "sample.json"
     if not file.exists():
         return None
-    return json.loads(file.read_text())["median"]["point_estimate"] * 1e-6
+    sample = json.loads(file.read_text())
+    return spread([time / times * 1e-6 for time, times in zip(sample["times"], sample["iters"])])
+
+
+def shown(found):
+    median, low, high = found
+    return f"{median:.3f} ({low:.3f}-{high:.3f})"
 
 
 def table(criterion, backend, peers):
-    print(f"\n{backend}, milliseconds; times as fast as Burn's layer, as PyTorch; times of a copy\n")
-    print("| shape | case | fused | Burn | PyTorch (10%-90%) | / Burn | / PyTorch | copy | in copies |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(f"\n{backend}: milliseconds, median (10%-90%); times as fast as Burn's layer, as PyTorch; times of a copy\n")
+    print("| shape | case | fused | Burn | PyTorch | / Burn | / PyTorch | copy | in copies | GB/s | of a copy |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for shape in SHAPES:
-        copy = ours(criterion, backend, shape, "copy")
-        for case in CASES:
-            found = [ours(criterion, backend, shape, f"{case} {who}") for who in ("fused", "burn")]
-            if copy is None or None in found:
+        group = f"{backend}_{'x'.join(map(str, shape))}"
+        copy = ours(criterion, group, "copy")
+        for case, tensors in CASES.items():
+            fused, burn = (ours(criterion, group, f"{case} {who}") for who in ("fused", "burn"))
+            if None in (copy, fused, burn):
                 continue
-            if case == "backward":
-                empty = ours(criterion, backend, shape, "empty")
-                found = [time - empty for time in found]
-            fused, burn = found
-            median, low, high = peers[shape][case]
+            peer = peers[shape][case]
+            megabytes = 4e-6 * math.prod(shape)
             print(
-                f"| {list(shape)} | {case} | {fused:.3f} | {burn:.3f} | {median:.3f} ({low:.3f}-{high:.3f}) "
-                f"| {burn / fused:.1f} | {median / fused:.1f} | {copy:.3f} | {fused / copy:.1f} |"
+                f"| {list(shape)} | {case} | {shown(fused)} | {shown(burn)} | {shown(peer)} "
+                f"| {burn[0] / fused[0]:.1f} | {peer[0] / fused[0]:.1f} | {shown(copy)} | {fused[0] / copy[0]:.1f} "
+                f"| {tensors * megabytes / fused[0]:.0f} | {2 * megabytes / copy[0]:.0f} |"
             )
+
+
+def steps(criterion):
+    found = {
+        model: [ours(criterion, f"training step_{model}", norm) for norm in ("none", "batch", "burn")]
+        for model in MODELS
+    }
+    if any(None in times for times in found.values()):
+        return
+    print("\na step of training, batch 128, Adam: milliseconds, median (10%-90%); what batch norm adds\n")
+    print("| network | none | ours | Burn's | ours adds | Burn's adds |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for model, (none, batch, burn) in found.items():
+        added = " | ".join(f"{norm[0] / none[0] - 1:.0%}" for norm in (batch, burn))
+        print(f"| {model} | {shown(none)} | {shown(batch)} | {shown(burn)} | {added} |")
 
 
 def main():
@@ -109,8 +144,9 @@ def main():
     if not criterion.is_dir():
         sys.exit(f"{criterion} is not a folder: run `cargo bench --bench batch_norm` first, then pass target/criterion")
     for backend in ("flex", "ndarray"):
-        if any(ours(criterion, backend, shape, "copy") for shape in SHAPES):
+        if any(criterion.glob(f"{backend}_*/copy")):
             table(criterion, backend, peers)
+    steps(criterion)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{bf16, f16};
+use burn::tensor::{Element, Shape, TensorData, bf16, f16};
 
 use super::Values;
+use super::memory;
 use crate::norm::op::layout::Strided;
 
 impl Strided for Flex {
@@ -31,6 +32,16 @@ macro_rules! impl_values {
             fn values_mut(tensor: &mut FlexTensor) -> Option<&mut [$type]> {
                 let (start, end) = tensor.layout().contiguous_offsets()?;
                 Some(&mut tensor.try_storage_mut()?[start..end])
+            }
+
+            unsafe fn written<R>(
+                shape: Shape,
+                write: impl FnOnce(*mut $type) -> R,
+            ) -> (FlexTensor, R) {
+                // SAFETY: as the caller promises.
+                let (bytes, result) = unsafe { memory::written(shape.num_elements(), write) };
+                let data = TensorData::from_bytes(bytes, shape, <$type>::dtype());
+                (FlexTensor::from_data(data), result)
             }
         }
     )*};

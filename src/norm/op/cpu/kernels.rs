@@ -58,7 +58,7 @@ fn in_regions<C: Send>(dims: Dims, per_channel: &mut [C], job: impl Fn(Region, &
 
 /// The number of pieces in which all channels are walked at once.
 fn pieces(dims: Dims) -> usize {
-    (dims.len() / TASK).clamp(1, 8 * GROUPS)
+    (dims.len() / TASK).clamp(1, 4 * GROUPS)
 }
 
 /// Training mode, forward: writes the output, returns each channel's statistics.

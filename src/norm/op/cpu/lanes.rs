@@ -125,6 +125,19 @@ unsafe fn write<T: Value, const L: usize>(to: *mut T, block: [T::Real; L]) {
     unsafe { to.cast::<[T; L]>().write_unaligned(T::narrow(block)) }
 }
 
+/// Has the lines of the cache that `L` values begin in brought near, where the processor is known to have a way to.
+#[inline(always)]
+fn fetch<T, const L: usize>(from: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..L * size_of::<T>()).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction, and it takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_byte_add(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// What the kernels go over: at each place a value `u` that is summed and scaled, and the deviation `d` of the input
 /// from a centre.
 ///
@@ -133,8 +146,8 @@ unsafe fn write<T: Value, const L: usize>(to: *mut T, block: [T::Real; L]) {
 /// `read` reads no memory but that of the places `at..at + L`.
 pub(super) unsafe trait Source: Copy + Send + Sync {
     type Value: Value;
-    /// Whether `u` is another value than `d`.
-    const PAIR: bool;
+    /// The number of tensors that are read: with one, `u` is `d`.
+    const TENSORS: usize;
 
     /// `u` and `d` at `L` neighbouring places.
     ///
@@ -146,6 +159,9 @@ pub(super) unsafe trait Source: Copy + Send + Sync {
         at: usize,
         centre: &[RealOf<Self>; L],
     ) -> [[RealOf<Self>; L]; 2];
+
+    /// Has `L` neighbouring places, of this tensor or not, brought into the cache.
+    fn fetch<const L: usize>(self, at: usize);
 }
 
 /// Where mapped values go.
@@ -186,7 +202,7 @@ fn deviation<R: Real, const L: usize>(mut block: [R; L], centre: &[R; L]) -> [R;
 // SAFETY: reads L values from `at`.
 unsafe impl<T: Value> Source for Input<T> {
     type Value = T;
-    const PAIR: bool = false;
+    const TENSORS: usize = 1;
 
     #[inline(always)]
     unsafe fn read<const L: usize>(self, at: usize, centre: &[T::Real; L]) -> [[T::Real; L]; 2] {
@@ -194,12 +210,17 @@ unsafe impl<T: Value> Source for Input<T> {
         let d = deviation(unsafe { read::<T, L>(self.0.add(at)) }, centre);
         [d, d]
     }
+
+    #[inline(always)]
+    fn fetch<const L: usize>(self, at: usize) {
+        fetch::<T, L>(self.0.wrapping_add(at));
+    }
 }
 
 // SAFETY: reads L values from `at` of each of the two.
 unsafe impl<T: Value> Source for GradientAndInput<T> {
     type Value = T;
-    const PAIR: bool = true;
+    const TENSORS: usize = 2;
 
     #[inline(always)]
     unsafe fn read<const L: usize>(self, at: usize, centre: &[T::Real; L]) -> [[T::Real; L]; 2] {
@@ -208,33 +229,44 @@ unsafe impl<T: Value> Source for GradientAndInput<T> {
             unsafe { (read::<T, L>(self.0.add(at)), read::<T, L>(self.1.add(at))) };
         [gradient, deviation(input, centre)]
     }
+
+    #[inline(always)]
+    fn fetch<const L: usize>(self, at: usize) {
+        fetch::<T, L>(self.0.wrapping_add(at));
+        fetch::<T, L>(self.1.wrapping_add(at));
+    }
 }
 
-/// Adds `u` and `u * d` of `count` blocks, which begin `stride` places apart, to the sums, lane by lane.
+/// Sums of `u` and of `u * d` over `count` blocks, which begin `stride` places apart, lane by lane. The places `ahead` of
+/// them are fetched.
 ///
 /// # Safety
 ///
 /// Every block must lie within the tensor.
 #[inline(always)]
-pub(super) unsafe fn add_sums<S: Source, const L: usize>(
+pub(super) unsafe fn sums<S: Source, const L: usize>(
     source: S,
     at: usize,
     stride: usize,
     count: usize,
+    ahead: usize,
     centre: &[RealOf<S>; L],
-    sums: [&mut [RealOf<S>; L]; 2],
-) {
-    let [mut sum_u, mut sum_ud] = [*sums[0], *sums[1]];
+) -> [[RealOf<S>; L]; 2] {
+    let mut sum_u = [RealOf::<S>::default(); L];
+    let mut sum_ud = [RealOf::<S>::default(); L];
     for block in 0..count {
+        let at = at + block * stride;
+        if ahead != 0 {
+            source.fetch::<L>(at + ahead);
+        }
         // SAFETY: as the caller promises.
-        let [u, d] = unsafe { source.read(at + block * stride, centre) };
+        let [u, d] = unsafe { source.read(at, centre) };
         for lane in 0..L {
             sum_u[lane] += u[lane];
             sum_ud[lane] += u[lane] * d[lane];
         }
     }
-    *sums[0] = sum_u;
-    *sums[1] = sum_ud;
+    [sum_u, sum_ud]
 }
 
 /// The line through which a channel's values are mapped: `scale * u + slope * d + shift`, where `d` is the deviation
@@ -259,6 +291,7 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
     at: usize,
     stride: usize,
     count: usize,
+    ahead: usize,
     lines: &Lines<RealOf<S>, L>,
 ) {
     // If it knew the blocks for neighbours, the compiler would vectorise over blocks, lane for lane, with gathers and
@@ -266,13 +299,16 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
     let stride = black_box(stride);
     for block in 0..count {
         let at = at + block * stride;
+        if ahead != 0 {
+            fetch::<S::Value, L>(target.0.wrapping_add(at.wrapping_add(ahead)));
+        }
         // SAFETY: as the caller promises. The block is read whole before any of it is written.
         unsafe {
             let [u, d] = source.read(at, &lines.centre);
             let mut y = [RealOf::<S>::default(); L];
             for lane in 0..L {
                 y[lane] = lines.scale[lane] * u[lane] + lines.shift[lane];
-                if S::PAIR {
+                if S::TENSORS == 2 {
                     y[lane] += lines.slope[lane] * d[lane];
                 }
             }

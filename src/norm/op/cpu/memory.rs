@@ -1,77 +1,239 @@
 //! Memory for what an operation writes.
+//!
+//! What malloc gets back it keeps at hand only to a point; beyond, it returns memory to the kernel, which hands it out
+//! again page by page, each zeroed first. That takes several times as long as all of the arithmetic, and a training
+//! step, which frees all that it wrote at once, is always beyond that point. So what a large tensor is written to comes
+//! from a pool, and goes back to it when the tensor is dropped: from its second step on, training takes no new memory.
+//!
+//! The pool is the process's, since a tensor may be dropped anywhere. Nothing of it shows in a result: memory is
+//! written whole before it is read. What it holds, together with what is in use, is never more than what was in use at
+//! some moment before.
 
-/// How long what is written will be held.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Held {
-    /// Until the next layer has read it, as in inference.
-    Shortly,
-    /// Until the backward pass, together with what all other layers write, as in training.
-    Long,
-}
+use burn::tensor::{AllocationProperty, Bytes, Element};
+use burn_std::{AccessError, AccessPolicy, AllocationController};
+use std::alloc::Layout;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Room for `len` values, none of them initialised: the kernels write every one, and to fill the room first would cost
-/// as much as they do.
-pub(super) fn room<T>(len: usize, held: Held) -> Vec<T> {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    if len * size_of::<T>() >= mapped::from(held) {
-        return mapped::room(len);
-    }
-    let _ = held;
-    Vec::with_capacity(len)
-}
+/// From this size in bytes on, memory comes from the pool. It is where malloc, at first, begins to ask the kernel for
+/// each request.
+const POOLED: usize = 128 << 10;
 
-/// Large room under glibc.
+/// Values written to memory from the pool, or from malloc if they are few, and what `write` returns.
 ///
-/// What malloc gets back it keeps at hand only to a point; beyond, it returns memory to the kernel, which hands it out
-/// again in pages of 4 KiB, each zeroed in an interrupt of its own. That takes several times as long as all of the
-/// arithmetic, and a training step, which frees all that it wrote at once, is always beyond that point. So large room
-/// is a mapping of its own, which is filled with pages of 2 MiB, by all threads at once.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-mod mapped {
-    use super::Held;
-    use rayon::prelude::*;
+/// # Safety
+///
+/// `write` must write `len` values to where it is told, without reading them before.
+pub(super) unsafe fn written<T: Element, R>(
+    len: usize,
+    write: impl FnOnce(*mut T) -> R,
+) -> (Bytes, R) {
+    let size = len * size_of::<T>();
+    if size < POOLED {
+        let mut values = Vec::with_capacity(len);
+        let result = write(values.as_mut_ptr());
+        // SAFETY: there is room for `len` values, and they are written, as the caller promises.
+        unsafe { values.set_len(len) };
+        return (Bytes::from_elems(values), result);
+    }
+    let lent = Box::new(Lent(Some(pool().take(size))));
+    let result = write(lent.block().start.as_ptr().cast());
+    // SAFETY: the block is of at least `size` bytes, and they are written, as the caller promises.
+    (unsafe { Bytes::from_controller(lent, size) }, result)
+}
 
-    /// Requests from this size on are mappings of their own whatever malloc has learnt so far (its
-    /// `DEFAULT_MMAP_THRESHOLD_MAX`). What of a mapping is not used takes up addresses, but no memory.
-    const ALWAYS: usize = 32 << 20;
-    /// From this size on, a mapping costs less than malloc does in training.
-    const IN_TRAINING: usize = 4 << 20;
-    const PAGE: usize = 4 << 10;
+/// Memory that was allocated at once.
+struct Block {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: a block owns its memory, as a `Box<[MaybeUninit<u8>]>` does.
+unsafe impl Send for Block {}
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// The size of a huge page of most processors, and of what is gained by one.
     const HUGE_PAGE: usize = 2 << 20;
 
-    /// The size in bytes from which room is a mapping.
-    pub fn from(held: Held) -> usize {
-        match held {
-            Held::Shortly => ALWAYS,
-            Held::Long => IN_TRAINING,
+    fn new(size: usize) -> Self {
+        let layout = Self::layout(size);
+        // SAFETY: the size is not zero, see `written`.
+        let start = unsafe { std::alloc::alloc(layout) };
+        let Some(start) = NonNull::new(start) else {
+            std::alloc::handle_alloc_error(layout)
+        };
+        #[cfg(target_os = "linux")]
+        if size >= Self::HUGE_PAGE {
+            // SAFETY: the range is the block's, begins with a page, and the advice changes nothing that memory holds.
+            // Where it is not known or not taken nothing is lost but time, so that the result does not matter.
+            unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
+        }
+        Self { start, size }
+    }
+
+    fn layout(size: usize) -> Layout {
+        let align = if size < Self::HUGE_PAGE {
+            64
+        } else {
+            Self::HUGE_PAGE
+        };
+        Layout::from_size_align(size, align).expect("a tensor's size is one that memory can have")
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and by nobody else freed.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), Self::layout(self.size)) };
+    }
+}
+
+/// The blocks at hand, in the order in which they came back.
+struct Pool {
+    free: Vec<Block>,
+    /// Bytes that are lent, and the most that ever were.
+    lent: usize,
+    peak: usize,
+}
+
+fn pool() -> MutexGuard<'static, Pool> {
+    static POOL: Mutex<Pool> = Mutex::new(Pool {
+        free: Vec::new(),
+        lent: 0,
+        peak: 0,
+    });
+    // Nothing that holds the lock leaves it half done.
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// The smallest free block of at least `size` bytes, and the last to come back of several; a new one where the
+    /// smallest is more than twice as large.
+    fn take(&mut self, size: usize) -> Block {
+        let fitting = (self.free.iter().enumerate().rev())
+            .filter(|(_, block)| (size..=2 * size).contains(&block.size))
+            .min_by_key(|(_, block)| block.size)
+            .map(|(index, _)| index);
+        let block = match fitting {
+            Some(index) => self.free.remove(index),
+            None => {
+                self.shrink(self.peak.saturating_sub(self.lent + size));
+                Block::new(size)
+            }
+        };
+        self.lent += block.size;
+        self.peak = self.peak.max(self.lent);
+        block
+    }
+
+    fn give_back(&mut self, block: Block) {
+        self.lent -= block.size;
+        self.free.push(block);
+    }
+
+    /// Frees blocks, the first to have come back first, until at most `size` bytes are free.
+    fn shrink(&mut self, size: usize) {
+        let mut free: usize = self.free.iter().map(|block| block.size).sum();
+        let surplus = self.free.iter().take_while(|block| {
+            let over = free > size;
+            free -= block.size;
+            over
+        });
+        let surplus = surplus.count();
+        self.free.drain(..surplus);
+    }
+}
+
+/// A block that a tensor holds; it goes back to the pool with the tensor.
+struct Lent(Option<Block>);
+
+impl Lent {
+    fn block(&self) -> &Block {
+        self.0.as_ref().expect("a block is lent until the drop")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(block) = self.0.take() {
+            pool().give_back(block);
         }
     }
+}
 
-    pub fn room<T>(len: usize) -> Vec<T> {
-        let bytes = len * size_of::<T>();
-        // With malloc's own words in front, rounded up to a page, the mapping is of whole huge pages: the kernel
-        // aligns such a one.
-        let capacity = (bytes.max(ALWAYS) + PAGE).next_multiple_of(HUGE_PAGE) - PAGE;
-        let room = Vec::<T>::with_capacity(capacity / size_of::<T>());
-        let start = room.as_ptr() as usize / PAGE * PAGE;
-        advise(start, capacity, libc::MADV_HUGEPAGE);
-        (start..start + bytes + 16)
-            .into_par_iter()
-            .step_by(HUGE_PAGE)
-            .for_each(|page| {
-                advise(
-                    page,
-                    HUGE_PAGE.min(start + bytes + 16 - page),
-                    libc::MADV_POPULATE_WRITE,
-                )
-            });
-        room
+impl AllocationController for Lent {
+    fn alloc_align(&self) -> usize {
+        // The alignment that any value has: copies are made with it too.
+        align_of::<u128>()
     }
 
-    fn advise(start: usize, len: usize, advice: libc::c_int) {
-        // SAFETY: the range begins in the page that the room begins in and ends in or before that in which it ends,
-        // and neither advice changes what memory holds. Where one is not known or not taken nothing is lost but time,
-        // so that the result does not matter.
-        unsafe { libc::madvise(start as *mut _, len, advice) };
+    fn property(&self) -> AllocationProperty {
+        AllocationProperty::Native
+    }
+
+    unsafe fn memory_mut(
+        &mut self,
+        _policy: AccessPolicy,
+    ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+        let block = self.block();
+        // SAFETY: the block's memory, which nobody else reaches while this is borrowed.
+        Ok(unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr().cast(), block.size) })
+    }
+
+    fn memory(&self, _policy: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
+        let block = self.block();
+        // SAFETY: the block's memory, which nobody writes while this is borrowed.
+        Ok(unsafe { std::slice::from_raw_parts(block.start.as_ptr().cast(), block.size) })
+    }
+}
+
+/// How much the pool holds cannot be seen from outside.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn holds_no_more_than_was_once_in_use(
+            steps in prop::collection::vec((any::<bool>(), 1_usize..5000, any::<usize>()), 1..200)
+        ) {
+            let mut pool = Pool { free: Vec::new(), lent: 0, peak: 0 };
+            let mut lent: Vec<Block> = Vec::new();
+            let mut peak = 0;
+            for (take, size, index) in steps {
+                if take || lent.is_empty() {
+                    let block = pool.take(size);
+                    prop_assert!((size..=2 * size).contains(&block.size));
+                    lent.push(block);
+                } else {
+                    pool.give_back(lent.swap_remove(index % lent.len()));
+                }
+                let in_use: usize = lent.iter().map(|block| block.size).sum();
+                let free: usize = pool.free.iter().map(|block| block.size).sum();
+                peak = peak.max(in_use);
+                prop_assert!(in_use + free <= peak);
+            }
+        }
+
+        #[test]
+        fn a_step_like_the_one_before_takes_no_new_memory(
+            sizes in prop::collection::vec(1_usize..5000, 1..20)
+        ) {
+            let mut pool = Pool { free: Vec::new(), lent: 0, peak: 0 };
+            let mut starts = Vec::new();
+            for _ in 0..3 {
+                let step: Vec<Block> = sizes.iter().map(|&size| pool.take(size)).collect();
+                let mut found: Vec<_> = step.iter().map(|block| block.start).collect();
+                found.sort();
+                if !starts.is_empty() {
+                    prop_assert_eq!(&found, &starts);
+                }
+                starts = found;
+                step.into_iter().for_each(|block| pool.give_back(block));
+            }
+        }
     }
 }

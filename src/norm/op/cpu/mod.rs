@@ -1,29 +1,29 @@
 //! Kernels for the backends that compute on the processor, Flex and NdArray.
 //!
-//! [`lanes`] has the inner loops, [`walk`] the ways over a tensor, [`kernels`] the three operations, [`memory`] the
+//! [`lanes`] has the inner loops, [`walk`] the ways over a tensor, [`kernels`] the three operations, `memory` has the
 //! room for what they write. This file brings the backends' tensors to them: any dense tensor is taken as it lies,
 //! also transposed or channels-last, and the output lies the same way; only a view with gaps, repeated or reversed
 //! values is copied first. What nobody else holds is overwritten in place of writing to new memory.
 
 mod kernels;
 mod lanes;
-mod memory;
 mod walk;
 
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "flex")]
+mod memory;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::{DType, Element, TensorData};
+use burn::tensor::{DType, Element, Shape, TensorData};
 
 use super::layout::{Order, Strided};
 use super::{BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics};
 use kernels::Statistics;
 use lanes::{Input, Target, Value};
-use memory::Held;
 
 /// Access to the values of a backend's tensors.
 trait Values<T>: Backend {
@@ -32,6 +32,13 @@ trait Values<T>: Backend {
 
     /// The values of a contiguous tensor if nobody else holds them.
     fn values_mut(tensor: &mut FloatTensor<Self>) -> Option<&mut [T]>;
+
+    /// A new tensor of the values that `write` writes, and what that returns.
+    ///
+    /// # Safety
+    ///
+    /// `write` must write as many values as the shape has to where it is told, without reading them before.
+    unsafe fn written<R>(shape: Shape, write: impl FnOnce(*mut T) -> R) -> (FloatTensor<Self>, R);
 }
 
 /// Lets a kernel write over a tensor if nobody else holds it, else into a new one shaped like it.
@@ -41,26 +48,19 @@ trait Values<T>: Backend {
 /// `kernel` must write as many values to the target as the tensor has.
 unsafe fn write_over<B, T, R>(
     mut tensor: FloatTensor<B>,
-    held: Held,
     kernel: impl FnOnce(Input<T>, Target<T>) -> R,
 ) -> (FloatTensor<B>, R)
 where
     B: Values<T>,
-    T: Element,
 {
     if let Some(values) = B::values_mut(&mut tensor) {
         let pointer = values.as_mut_ptr();
         let result = kernel(Input(pointer), Target(pointer));
         return (tensor, result);
     }
-    let values = B::values(&tensor);
-    let len = values.len();
-    let mut room = memory::room::<T>(len, held);
-    let result = kernel(Input(values.as_ptr()), Target(room.as_mut_ptr()));
-    // SAFETY: the room is for `len` values, and the kernel has written them.
-    unsafe { room.set_len(len) };
-    let written = B::float_from_data(TensorData::new(room, tensor.shape()), &tensor.device());
-    (written, result)
+    let values = Input(B::values(&tensor).as_ptr());
+    // SAFETY: as the caller promises; no kernel reads what it has not written.
+    unsafe { B::written(tensor.shape(), |room| kernel(values, Target(room))) }
 }
 
 /// The values of a tensor of one value a channel.
@@ -93,7 +93,7 @@ where
     let beta = channel_values::<B, T::Real>(beta);
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, statistics) = unsafe {
-        write_over::<B, T, _>(input, Held::Long, |input, output| {
+        write_over::<B, T, _>(input, |input, output| {
             kernels::forward(dims, input, output, &gamma, &beta, epsilon)
         })
     };
@@ -144,7 +144,7 @@ where
     // SAFETY: both tensors hold as many values as the dimensions say, and the input is held till the end. A gradient
     // that nobody else holds shares no memory with it.
     let (output, parameters) = unsafe {
-        write_over::<B, T, _>(gradient, Held::Long, |gradient, output| {
+        write_over::<B, T, _>(gradient, |gradient, output| {
             kernels::backward(
                 dims,
                 values,
@@ -188,7 +188,7 @@ where
         [gamma, beta, mean, variance].map(channel_values::<B, T::Real>);
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, ()) = unsafe {
-        write_over::<B, T, _>(input, Held::Shortly, |input, output| {
+        write_over::<B, T, _>(input, |input, output| {
             kernels::inference(
                 dims, input, output, &gamma, &beta, &mean, &variance, epsilon,
             );

@@ -3,6 +3,8 @@
 use burn::backend::NdArray;
 use burn::backend::ndarray::NdArrayTensor;
 
+use burn::tensor::{Shape, TensorData};
+
 use super::Values;
 use crate::norm::op::layout::Strided;
 
@@ -51,6 +53,19 @@ macro_rules! impl_values {
                     }
                     _ => None,
                 }
+            }
+
+            unsafe fn written<R>(
+                shape: Shape,
+                write: impl FnOnce(*mut $type) -> R,
+            ) -> (NdArrayTensor, R) {
+                // NdArray writes in place only to what it can own as a Vec.
+                let len = shape.num_elements();
+                let mut values = Vec::with_capacity(len);
+                let result = write(values.as_mut_ptr());
+                // SAFETY: there is room for `len` values, and they are written, as the caller promises.
+                unsafe { values.set_len(len) };
+                (NdArrayTensor::from_data(TensorData::new(values, shape)), result)
             }
         }
     )*};

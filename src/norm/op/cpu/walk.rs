@@ -18,12 +18,16 @@ use crate::norm::op::layout::Dims;
 
 /// Below this many values in a row, a channel's neighbours are walked along with it.
 const LONG_RUN: usize = 64;
-/// Rows that are walked together.
+/// Rows that are mapped together.
 const ROWS: usize = 8;
-/// Rows that are summed in the type of the values.
+/// Rows that are walked together to be summed, and summed in the type of the values.
 const ROW_RUN: usize = 16;
 /// Blocks that are summed in the type of the values.
 const BLOCKS: usize = 16;
+/// Bytes that a processor reads ahead over at most.
+const PAGE: usize = 4 << 10;
+/// Bytes that can be fetched into the nearest cache, of 32 KiB or more, and still be there when they are read.
+const NEAR: usize = 28 << 10;
 /// Places looked at for a first guess of the mean: rows, or neighbouring values of one channel.
 const SAMPLE_ROWS: usize = 8;
 const SAMPLE_VALUES: usize = 32;
@@ -45,6 +49,29 @@ pub(super) struct Region {
 
 /// `sum u` and `sum u * d` of a channel.
 pub(super) type Sums = [f64; 2];
+
+/// `sum u` and `sum u * d` of each column: of a channel, or, where rows are walked, of each place that a channel has in a
+/// row.
+struct ColumnSums {
+    u: Vec<f64>,
+    ud: Vec<f64>,
+}
+
+impl ColumnSums {
+    fn zeros(columns: usize) -> Self {
+        Self {
+            u: vec![0.0; columns],
+            ud: vec![0.0; columns],
+        }
+    }
+
+    fn of_channels(&self, columns: usize) -> Vec<Sums> {
+        let channels = self.u.chunks(columns).zip(self.ud.chunks(columns));
+        channels
+            .map(|(u, ud)| [u.iter().sum(), ud.iter().sum()])
+            .collect()
+    }
+}
 
 /// The lines of several channels, each array with one value a channel; see [`Lines`].
 #[derive(Clone)]
@@ -128,13 +155,6 @@ fn block<R: Copy, const L: usize>(values: &[R], at: usize) -> [R; L] {
         .expect("a slice of L values is an array of L values")
 }
 
-#[inline(always)]
-fn block_mut<R: Copy, const L: usize>(values: &mut [R], at: usize) -> &mut [R; L] {
-    (&mut values[at..at + L])
-        .try_into()
-        .expect("a slice of L values is an array of L values")
-}
-
 /// Cuts `0..len` into blocks of [`LANES`], then of 8, then of 1 lane, and evaluates the body for each group of up to
 /// `most` blocks of one width.
 macro_rules! in_blocks {
@@ -186,7 +206,7 @@ impl Region {
     /// `source` must be of tensors of the region's dimensions.
     pub unsafe fn sums<S: Source>(&self, source: S, centre: &[RealOf<S>]) -> Vec<Sums> {
         let centre = &repeat_each(centre, self.columns_per_channel());
-        let of_piece = |places: Range<usize>| {
+        let of_piece = |places| {
             AutoArch::new().dispatch(SumPiece {
                 region: self,
                 source,
@@ -194,21 +214,22 @@ impl Region {
                 places,
             })
         };
-        if self.pieces == 1 {
-            return of_piece(0..self.extent());
-        }
-        let pieces: Vec<Vec<Sums>> = (0..self.pieces)
-            .into_par_iter()
-            .map(|index| of_piece(self.piece(index)))
-            .collect();
-        let mut total = vec![Sums::default(); self.channels.len()];
-        for piece in pieces {
-            for (total, sums) in total.iter_mut().zip(piece) {
-                total[0] += sums[0];
-                total[1] += sums[1];
+        let total = if self.pieces == 1 {
+            of_piece(0..self.extent())
+        } else {
+            let pieces: Vec<ColumnSums> = (0..self.pieces)
+                .into_par_iter()
+                .map(|index| of_piece(self.piece(index)))
+                .collect();
+            let mut pieces = pieces.into_iter();
+            let mut total = pieces.next().expect("there is a piece");
+            for piece in pieces {
+                add(&mut total.u, &piece.u);
+                add(&mut total.ud, &piece.ud);
             }
-        }
-        total
+            total
+        };
+        total.of_channels(self.columns_per_channel())
     }
 
     /// A first guess of each channel's mean, from a few of its values.
@@ -217,6 +238,7 @@ impl Region {
     ///
     /// `source` must be of tensors of the region's dimensions.
     pub unsafe fn guess_means<S: Source>(&self, source: S) -> Vec<RealOf<S>> {
+        let columns = self.columns_per_channel();
         let (most, width) = if self.dims.has_long_runs() {
             (SAMPLE_VALUES, 1)
         } else {
@@ -227,10 +249,11 @@ impl Region {
         let sums = AutoArch::new().dispatch(SumPiece {
             region: self,
             source,
-            centre: &vec![RealOf::<S>::default(); self.channels.len() * self.columns_per_channel()],
+            centre: &vec![RealOf::<S>::default(); self.channels.len() * columns],
             places,
         });
-        sums.iter()
+        sums.of_channels(columns)
+            .iter()
             .map(|[sum, _]| {
                 let mean = sum / count;
                 RealOf::<S>::from_f64(if mean.is_finite() { mean } else { 0.0 })
@@ -281,6 +304,22 @@ impl Region {
         ((outer * channels + channel) * inner + first, last - first)
     }
 
+    /// How many places on from those that are read others are fetched, with `left` outer indices to come: as many rows
+    /// of the region's channels as make up a page, beyond which the processor does not look ahead by itself. None where
+    /// so few are left, and where what is fetched of all tensors is more than the nearest cache can hold.
+    #[inline(always)]
+    fn ahead<T>(&self, tensors: usize, left: usize) -> usize {
+        let Dims {
+            channels, inner, ..
+        } = self.dims;
+        let row = self.channels.len() * inner * size_of::<T>();
+        let rows = PAGE.div_ceil(row);
+        if left < rows || tensors * row > NEAR {
+            return 0;
+        }
+        rows * channels * inner
+    }
+
     /// The outer indices that the given places of a channel have.
     #[inline(always)]
     fn outer(&self, places: &Range<usize>) -> Range<usize> {
@@ -299,12 +338,12 @@ struct SumPiece<'a, S: Source> {
 }
 
 impl<S: Source> WithSimd for SumPiece<'_, S> {
-    type Output = Vec<Sums>;
+    type Output = ColumnSums;
 
     #[inline(always)]
-    fn with_simd<I: Simd>(self) -> Vec<Sums> {
+    fn with_simd<I: Simd>(self) -> ColumnSums {
         if self.region.dims.has_long_runs() {
-            self.channel_by_channel()
+            self.run_by_run()
         } else {
             self.row_by_row()
         }
@@ -313,77 +352,63 @@ impl<S: Source> WithSimd for SumPiece<'_, S> {
 
 impl<S: Source> SumPiece<'_, S> {
     #[inline(always)]
-    fn channel_by_channel(self) -> Vec<Sums> {
-        let mut sums = vec![Sums::default(); self.region.channels.len()];
-        for (index, channel) in self.region.channels.clone().enumerate() {
-            let mut of_lanes = [[0.0; LANES]; 2];
-            for outer in self.region.outer(&self.places) {
+    fn run_by_run(self) -> ColumnSums {
+        let channels = self.region.channels.clone();
+        let mut of_lanes = vec![[[0.0; LANES]; 2]; channels.len()];
+        let runs = self.region.outer(&self.places);
+        for outer in runs.clone() {
+            let ahead = self
+                .region
+                .ahead::<S::Value>(S::TENSORS, runs.end - 1 - outer);
+            for (index, channel) in channels.clone().enumerate() {
+                let of_lanes = &mut of_lanes[index];
                 let (offset, len) = self.region.run(channel, outer, &self.places);
                 in_blocks!(len, BLOCKS, |at, count, L| {
                     let centre = [self.centre[index]; L];
-                    let mut u = [RealOf::<S>::default(); L];
-                    let mut ud = [RealOf::<S>::default(); L];
-                    let sums = [&mut u, &mut ud];
                     // SAFETY: the run lies within the tensor, and the blocks within the run.
-                    unsafe {
-                        lanes::add_sums(self.source, offset + at, L, count, &centre, sums);
-                    }
+                    let [u, ud] = unsafe {
+                        lanes::sums::<S, L>(self.source, offset + at, L, count, ahead, &centre)
+                    };
                     add(&mut of_lanes[0][..L], &u);
                     add(&mut of_lanes[1][..L], &ud);
                 });
             }
-            sums[index] = of_lanes.map(|lanes| lanes.iter().sum());
         }
-        sums
+        let of_channels = |quantity: usize| {
+            of_lanes
+                .iter()
+                .map(|of_lanes| of_lanes[quantity].iter().sum())
+                .collect()
+        };
+        ColumnSums {
+            u: of_channels(0),
+            ud: of_channels(1),
+        }
     }
 
     #[inline(always)]
-    fn row_by_row(self) -> Vec<Sums> {
+    fn row_by_row(self) -> ColumnSums {
         let Dims {
             channels, inner, ..
         } = self.region.dims;
         let stride = channels * inner;
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;
-        let mut of_columns = [vec![0.0; width], vec![0.0; width]];
-        for run in self.places.clone().step_by(ROW_RUN) {
-            let end = self.places.end.min(run + ROW_RUN);
-            let mut u = vec![RealOf::<S>::default(); width];
-            let mut ud = vec![RealOf::<S>::default(); width];
-            for row in (run..end).step_by(ROWS) {
-                let rows = ROWS.min(end - row);
-                in_blocks!(width, 1, |column, _count, L| {
-                    let at = row * stride + first_column + column;
-                    let sums = [block_mut(&mut u, column), block_mut(&mut ud, column)];
-                    // SAFETY: the rows are the tensor's, and the columns are the region's.
-                    unsafe {
-                        lanes::add_sums::<S, L>(
-                            self.source,
-                            at,
-                            stride,
-                            rows,
-                            &block(self.centre, column),
-                            sums,
-                        );
-                    }
-                });
-            }
-            add(&mut of_columns[0], &u);
-            add(&mut of_columns[1], &ud);
+        let mut sums = ColumnSums::zeros(width);
+        for row in self.places.clone().step_by(ROW_RUN) {
+            let rows = ROW_RUN.min(self.places.end - row);
+            in_blocks!(width, 1, |column, _count, L| {
+                let at = row * stride + first_column + column;
+                let ahead = ROW_RUN * stride;
+                let centre = block(self.centre, column);
+                // SAFETY: the rows are the tensor's, and the columns are the region's.
+                let [u, ud] =
+                    unsafe { lanes::sums::<S, L>(self.source, at, stride, rows, ahead, &centre) };
+                add(&mut sums.u[column..column + L], &u);
+                add(&mut sums.ud[column..column + L], &ud);
+            });
         }
-        let of_channel = |columns: &[f64], channel: usize| {
-            columns[channel * inner..(channel + 1) * inner]
-                .iter()
-                .sum::<f64>()
-        };
-        (0..self.region.channels.len())
-            .map(|channel| {
-                [
-                    of_channel(&of_columns[0], channel),
-                    of_channel(&of_columns[1], channel),
-                ]
-            })
-            .collect()
+        sums
     }
 }
 
@@ -421,14 +446,24 @@ impl<S: Source> WithSimd for MapPiece<'_, S> {
 impl<S: Source> MapPiece<'_, S> {
     #[inline(always)]
     fn run_by_run(self) {
-        for outer in self.region.outer(&self.places) {
+        let runs = self.region.outer(&self.places);
+        for outer in runs.clone().rev() {
+            let ahead = self.region.ahead::<S::Value>(1, outer - runs.start);
             for (index, channel) in self.region.channels.clone().enumerate() {
                 let (offset, len) = self.region.run(channel, outer, &self.places);
                 in_blocks!(len, usize::MAX, |at, count, L| {
                     let lines = self.lines.splat::<L>(index);
                     // SAFETY: the run lies within both tensors, and the blocks within the run.
                     unsafe {
-                        lanes::map(self.source, self.target, offset + at, L, count, &lines);
+                        lanes::map(
+                            self.source,
+                            self.target,
+                            offset + at,
+                            L,
+                            count,
+                            ahead.wrapping_neg(),
+                            &lines,
+                        );
                     }
                 });
             }
@@ -449,7 +484,7 @@ impl<S: Source> MapPiece<'_, S> {
                 let at = row * stride + first_column + column;
                 let lines = self.lines.block::<L>(column);
                 // SAFETY: the rows are the tensors', and the columns are the region's.
-                unsafe { lanes::map(self.source, self.target, at, stride, rows, &lines) };
+                unsafe { lanes::map(self.source, self.target, at, stride, rows, 0, &lines) };
             });
         }
     }
