@@ -6,6 +6,9 @@
 //! - `epoch`: 55,000 images and a validation, through Burn's learner and in a bare loop that
 //!   computes the same: loss and accuracy of every step included.
 //! - `batch size`: a bare loop over 11,000 images.
+//! - `threads`: a bare loop over some thousand images, on one thread and on all cores. The one
+//!   thread does everything, so that a profiler sees which part of a step each sample is in:
+//!   see docs/throughput.md.
 //! - `cnn`: a training step of the convolutional network, and of its convolutions and linear layers
 //!   alone: what batch norm, pooling, data, loss and optimiser add is the rest.
 
@@ -137,6 +140,32 @@ fn batch_sizes(criterion: &mut Criterion) {
     }
 }
 
+fn threads(criterion: &mut Criterion) {
+    let all = data().train;
+    let cores = std::thread::available_parallelism().map_or(1, |it| it.get());
+    let mut group = criterion.benchmark_group("threads");
+    group.sample_size(10);
+    let cnn = ModelConfig::Cnn(CnnConfig::new());
+    for (name, model, images) in [
+        ("mlp", mlp(Normalization::Batch), 11_000),
+        ("cnn", cnn, 10 * BATCH),
+    ] {
+        let config = config(model);
+        let (train, valid) = all.subset(0..images + BATCH).split_at(images);
+        group.throughput(Throughput::Elements(images as u64));
+        for threads in [1, cores] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().expect("there can be threads");
+            group.bench_function(BenchmarkId::new(name, threads), |bencher| {
+                bencher.iter_custom(|times| {
+                    let epoch = || bare_epoch(&config, &train, &valid);
+                    (0..times).map(|_| pool.install(epoch)).sum()
+                });
+            });
+        }
+    }
+}
+
 /// Forward and backward of the layers that are Burn's own, each by itself.
 fn affine_layers(model: &Cnn, device: &Device) {
     let random = |shape: [usize; 4]| {
@@ -193,5 +222,5 @@ fn cnn(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, epochs, batch_sizes, cnn);
+criterion_group!(benches, epochs, batch_sizes, threads, cnn);
 criterion_main!(benches);

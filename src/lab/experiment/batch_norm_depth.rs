@@ -19,7 +19,7 @@ use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::{Activation, InitStrategy};
 use crate::lab::model::{Classifier, Mlp, MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
-use crate::lab::train::{OptimizerKind, Schedule, TrainConfig, TrainingStep, initial_model};
+use crate::lab::train::{Job, OptimizerKind, Schedule, TrainConfig, TrainingStep, initial_model};
 use crate::norm::Mode;
 
 const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
@@ -32,7 +32,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     for norms in Norms::ALL {
         changes.extend(setup.seeds(10, 5).map(|seed| Change { norms, seed }));
     }
-    let shifts = setup.runs(&name, &changes, |change| Ok(shifts(setup, change)))?;
+    let shifts = setup.runs(&name, &changes, |change, _| Ok(shifts(setup, change)))?;
 
     let (images, epochs) = setup.pick((55_000, 55), (11_000, 6));
     let mut watched = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
             epochs,
         }));
     }
-    let wanderings = setup.runs(&name, &watched, |config| wander(setup, config))?;
+    let wanderings = setup.runs(&name, &watched, |config, job| wander(setup, config, job))?;
 
     let (images, epochs) = setup.pick((55_000, 3), (11_000, 2));
     let mut deep = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
             }));
         }
     }
-    let learned = setup.runs(&name, &deep, |config| learn(setup, config))?;
+    let learned = setup.runs(&name, &deep, |config, job| learn(setup, config, job))?;
 
     let measured = Measured {
         shifts: changes.into_iter().zip(shifts).collect(),
@@ -214,7 +214,7 @@ struct Wandering {
     validation: Vec<f64>,
 }
 
-fn wander(setup: &Setup, config: &Watched) -> Result<Wandering, ExperimentError> {
+fn wander(setup: &Setup, config: &Watched, job: &Job) -> Result<Wandering, ExperimentError> {
     let (train, valid) = setup.split(config.images, 5000);
     let training = TrainConfig {
         model: ModelConfig::Mlp(
@@ -239,7 +239,7 @@ fn wander(setup: &Setup, config: &Watched) -> Result<Wandering, ExperimentError>
     let images = probe(&valid, 1000, &setup.device).images.flatten(1, 2);
     let looks = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let writing = looks.clone();
-    let trained = setup.train(&training, &train, &valid, move |it: TrainingStep| {
+    let trained = setup.train(job, &training, &train, &valid, move |it: TrainingStep| {
         if (it.step - 1).is_multiple_of(every) {
             let mut looks = writing.lock().expect("one writer");
             looks.0.push(it.step);
@@ -333,7 +333,7 @@ struct Learned {
     validation: f64,
 }
 
-fn learn(setup: &Setup, config: &Deep) -> Result<Learned, ExperimentError> {
+fn learn(setup: &Setup, config: &Deep, job: &Job) -> Result<Learned, ExperimentError> {
     let (train, valid) = setup.split(config.images, 5000);
     let (init, norm) = match config.kind {
         Kind::Xavier => (InitStrategy::Xavier, Normalization::None),
@@ -357,7 +357,7 @@ fn learn(setup: &Setup, config: &Deep) -> Result<Learned, ExperimentError> {
     };
     let losses = Arc::new(Mutex::new(Vec::new()));
     let writing = losses.clone();
-    let trained = setup.train(&training, &train, &valid, move |it: TrainingStep| {
+    let trained = setup.train(job, &training, &train, &valid, move |it: TrainingStep| {
         writing.lock().expect("one writer").push(loss(&it));
     })?;
     let losses = losses.lock().expect("one reader");

@@ -18,7 +18,7 @@ use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::lab::mnist::{DigitBatch, ImageSet, normalise};
 use crate::lab::model::{Block, Classifier, Mlp, MlpConfig, ModelConfig, Norm, Normalization};
 use crate::lab::report::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
-use crate::lab::train::{OptimizerKind, Schedule, TrainConfig, TrainingStep, evaluate};
+use crate::lab::train::{Job, OptimizerKind, Schedule, TrainConfig, TrainingStep, evaluate};
 use crate::norm::{BatchNorm, BatchNormConfig, Mode, Recalibration, RunningAverage, recalibrate};
 
 const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
@@ -47,7 +47,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
             tested,
         })
         .collect();
-    let scores = setup.runs(&name, &tests, |config| test(setup, config))?;
+    let scores = setup.runs(&name, &tests, |config, job| test(setup, config, job))?;
 
     let images = setup.pick(11_000, 2000);
     let mut small = Vec::new();
@@ -58,11 +58,11 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
             images,
         }));
     }
-    let variances = setup.runs(&name, &small, |config| train_small(setup, config))?;
+    let variances = setup.runs(&name, &small, |config, job| train_small(setup, config, job))?;
 
     let steps = setup.pick(150, 60);
     let early: Vec<_> = seeds.map(|seed| Early { seed, steps }).collect();
-    let averages = setup.runs(&name, &early, |config| average(setup, config))?;
+    let averages = setup.runs(&name, &early, |config, job| average(setup, config, job))?;
 
     let measured = Measured {
         tests: tests.into_iter().zip(scores).collect(),
@@ -118,10 +118,10 @@ fn config(norm: Normalization, batch_size: usize, epochs: usize, seed: u64) -> T
     }
 }
 
-fn test(setup: &Setup, tested: &Tested) -> Result<Scores, ExperimentError> {
+fn test(setup: &Setup, tested: &Tested, job: &Job) -> Result<Scores, ExperimentError> {
     let (train, valid) = setup.split(tested.images, 1000);
     let config = config(Normalization::Batch, 128, tested.epochs, tested.seed);
-    let trained = setup.train(&config, &train, &valid, |_| {})?;
+    let trained = setup.train(job, &config, &train, &valid, |_| {})?;
     let images = &setup.data.test;
     let images = images.subset(0..tested.tested.min(images.len()));
     let all: Vec<usize> = (0..images.len()).collect();
@@ -193,7 +193,7 @@ struct Variance {
     loss: Option<f64>,
 }
 
-fn train_small(setup: &Setup, small: &Small) -> Result<Variances, ExperimentError> {
+fn train_small(setup: &Setup, small: &Small, job: &Job) -> Result<Variances, ExperimentError> {
     let (train, valid) = setup.split(small.images, 1000);
     let mut config = config(Normalization::Batch, small.batch_size, 1, small.seed);
     // A tenth: steps in batches of two go anywhere.
@@ -208,7 +208,7 @@ fn train_small(setup: &Setup, small: &Small) -> Result<Variances, ExperimentErro
         let network = with_burns(mlp(it.network.clone()), &aside);
         network.features(it.batch.images.clone().flatten(1, 2));
     };
-    let trained = setup.train(&config, &train, &valid, watch)?;
+    let trained = setup.train(job, &config, &train, &valid, watch)?;
     let score = |network: Mlp| {
         let variance = match &network.hidden[0].norm {
             Some(Norm::Batch(norm)) => norm.running_var().expect("it keeps running statistics"),
@@ -277,7 +277,7 @@ const KINDS: [(&str, Color); 4] = [
 ];
 
 /// Validation accuracy at every step, for each of [`KINDS`].
-fn average(setup: &Setup, early: &Early) -> Result<Vec<[f64; 4]>, ExperimentError> {
+fn average(setup: &Setup, early: &Early, job: &Job) -> Result<Vec<[f64; 4]>, ExperimentError> {
     const BATCH: usize = 128;
     let (train, valid) = setup.split(early.steps * BATCH, 1000);
     let test = probe(&valid, 1000, &setup.device);
@@ -322,7 +322,7 @@ fn average(setup: &Setup, early: &Early) -> Result<Vec<[f64; 4]>, ExperimentErro
         writing.lock().expect("one writer").push(scores);
     };
     let config = config(Normalization::Batch, BATCH, 1, early.seed);
-    setup.train(&config, &train, &valid, watch)?;
+    setup.train(job, &config, &train, &valid, watch)?;
     Ok(std::mem::take(&mut *scores.lock().expect("one reader")))
 }
 

@@ -12,7 +12,7 @@ use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::InitStrategy;
 use crate::lab::model::{MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Figure, Panel, Row, Series, median, spread};
-use crate::lab::train::{OptimizerKind, Schedule, TrainConfig};
+use crate::lab::train::{Job, OptimizerKind, Schedule, TrainConfig};
 
 const SAITO: &str = "Saito, Deep Learning from Scratch, ch. 6";
 const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
@@ -72,7 +72,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
         }
     }
     let name = Experiment::BatchNormTraining.to_string();
-    let runs = setup.runs(&name, &configs, |config| train(setup, config))?;
+    let runs = setup.runs(&name, &configs, |config, job| train(setup, config, job))?;
     let trained = Runs {
         runs: configs.into_iter().zip(runs).collect(),
         scales,
@@ -98,7 +98,7 @@ fn steps(count: usize, [first, last]: [f64; 2]) -> Vec<f64> {
         .collect()
 }
 
-fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
+fn train(setup: &Setup, config: &Config, job: &Job) -> Result<Run, ExperimentError> {
     let (train, valid) = setup.split(IMAGES, 1000);
     let (init, scale) = match config.start {
         Start::Scale(scale) => (InitStrategy::StandardNormal, scale),
@@ -119,7 +119,7 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
         seed: config.seed,
         patience: None,
     };
-    let trained = setup.train(&training, &train, &valid, |_| {})?;
+    let trained = setup.train(job, &training, &train, &valid, |_| {})?;
     let epochs = trained.epochs.iter();
     Ok(Run {
         training: epochs.clone().map(|epoch| epoch.train.accuracy).collect(),

@@ -57,7 +57,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
         }
     }
     let name = Experiment::InitDistributions.to_string();
-    let layers = setup.runs(&name, &configs, |config| Ok(observe(setup, config)))?;
+    let layers = setup.runs(&name, &configs, |config, _| Ok(observe(setup, config)))?;
     let measured = Measured(configs.into_iter().zip(layers).collect());
     Ok(Findings {
         experiment: Experiment::InitDistributions,

@@ -15,7 +15,7 @@ use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
 use crate::init::{Activation, InitStrategy};
 use crate::lab::model::{Classifier, MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
-use crate::lab::train::{OptimizerKind, Schedule, TrainConfig};
+use crate::lab::train::{Job, OptimizerKind, Schedule, TrainConfig};
 use crate::observe::{Observer, Report};
 
 const SAITO: &str = "Saito, Deep Learning from Scratch, ch. 6";
@@ -68,7 +68,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
         }
     }
     let name = Experiment::InitTraining.to_string();
-    let runs = setup.runs(&name, &configs, |config| train(setup, config))?;
+    let runs = setup.runs(&name, &configs, |config, job| train(setup, config, job))?;
     let trained = Runs {
         runs: configs.into_iter().zip(runs).collect(),
         activations: activations.to_vec(),
@@ -86,7 +86,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     })
 }
 
-fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
+fn train(setup: &Setup, config: &Config, job: &Job) -> Result<Run, ExperimentError> {
     let (train, valid) = setup.split(config.images, 5000);
     let steps = train.len().div_ceil(BATCH);
     let training = TrainConfig {
@@ -117,7 +117,7 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
 
     let notes = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let (writing, looking) = (notes.clone(), look.clone());
-    let trained = setup.train(&training, &train, &valid, move |it| {
+    let trained = setup.train(job, &training, &train, &valid, move |it| {
         let (losses, stages): &mut (Vec<_>, Vec<_>) = &mut writing.lock().expect("one writer");
         losses.push(loss(&it));
         if (it.step - 1).is_multiple_of(steps) {

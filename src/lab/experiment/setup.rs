@@ -1,9 +1,6 @@
 use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
@@ -17,7 +14,8 @@ use crate::init::Activation;
 use crate::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::lab::model::{Classifier, Mlp};
 use crate::lab::train::{
-    Interrupter, Outcome, TrainConfig, TrainError, Trained, Trainer, TrainingStep, write_atomically,
+    Interrupter, Job, Outcome, Sweep, TrainConfig, TrainError, Trained, Trainer, TrainingStep,
+    write_atomically,
 };
 
 /// How much an experiment does.
@@ -49,8 +47,6 @@ pub struct Setup {
     pub verbose: bool,
     /// Stops the experiment after the training step under way.
     pub interrupter: Interrupter,
-    /// How far the runs under way are.
-    progress: Mutex<Option<Arc<Progress>>>,
 }
 
 /// A finished run, as it is kept: the configuration as the JSON text that the file is named by.
@@ -72,7 +68,6 @@ impl Setup {
             workers: std::thread::available_parallelism().map_or(1, NonZero::get),
             verbose: false,
             interrupter: Interrupter::new(),
-            progress: Mutex::default(),
         }
     }
 
@@ -98,23 +93,17 @@ impl Setup {
         )
     }
 
-    /// Trains a network, as a part of the runs under way.
+    /// Trains a network, as the run under way.
     pub(super) fn train(
         &self,
+        job: &Job,
         config: &TrainConfig,
         train: &ImageSet,
         valid: &ImageSet,
         watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
     ) -> Result<Trained, ExperimentError> {
         let trainer = Trainer::new(self.device.clone()).with_interrupter(self.interrupter.clone());
-        let progress = self.progress.lock().expect("no holder panics").clone();
-        let steps = config.epochs * train.len().div_ceil(config.batch_size);
-        let trained = trainer.train(config, train, valid, move |step| {
-            watcher(step);
-            if let Some(progress) = &progress {
-                progress.trained(1.0 / steps as f64);
-            }
-        })?;
+        let trained = job.train(&trainer, config, train, valid, watcher)?;
         match trained.outcome {
             Outcome::Interrupted => Err(ExperimentError::Interrupted),
             _ => Ok(trained),
@@ -127,7 +116,7 @@ impl Setup {
         &self,
         experiment: &str,
         configs: &[C],
-        run: impl Fn(&C) -> Result<R, ExperimentError> + Sync,
+        run: impl Fn(&C, &Job) -> Result<R, ExperimentError> + Sync,
     ) -> Result<Vec<R>, ExperimentError>
     where
         C: Serialize + Sync,
@@ -143,49 +132,25 @@ impl Setup {
         let missing: Vec<usize> = (0..configs.len())
             .filter(|&index| results[index].is_none())
             .collect();
-        let all = configs.len();
-        let progress = Arc::new(Progress::new(experiment, all, missing.len(), self.verbose));
-        *self.progress.lock().expect("no holder panics") = Some(progress.clone());
-
-        let next = AtomicUsize::new(0);
-        let outcome = Mutex::new((Vec::new(), None));
-        let work = || {
-            while let Some(&index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (config, name) = &configs[index];
-                let result = match self.interrupter.should_stop() {
-                    true => Err(ExperimentError::Interrupted),
-                    false => run(config).and_then(|result| {
-                        let config = name.clone();
-                        let text = text(&Kept { config, result }) + "\n";
-                        write_atomically(&path(&folder, name), text.as_bytes())?;
-                        // As it would be read next time: floats may differ in the last digit.
-                        Ok(kept(&folder, name).expect("what was written can be read"))
-                    }),
-                };
-                let mut outcome = outcome.lock().expect("no worker panics with the results");
-                match result {
-                    Ok(result) => {
-                        outcome.0.push((index, result));
-                        progress.finished();
-                    }
-                    Err(error) => {
-                        outcome.1.get_or_insert(error);
-                        return;
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..self.workers.clamp(1, missing.len().max(1)) {
-                scope.spawn(work);
-            }
-        });
-
-        let (fresh, error) = outcome.into_inner().expect("no worker panics");
-        if let Some(error) = error {
-            return Err(error);
+        let mut sweep = Sweep::new().with_workers(self.workers);
+        if self.verbose {
+            let (all, before) = (configs.len(), configs.len() - missing.len());
+            eprintln!("{experiment}: {all} runs, {before} of them finished before");
+            sweep = sweep.with_progress(experiment);
         }
-        for (index, result) in fresh {
+        let fresh = sweep.run(&missing, |&index, job| {
+            if self.interrupter.should_stop() {
+                return Err(ExperimentError::Interrupted);
+            }
+            let (config, name) = &configs[index];
+            let result = run(config, job)?;
+            let config = name.clone();
+            let text = text(&Kept { config, result }) + "\n";
+            write_atomically(&path(&folder, name), text.as_bytes())?;
+            // As it would be read next time: floats may differ in the last digit.
+            Ok(kept(&folder, name).expect("what was written can be read"))
+        })?;
+        for (index, result) in missing.into_iter().zip(fresh) {
             results[index] = Some(result);
         }
         Ok(results.into_iter().flatten().collect())
@@ -212,80 +177,6 @@ fn kept<R: DeserializeOwned>(folder: &Path, config: &str) -> Option<R> {
     let text = fs::read(path(folder, config)).ok()?;
     let run: Kept<R> = serde_json::from_slice(&text).ok()?;
     (run.config == config).then_some(run.result)
-}
-
-/// Tells how far an experiment is.
-struct Progress {
-    experiment: String,
-    /// Runs, and those of them that were not finished before.
-    all: usize,
-    missing: usize,
-    verbose: bool,
-    started: Instant,
-    done: Mutex<Done>,
-}
-
-/// What is behind.
-struct Done {
-    finished: usize,
-    /// In training steps, as shares of the runs that they belong to.
-    trained: f64,
-    spoken: Instant,
-}
-
-impl Progress {
-    fn new(experiment: &str, all: usize, missing: usize, verbose: bool) -> Self {
-        if verbose {
-            let before = all - missing;
-            eprintln!("{experiment}: {all} runs, {before} of them finished before");
-        }
-        Self {
-            experiment: experiment.into(),
-            all,
-            missing,
-            verbose,
-            started: Instant::now(),
-            done: Mutex::new(Done {
-                finished: 0,
-                trained: 0.0,
-                spoken: Instant::now(),
-            }),
-        }
-    }
-
-    /// A run is finished.
-    fn finished(&self) {
-        let mut done = self.done.lock().expect("no speaker panics");
-        done.finished += 1;
-        self.speak(&mut done);
-    }
-
-    /// A part of a run is.
-    fn trained(&self, share: f64) {
-        let mut done = self.done.lock().expect("no speaker panics");
-        done.trained += share;
-        self.speak(&mut done);
-    }
-
-    /// Says so every few seconds, and at the end.
-    fn speak(&self, done: &mut Done) {
-        let rest = self.missing - done.finished;
-        if !self.verbose || (rest > 0 && done.spoken.elapsed() < Duration::from_secs(3)) {
-            return;
-        }
-        done.spoken = Instant::now();
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let behind = done.trained.max(done.finished as f64);
-        let time = match rest {
-            0 => format!("in {elapsed:.0} s"),
-            _ => {
-                let left = elapsed * (self.missing as f64 - behind).max(0.0) / behind;
-                format!("about {left:.0} s left")
-            }
-        };
-        let (name, all) = (&self.experiment, self.all);
-        eprintln!("{name}: {} of {all} runs, {time}", all - rest);
-    }
 }
 
 /// The first `count` images of a set, or all, as one batch.

@@ -21,6 +21,7 @@ mod error;
 mod folder;
 mod history;
 mod step;
+mod sweep;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,7 @@ pub use folder::RunFolder;
 pub(in crate::lab) use folder::write_atomically;
 pub use history::{Epoch, EpochScores, Score};
 pub use step::{StepOutput, TrainingStep, Watcher};
+pub use sweep::{Job, Sweep};
 
 use crate::lab::mnist::{ImageSet, Loader, Mnist};
 use crate::lab::model::Classifier;
