@@ -3,6 +3,7 @@
 // Burn 0.22 marks NdArray deprecated; it is tested for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
+mod diagnosis;
 mod passes;
 mod report;
 mod statistics;
