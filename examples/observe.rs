@@ -28,10 +28,10 @@ impl Net {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() {
     let device = Device::default().autodiff();
     device.seed(1);
-    let start: Option<InitStrategy> = std::env::args().nth(1).map(|it| it.parse()).transpose()?;
+    let start = std::env::args().nth(1).map(|name| strategy(&name));
     let linear = |inputs, outputs| {
         let layer = LinearConfig::new(inputs, outputs).init(&device);
         match start {
@@ -69,5 +69,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-    Ok(())
+}
+
+fn strategy(name: &str) -> InitStrategy {
+    name.parse().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        std::process::exit(2)
+    })
 }
