@@ -61,7 +61,7 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     let mut configs = Vec::new();
     for (start, learning_rate) in settings {
         for norm in Normalization::ALL {
-            configs.extend(setup.seeds(5, 2).map(|seed| Config {
+            configs.extend(setup.seeds(5, 3).map(|seed| Config {
                 norm,
                 start,
                 learning_rate,

@@ -96,7 +96,8 @@ pub fn page(findings: &[Findings]) -> String {
     }
     add("</main>\n");
     add(&format!("<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
-    html
+    // The name of a distribution stays on one line.
+    html.replace("N(0, ", "N(0,\u{a0}")
 }
 
 fn section(findings: &Findings) -> String {
