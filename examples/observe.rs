@@ -67,6 +67,7 @@ fn main() {
             for finding in report.diagnose() {
                 println!("! {finding}");
             }
+            println!();
         }
     }
 }
