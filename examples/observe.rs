@@ -1,12 +1,13 @@
-//! Watches a plain Burn model train: what its layers do, and how far each step moves its weights.
+//! Watches a plain Burn model train: what its layers do, how far each step moves its weights, and what is wrong.
 //!
-//! `cargo run --release --example observe`
+//! `cargo run --release --example observe`, or from first weights of another kind, which may well be broken:
+//! `cargo run --release --example observe standard-normal`, or zeros, small-normal, xavier, he.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, loss::MseLoss, loss::Reduction};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_kindling::init::Activation;
+use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::observe::{Observer, Point, watch};
 
 #[derive(Module, Debug)]
@@ -30,7 +31,14 @@ impl Net {
 fn main() {
     let device = Device::default().autodiff();
     device.seed(1);
-    let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device);
+    let start = std::env::args().nth(1).map(|name| strategy(&name));
+    let linear = |inputs, outputs| {
+        let layer = LinearConfig::new(inputs, outputs).init(&device);
+        match start {
+            Some(start) => start.apply(layer),
+            None => layer,
+        }
+    };
     let mut model = Net {
         hidden: vec![linear(8, 64), linear(64, 64), linear(64, 64)],
         output: linear(64, 1),
@@ -53,11 +61,20 @@ fn main() {
         seen.step(&model);
 
         if watching {
-            println!(
-                "step {step}, loss {:.3}\n\n{}",
-                loss.into_scalar::<f32>(),
-                seen.report()
-            );
+            let report = seen.report();
+            let loss = loss.into_scalar::<f32>();
+            println!("step {step}, loss {loss:.3}\n\n{report}");
+            for finding in report.diagnose() {
+                println!("! {finding}");
+            }
+            println!();
         }
     }
+}
+
+fn strategy(name: &str) -> InitStrategy {
+    name.parse().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        std::process::exit(2)
+    })
 }

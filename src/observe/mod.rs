@@ -64,7 +64,10 @@
 //!
 //! The set is that of Karpathy's lecture *Building makemore, part 3: activations, gradients and batch norm*; the
 //! last row is his rule of thumb.
+//!
+//! [`Report::diagnose`] looks for it: it names what is far from healthy in plain words, with what to try.
 
+mod diagnosis;
 mod observer;
 mod parameters;
 mod point;
@@ -73,6 +76,7 @@ mod report;
 mod table;
 mod tap;
 
+pub use diagnosis::{Change, Finding, Place};
 pub use observer::{Observation, Observer};
 pub use point::{Point, watch};
 pub use report::{Histogram, Layer, Parameter, Percentile, Report, Summary};

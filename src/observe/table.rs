@@ -139,7 +139,7 @@ fn or_dash(value: Option<f64>, print: fn(f64) -> String) -> String {
 }
 
 /// Three digits that matter, in powers of ten where the number is long otherwise.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
         0.01..10.0 => format!("{value:.3}"),
@@ -152,7 +152,7 @@ fn exponent(value: f64) -> String {
     format!("{value:.2}")
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", 100.0 * share)
 }
 

@@ -5,6 +5,7 @@
 
 #[path = "../common/devices.rs"]
 mod devices;
+mod diagnosis;
 mod passes;
 mod report;
 mod statistics;

@@ -310,9 +310,9 @@ impl Kind {
 
     fn label(self) -> &'static str {
         match self {
-            Self::Xavier => "xavier",
-            Self::He => "he",
-            Self::BatchNorm => "xavier and batch norm",
+            Self::Xavier => super::label(InitStrategy::Xavier),
+            Self::He => super::label(InitStrategy::He),
+            Self::BatchNorm => "Xavier and batch norm",
         }
     }
 

@@ -172,13 +172,16 @@ impl Measured {
                 .enumerate()
                 .map(|(depth, layer)| super::histogram(layer, activation, strategy.into(), depth));
             Row {
-                label: strategy.to_string(),
+                label: super::label(strategy).into(),
                 panels: panels.collect(),
             }
         });
         Figure::new(
             format!("histograms-{activation}"),
-            format!("What five layers of {activation} put out, by initialisation"),
+            format!(
+                "What five layers of {} put out, by initialisation",
+                super::name(activation)
+            ),
             match activation {
                 Activation::Sigmoid => {
                     "Histograms of five sigmoid layers. Zeros: one spike at 0.5. N(0, 1): piled up \
@@ -214,14 +217,14 @@ impl Measured {
                     [(i + 1) as f64, std]
                 });
                 series.push(Series::new(
-                    strategy.to_string(),
+                    super::label(strategy),
                     strategy,
                     Shape::Dots(points.collect()),
                 ));
                 series.push(Series::new("", strategy, Shape::Dashed(theory.collect())));
             }
             Panel {
-                title: activation.to_string(),
+                title: super::name(activation).into(),
                 x: Axis::linear("layer", [0.8, 5.2]),
                 y: Axis::log("std of the outputs", [1e-7, 1e5]),
                 series,
@@ -248,13 +251,13 @@ impl Measured {
                     [(i + 1) as f64, std]
                 });
                 Series::new(
-                    strategy.to_string(),
+                    super::label(strategy),
                     strategy,
                     Shape::Line(points.collect()),
                 )
             });
             Panel {
-                title: activation.to_string(),
+                title: super::name(activation).into(),
                 x: Axis::linear("layer", [0.8, 5.2]),
                 y: Axis::log("std of the gradient", [1e-12, 1e6]),
                 series: series.into(),

@@ -211,7 +211,7 @@ impl Runs {
                     let values = runs.iter().map(|run| run[i][1]).collect();
                     (runs[0][i][0], values)
                 });
-                let series = Series::spread(strategy.to_string(), strategy, at);
+                let series = Series::spread(super::label(strategy), strategy, at);
                 match strategy {
                     // Lies on zeros, and is to let them be seen.
                     InitStrategy::SmallNormal => series.map(Series::dashed),
@@ -219,7 +219,7 @@ impl Runs {
                 }
             });
             Panel {
-                title: activation.to_string(),
+                title: super::name(activation).into(),
                 x: x.clone(),
                 y: y.clone(),
                 series: series.collect(),
@@ -287,7 +287,11 @@ impl Runs {
         });
         Figure::new(
             format!("layers-{strategy}"),
-            format!("What four layers of {activation} put out while they learn, started from {strategy}"),
+            format!(
+                "What four layers of {} put out while they learn, started from {}",
+                super::name(activation),
+                super::label(strategy)
+            ),
             match strategy {
                 InitStrategy::Zeros => "All outputs are 0 in every layer, before and after training.",
                 InitStrategy::StandardNormal => {
@@ -333,7 +337,7 @@ impl Runs {
                 Series::new(name, color, Shape::Line(points.collect()))
             });
             Panel {
-                title: strategy.to_string(),
+                title: super::label(strategy).into(),
                 x: Axis::linear("epoch", [0.0, self.epochs as f64 + 0.2]),
                 y: Axis::linear("log10(update / weight)", [-8.0, 0.0]),
                 series: layers.collect(),

@@ -26,8 +26,8 @@ pub use error::ExperimentError;
 pub use setup::{Setup, Size};
 pub use table::Table;
 
-use crate::init::Activation;
 use crate::init::names::names;
+use crate::init::{Activation, InitStrategy};
 use crate::lab::report::{Axis, Color, Figure, Panel, Series, Shape};
 use crate::lab::train::{TrainError, write_atomically};
 use crate::observe::Layer;
@@ -116,6 +116,28 @@ impl Findings {
     }
 }
 
+/// An initialisation as the texts call it.
+fn label(strategy: InitStrategy) -> &'static str {
+    match strategy {
+        InitStrategy::Zeros => "zeros",
+        InitStrategy::StandardNormal => "N(0, 1)",
+        InitStrategy::SmallNormal => "N(0, 0.01²)",
+        InitStrategy::Xavier => "Xavier",
+        InitStrategy::He => "He",
+    }
+}
+
+/// An activation as the texts call it.
+fn name(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Sigmoid => "sigmoid",
+        Activation::Tanh => "tanh",
+        Activation::Relu => "ReLU",
+        Activation::LeakyRelu => "leaky ReLU",
+        Activation::Gelu => "GELU",
+    }
+}
+
 /// A histogram of what a layer puts out, over the activation's range.
 fn histogram(layer: &Layer, activation: Activation, color: Color, depth: usize) -> Panel {
     let histogram = &layer.data.histogram;
@@ -138,7 +160,7 @@ fn histogram(layer: &Layer, activation: Activation, color: Color, depth: usize) 
     Panel {
         title: format!("layer {}: {std}{beyond}", depth + 1),
         x: Axis::linear(
-            format!("{activation} output"),
+            format!("{} output", name(activation)),
             setup::histogram_range(activation),
         ),
         y: Axis::linear("share (cut at 0.5)", [0.0, 0.5]),

@@ -18,14 +18,36 @@ that are all zero never learn: all units do the same.</li>
 signal, and the 2 makes up for it. <strong>Tanh goes with Xavier</strong> (variance 1/n); so, by custom, does
 sigmoid, though a deep sigmoid network is hard to start with any weights.</li>
 <li><strong>In training, batch norm brings every unit of every layer to mean 0 and spread 1</strong>, over the
-images of the batch at hand, then to a mean and a spread that are learned. So the scale of the weights hardly
-matters any more, and larger learning rates work.</li>
+images of the batch at hand, then to a mean and a spread that are learned. So the scale of the weights matters
+far less, and larger learning rates work.</li>
 <li><strong>In use, it goes by averages remembered from training</strong>, so that the answer to an image does
 not depend on which others came along.</li>
 <li><strong>So never let a test batch be normalised by its own statistics</strong>: one image alone, a small
 batch, or a batch of one class gets wrong answers. And the remembered averages must be fresh: recompute them
 after training if in doubt.</li>
 </ul>";
+
+/// The words that the page uses, for those who are new to them.
+const WORDS: &str = "\
+<dl>
+<dt>Layer, unit, weight</dt>
+<dd>A network is a row of layers, a layer a set of units. A unit adds up all numbers that the layer before puts
+out, each times a weight. Learning means changing the weights.</dd>
+<dt>Activation</dt>
+<dd>What a unit does to its sum before it puts it out. <em>Sigmoid</em> squeezes it to 0 to 1, <em>tanh</em> to -1
+to 1, <em>ReLU</em> makes it 0 where it is negative and leaves it alone elsewhere.</dd>
+<dt>Std, variance, N(0, 1)</dt>
+<dd>The standard deviation says how far numbers are spread around their mean; the variance is its square. N(0, 1)
+are random numbers around 0 with std 1 in the shape of a bell, N(0, 0.01²) the same with std 0.01.</dd>
+<dt>Gradient, learning rate, step</dt>
+<dd>The gradient says for each weight which way, and how strongly, the error changes with it. A step moves all
+weights against it, by the gradient times the learning rate.</dd>
+<dt>Batch, epoch, seed</dt>
+<dd>A step looks at some images at once, a batch. An epoch is once through all images. A seed fixes what is drawn
+at random; repeating over seeds shows what is chance.</dd>
+<dt>Training, validation, test</dt>
+<dd>A network learns from the training images and is judged by images that it has not learned from.</dd>
+</dl>";
 
 /// One self-contained HTML file: a section for each of the findings, with figures to step through,
 /// claims, and the command that makes them again.
@@ -53,7 +75,7 @@ pub fn page(findings: &[Findings]) -> String {
     if findings.iter().any(|it| it.size == Size::Quick) {
         add(
             "<p><strong>This is a quick look:</strong> less data, fewer epochs and fewer repetitions than \
-             the claims are about. <code>cargo run --release --example report</code> does all of it.</p>\n",
+             the texts and the claims are about. <code>cargo run --release --example report</code> does all of it.</p>\n",
         );
     }
     add("<nav aria-label=\"Sections\"><ol>\n");
@@ -66,14 +88,16 @@ pub fn page(findings: &[Findings]) -> String {
     }
     add("</ol></nav>\n</header>\n<main>\n");
     add(&format!(
-        "<section id=\"summary\">\n<h2>In short</h2>\n{SUMMARY}\n</section>\n"
+        "<section id=\"summary\">\n<h2>In short</h2>\n{SUMMARY}\n</section>\n\
+         <section id=\"words\">\n<h2>Words used here</h2>\n{WORDS}\n</section>\n"
     ));
     for it in findings {
         add(&section(it));
     }
     add("</main>\n");
     add(&format!("<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
-    html
+    // The name of a distribution stays on one line.
+    html.replace("N(0, ", "N(0,\u{a0}")
 }
 
 fn section(findings: &Findings) -> String {

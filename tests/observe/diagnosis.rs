@@ -1,0 +1,374 @@
+//! What is found wrong with a network: nothing in healthy ones, the right thing in each broken one.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::{Device, Tensor};
+use burn_kindling::init::Activation::{self, Relu, Sigmoid, Tanh};
+use burn_kindling::init::InitStrategy::{self, He, SmallNormal, StandardNormal, Xavier, Zeros};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig};
+use burn_kindling::observe::{Change, Finding, Observer, Place, Point, Report, watch};
+use proptest::prelude::*;
+
+use crate::{devices, normal, tensor};
+
+#[derive(Module, Debug)]
+struct Net {
+    hidden: Vec<Linear>,
+    norms: Vec<BatchNorm>,
+    output: Linear,
+}
+
+const CLASSES: usize = 10;
+
+impl Net {
+    fn new(start: InitStrategy, widths: &[usize], norm: bool, device: &Device) -> Self {
+        let linear = |inputs, outputs| start.apply(LinearConfig::new(inputs, outputs).init(device));
+        let norms = widths[1..].iter().filter(|_| norm);
+        Self {
+            hidden: widths.windows(2).map(|it| linear(it[0], it[1])).collect(),
+            norms: norms
+                .map(|&it| BatchNormConfig::new(it).init(device))
+                .collect(),
+            output: linear(widths[widths.len() - 1], CLASSES),
+        }
+    }
+
+    /// `[batch, inputs]` to `[batch, classes]`.
+    fn forward(&self, activation: Activation, input: Tensor<2>) -> Tensor<2> {
+        let mut x = watch("input", input);
+        for (i, layer) in self.hidden.iter().enumerate() {
+            x = layer.forward(x);
+            if let Some(norm) = self.norms.get(i) {
+                x = norm.forward(x);
+            }
+            let point = Point::new(format!("hidden.{i}")).after(activation);
+            x = point.watch(activation.forward(x));
+        }
+        watch("output", self.output.forward(x))
+    }
+}
+
+/// A training run of a few steps on inputs from N(0, 1) whose classes hang on two of them.
+struct Run {
+    start: InitStrategy,
+    activation: Activation,
+    widths: Vec<usize>,
+    norm: bool,
+    learning_rate: f64,
+    steps: usize,
+    seed: u64,
+}
+
+impl Run {
+    /// The first step of a network of so many hidden layers of 100 units.
+    fn of(start: InitStrategy, activation: Activation, depth: usize) -> Self {
+        Self {
+            start,
+            activation,
+            widths: vec![100; depth + 1],
+            norm: false,
+            learning_rate: 0.01,
+            steps: 1,
+            seed: 1,
+        }
+    }
+
+    /// What is seen of the last step.
+    fn report(&self, device: &Device) -> Report {
+        let device = device.clone().autodiff();
+        device.seed(self.seed);
+        let batch = 128;
+        let inputs = normal(batch * self.widths[0], self.seed);
+        let class = |row: &[f64]| (row[0] * row[1] * 10.0).rem_euclid(CLASSES as f64) as usize;
+        let classes = inputs.chunks(self.widths[0]).map(class);
+        let wanted: Vec<f64> = classes
+            .flat_map(|class| (0..CLASSES).map(move |it| f64::from(u8::from(it == class))))
+            .collect();
+        let wanted = tensor(&wanted, [batch, CLASSES], &device);
+        let inputs = tensor(&inputs, [batch, self.widths[0]], &device);
+
+        let mut net = Net::new(self.start, &self.widths, self.norm, &device);
+        let mut optimizer = SgdConfig::new().init();
+        for step in 1..=self.steps {
+            let (loss, mut seen) = Observer::new().run_if(step == self.steps, || {
+                let logits = net.forward(self.activation, inputs.clone());
+                let chances = burn::tensor::activation::log_softmax(logits, 1);
+                (chances * wanted.clone()).sum_dim(1).mean().neg()
+            });
+            let gradients = loss.backward();
+            seen.backward(&net, &gradients);
+            let gradients = GradientsParams::from_grads(gradients, &net);
+            net = optimizer.step(self.learning_rate, net, gradients);
+            seen.step(&net);
+            if step == self.steps {
+                return seen.report();
+            }
+        }
+        unreachable!("a run has a last step")
+    }
+
+    fn diagnose(&self, device: &Device) -> Vec<Finding> {
+        self.report(device).diagnose()
+    }
+}
+
+/// The kinds of finding, in the order found.
+fn kinds(findings: &[Finding]) -> Vec<&'static str> {
+    let kind = |finding: &Finding| match finding {
+        Finding::NotFinite(_) => "not finite",
+        Finding::Symmetry(_) => "symmetry",
+        Finding::Dead(_) => "dead",
+        Finding::Saturated(_) => "saturated",
+        Finding::SignalVanishes(_) => "signal vanishes",
+        Finding::SignalExplodes(_) => "signal explodes",
+        Finding::GradientVanishes(_) => "gradient vanishes",
+        Finding::GradientExplodes(_) => "gradient explodes",
+        Finding::UpdatesTooLarge(_) => "updates too large",
+        Finding::UpdatesTooSmall(_) => "updates too small",
+    };
+    findings.iter().map(kind).collect()
+}
+
+#[test]
+fn nothing_is_found_in_healthy_networks() {
+    for device in devices() {
+        for depth in [1, 3, 5, 10] {
+            for (start, activation) in [(He, Relu), (Xavier, Tanh)] {
+                for steps in [1, 30] {
+                    let run = Run {
+                        steps,
+                        ..Run::of(start, activation, depth)
+                    };
+                    let found = run.diagnose(&device);
+                    assert!(found.is_empty(), "{start} {activation} {depth} {found:#?}");
+                }
+            }
+            for start in [SmallNormal, Xavier, He] {
+                for activation in [Relu, Tanh, Sigmoid] {
+                    let run = Run {
+                        norm: true,
+                        ..Run::of(start, activation, depth)
+                    };
+                    let found = run.diagnose(&device);
+                    assert!(found.is_empty(), "{start} {activation} {depth} {found:#?}");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_found_in_relu_networks_from_he_of_any_shape(
+        widths in prop::collection::vec(40usize..160, 2..9),
+        norm: bool,
+        seed in 0u64..1 << 32,
+    ) {
+        for device in devices() {
+            let run = Run { widths: widths.clone(), norm, seed, ..Run::of(He, Relu, 1) };
+            prop_assert_eq!(run.diagnose(&device), []);
+        }
+    }
+}
+
+#[test]
+fn each_broken_start_is_told() {
+    let expected: [(_, _, _, &[&str]); 12] = [
+        (Zeros, Relu, 5, &["symmetry", "dead"]),
+        (Zeros, Tanh, 5, &["symmetry"]),
+        (Zeros, Sigmoid, 5, &["symmetry"]),
+        (StandardNormal, Tanh, 5, &["saturated"]),
+        (StandardNormal, Sigmoid, 5, &["saturated"]),
+        (
+            StandardNormal,
+            Relu,
+            5,
+            &["signal explodes", "gradient explodes"],
+        ),
+        (
+            SmallNormal,
+            Tanh,
+            5,
+            &["signal vanishes", "gradient vanishes"],
+        ),
+        (
+            SmallNormal,
+            Relu,
+            5,
+            &["signal vanishes", "gradient vanishes"],
+        ),
+        (SmallNormal, Sigmoid, 5, &["gradient vanishes"]),
+        (Xavier, Sigmoid, 10, &["gradient vanishes"]),
+        (He, Sigmoid, 10, &["gradient vanishes"]),
+        (Xavier, Relu, 20, &["signal vanishes", "gradient vanishes"]),
+    ];
+    for device in devices() {
+        for (start, activation, depth, expected) in expected {
+            let mut report = Run::of(start, activation, depth).report(&device);
+            // What the first step is worth is another question.
+            report
+                .parameters
+                .iter_mut()
+                .for_each(|it| it.update_std = None);
+            let found = report.diagnose();
+            assert_eq!(kinds(&found), expected, "{start} {activation} {found:#?}");
+        }
+    }
+}
+
+#[test]
+fn units_that_started_equal_are_told_when_their_weights_are_not_all_one_value_any_more() {
+    for device in devices() {
+        let run = Run {
+            steps: 30,
+            ..Run::of(Zeros, Sigmoid, 1)
+        };
+        let report = run.report(&device);
+        assert!(report.parameters[0].std > 0.0);
+        let found = report.diagnose();
+        assert_eq!(kinds(&found)[..1], ["symmetry"]);
+        let expected = Place {
+            name: "hidden.0".into(),
+            measured: 0.99,
+            also: vec![],
+        };
+        assert_eq!(found[0], Finding::Symmetry(expected));
+    }
+}
+
+#[test]
+fn steps_of_the_wrong_size_are_told() {
+    for device in devices() {
+        for (learning_rate, expected) in [(1e-5, "updates too small"), (1e3, "updates too large")] {
+            let run = Run {
+                learning_rate,
+                ..Run::of(He, Relu, 3)
+            };
+            assert_eq!(kinds(&run.diagnose(&device)), [expected]);
+        }
+        // After a few steps that are far too large, hardly a unit is alive, or no number is left.
+        let run = Run {
+            learning_rate: 30.0,
+            steps: 5,
+            ..Run::of(He, Relu, 3)
+        };
+        let found = kinds(&run.diagnose(&device));
+        assert!(
+            found.contains(&"dead") || found.contains(&"not finite"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_told_where_it_starts() {
+    for device in devices() {
+        let x = tensor(&[1.0, 2.0, 0.0, -1.0], [2, 2], &device);
+        let (_, seen) = Observer::new().run(|| {
+            let x = watch("fine", x);
+            let x = watch("log", x.log());
+            watch("after", x * 2.0)
+        });
+        let place = Place {
+            name: "log".into(),
+            measured: 0.5,
+            also: vec!["after".into()],
+        };
+        assert_eq!(seen.report().diagnose(), [Finding::NotFinite(place)]);
+    }
+}
+
+#[test]
+fn a_share_is_a_finding_from_one_half() {
+    let device = Device::default();
+    let relu = Run::of(He, Relu, 3).report(&device);
+    let tanh = Run::of(Xavier, Tanh, 3).report(&device);
+    for (amount, any) in [(49, false), (50, true)] {
+        let expect = |report: &Report, finding: fn(Place) -> Finding| {
+            let place = Place {
+                name: "hidden.1".into(),
+                measured: 0.5,
+                also: vec![],
+            };
+            let expected = any.then(|| finding(place));
+            assert_eq!(report.diagnose(), Vec::from_iter(expected));
+        };
+        let mut report = relu.clone();
+        report.layers[2].dead = amount;
+        report.layers[2].duplicates = amount - 1;
+        expect(&report, Finding::Dead);
+        report.layers[2].dead = 0;
+        report.layers[2].duplicates = amount;
+        expect(&report, Finding::Symmetry);
+        let mut report = tanh.clone();
+        report.layers[2].saturated = Some(amount as f64 / 100.0);
+        expect(&report, Finding::Saturated);
+    }
+    // Too few images to tell.
+    let mut report = relu;
+    report.layers[2].dead = 100;
+    report.layers[2].data.count = 15 * 100;
+    assert_eq!(report.diagnose(), []);
+}
+
+#[test]
+fn a_std_is_compared_from_end_to_end_of_the_pass() {
+    let device = Device::default();
+    let mut report = Run::of(He, Relu, 5).report(&device);
+    report.layers[1].data.std = 1.0;
+    for (last, any) in [(9.9, false), (10.1, true)] {
+        report.layers[5].data.std = last;
+        let change = Change {
+            from: "hidden.0".into(),
+            to: "hidden.4".into(),
+            std: [1.0, last],
+            points: 4,
+        };
+        assert_eq!(change.factor(), last);
+        let expected = any.then_some(Finding::SignalExplodes(change));
+        assert_eq!(report.diagnose(), Vec::from_iter(expected));
+    }
+}
+
+#[test]
+fn a_finding_prints_what_was_measured_what_it_means_and_what_to_try() {
+    let place = |also: &[&str]| Place {
+        name: "relu3".into(),
+        measured: 0.93,
+        also: also.iter().map(|it| it.to_string()).collect(),
+    };
+    assert_eq!(
+        Finding::Dead(place(&[])).to_string(),
+        "\
+dead units: 93.0% of the units of relu3 gave 0 for every input (threshold: half)
+  No gradient comes through them, so they do not learn again. Weights or steps were too large, or the weights are 0.
+  Try He initialisation, a lower learning rate, batch norm."
+    );
+    let also = |also: &[&str]| place(also).to_string();
+    assert_eq!(also(&["a", "b"]), "relu3 (also a, b)");
+    assert_eq!(also(&["a", "b", "c", "d"]), "relu3 (also a to d, 4 in all)");
+    let vanishes = Finding::SignalVanishes(Change {
+        from: "hidden.0".into(),
+        to: "hidden.5".into(),
+        std: [0.9, 0.004],
+        points: 5,
+    });
+    let printed = vanishes.to_string();
+    let first = printed.lines().next().unwrap();
+    assert_eq!(
+        first,
+        "signal vanishes: std from 0.900 at hidden.0 to 4.0e-3 at hidden.5, 5 points on (threshold: 10 times less)"
+    );
+}
+
+#[test]
+fn nothing_is_found_where_nothing_was_seen() {
+    assert_eq!(Report::default().diagnose(), []);
+    let device = Device::default();
+    let (_, seen) = Observer::new().run(|| {
+        let empty = Tensor::<2>::zeros([0, 3], &device);
+        Point::new("empty").after(Relu).watch(empty)
+    });
+    assert_eq!(seen.report().diagnose(), []);
+}
