@@ -191,12 +191,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let (device_name, device) = device::pick(args.device.as_deref())?;
+    let device = device::pick(args.device.as_deref())?;
     let data = Mnist::load(&Mnist::find(args.data.as_deref())?)?;
     let folder = args.folder()?;
     let config = folder.config()?;
     eprintln!(
-        "training {} ({}, {}, norm {}) on {device_name}, into {}",
+        "training {} ({}, {}, norm {}) on {device}, into {}",
         config.model.name(),
         config.model.activation(),
         config.model.strategy(),
@@ -210,12 +210,12 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
     };
     let interrupter = Interrupter::new();
     cli::stop_on_ctrl_c(&interrupter)?;
-    let result = Trainer::new(device)
+    let result = Trainer::new(device.device)
         .with_display(display)
         .with_interrupter(interrupter)
         .run(&folder, &data)?;
     // Whoever reads may have gone; the result is on disk all the same.
-    let _ = std::io::stdout().write_all(summary(&result, &folder, &device_name).as_bytes());
+    let _ = std::io::stdout().write_all(summary(&result, &folder, &device.name).as_bytes());
     Ok(result.outcome)
 }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
-use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use super::ExperimentError;
 use crate::init::Activation;
 use crate::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::lab::model::{Classifier, Mlp};
+use crate::lab::random;
 use crate::lab::train::{
     Interrupter, Outcome, TrainConfig, TrainError, Trained, Trainer, TrainingStep, write_atomically,
 };
@@ -305,11 +305,9 @@ pub(super) fn histogram_range(activation: Activation) -> [f64; 2] {
     }
 }
 
-/// A number from N(0, 1), by the method of Box and Muller.
+/// A number from N(0, 1).
 pub(super) fn normal(random: &mut StdRng) -> f32 {
-    let (radius, angle): (f64, f64) = (random.random(), random.random());
-    // 1 - radius is never 0.
-    ((-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
+    random::normal(random) as f32
 }
 
 /// The network of a configuration that asks for an MLP.

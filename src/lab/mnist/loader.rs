@@ -7,12 +7,11 @@ use std::thread::{self, JoinHandle};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::batch::HostBatch;
 use super::{DigitBatch, ImageSet};
+use crate::lab::random::generator;
 
 /// How many batches are prepared ahead of the one in use.
 const AHEAD: usize = 4;
@@ -132,10 +131,7 @@ impl DataLoader<DigitBatch> for Loader {
 fn order(len: usize, seed: Option<u64>, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     if let Some(seed) = seed {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8..16].copy_from_slice(&(epoch as u64).to_le_bytes());
-        order.shuffle(&mut StdRng::from_seed(key));
+        order.shuffle(&mut generator(seed, epoch as u64));
     }
     order
 }

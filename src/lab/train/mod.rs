@@ -20,15 +20,16 @@ mod display;
 mod error;
 mod folder;
 mod history;
+mod initial;
 mod step;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::module::Module;
+use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::renderer::MetricsRenderer;
@@ -43,6 +44,7 @@ pub use error::TrainError;
 pub use folder::RunFolder;
 pub(in crate::lab) use folder::write_atomically;
 pub use history::{Epoch, EpochScores, Score};
+pub use initial::initial_model;
 pub use step::{StepOutput, TrainingStep, Watcher};
 
 use crate::lab::mnist::{ImageSet, Loader, Mnist};
@@ -325,29 +327,6 @@ pub struct Trained {
     pub epochs: Vec<EpochScores>,
     /// How it ended.
     pub outcome: Outcome,
-}
-
-/// The network of a run before its first step, on `device`, its weights drawn in the order of the
-/// layers.
-///
-/// Burn's CPU backends keep one random generator for the whole process, so trainings that start at
-/// the same time must seed and draw one after the other.
-pub fn initial_model(config: &TrainConfig, device: &Device) -> Classifier {
-    static DRAWING: Mutex<()> = Mutex::new(());
-    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
-    device.seed(config.seed);
-    let network = config.model.init(device);
-    network.visit(&mut Draw);
-    network
-}
-
-/// Has lazy parameters drawn, in the order in which a module names them.
-struct Draw;
-
-impl ModuleVisitor for Draw {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        param.val();
-    }
 }
 
 /// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for
