@@ -1,6 +1,7 @@
 use thiserror::Error;
 
 use super::{compiled_in, known};
+use crate::lab::train::Precision;
 
 /// Why a device cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -51,21 +52,21 @@ pub enum DeviceError {
     /// The device does not compute in this float type.
     #[error(
         "the device '{name}' does not compute in {dtype}; it does in {}",
-        listed(supported.iter().copied())
+        listed(supported)
     )]
     NoDType {
         /// What was asked for.
         name: String,
         /// The type asked for.
-        dtype: &'static str,
+        dtype: Precision,
         /// The types it has.
-        supported: Vec<&'static str>,
+        supported: Vec<Precision>,
     },
 }
 
 /// The names side by side, or `none`.
-fn listed(names: impl Iterator<Item = &'static str>) -> String {
-    let names: Vec<_> = names.collect();
+fn listed(names: impl IntoIterator<Item = impl ToString>) -> String {
+    let names: Vec<_> = names.into_iter().map(|name| name.to_string()).collect();
     match names.is_empty() {
         true => "none".to_string(),
         false => names.join(", "),

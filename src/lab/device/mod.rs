@@ -17,6 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::{Device, DeviceType, Tensor};
 
+use super::train::Precision;
+
 pub use error::DeviceError;
 pub use speed::{Speed, measure};
 
@@ -234,6 +236,23 @@ impl Backend {
                 false => "`cargo run --release --example devices` says which is which",
             },
         }
+    }
+}
+
+/// Checks that a device computes in a float type. `name` is what the error calls the device.
+///
+/// # Errors
+///
+/// It does not.
+pub fn check_dtype(name: &str, device: &Device, dtype: Precision) -> Result<(), DeviceError> {
+    let supports = |dtype: &Precision| device.supports_dtype(dtype.dtype());
+    match supports(&dtype) {
+        true => Ok(()),
+        false => Err(DeviceError::NoDType {
+            name: name.to_string(),
+            dtype,
+            supported: Precision::ALL.into_iter().filter(supports).collect(),
+        }),
     }
 }
 

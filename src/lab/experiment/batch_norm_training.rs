@@ -118,6 +118,7 @@ fn train(setup: &Setup, config: &Config) -> Result<Run, ExperimentError> {
         batch_size: 100,
         seed: config.seed,
         patience: None,
+        ..TrainConfig::default()
     };
     let trained = setup.train(&training, &train, &valid, |_| {})?;
     let epochs = trained.epochs.iter();

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use rand::seq::SliceRandom;
 
 use super::batch::HostBatch;
@@ -32,6 +32,7 @@ pub struct Loader {
     set: ImageSet,
     batch_size: usize,
     device: Device,
+    dtype: FloatDType,
     seed: Option<u64>,
     /// The number of the epoch that the next iterator walks.
     epoch: AtomicUsize,
@@ -49,9 +50,16 @@ impl Loader {
             set,
             batch_size,
             device,
+            dtype: FloatDType::F32,
             seed: None,
             epoch: AtomicUsize::new(1),
         }
+    }
+
+    /// Gives the images in another float type than f32. A network of the lab computes in the type of its images.
+    pub fn with_dtype(mut self, dtype: FloatDType) -> Self {
+        self.dtype = dtype;
+        self
     }
 
     /// Shuffles the images, differently in each epoch.
@@ -73,6 +81,7 @@ impl Loader {
             set,
             batch_size: self.batch_size,
             device,
+            dtype: self.dtype,
             seed: self.seed,
             epoch: AtomicUsize::new(self.epoch.load(Ordering::Relaxed)),
         })
@@ -104,6 +113,7 @@ impl DataLoader<DigitBatch> for Loader {
             prepared: Some(prepared),
             worker: Some(worker),
             device: &self.device,
+            dtype: self.dtype,
             items_done: 0,
             items,
         })
@@ -141,6 +151,7 @@ struct Epoch<'a> {
     prepared: Option<Receiver<HostBatch>>,
     worker: Option<io::Result<JoinHandle<()>>>,
     device: &'a Device,
+    dtype: FloatDType,
     items_done: usize,
     items: usize,
 }
@@ -164,7 +175,7 @@ impl Iterator for Epoch<'_> {
         match self.prepared.as_ref()?.recv() {
             Ok(batch) => {
                 self.items_done += batch.len();
-                Some(Ok(batch.into_batch(self.device)))
+                Some(Ok(batch.into_batch(self.device, self.dtype)))
             }
             // The thread is through, or never was.
             Err(_) => self.stop().map(|error| {

@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::lab::device::DeviceError;
+
 /// Why a training run could not be started, went wrong, or cannot be read back.
 #[derive(Debug, Error)]
 pub enum TrainError {
@@ -55,6 +57,9 @@ pub enum TrainError {
         /// Which names or shapes differ.
         reason: String,
     },
+    /// A device does not compute in the float type of the run.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Burn's learner stopped on an error.
     #[error("training stopped: {0}")]
     Learner(String),
