@@ -78,7 +78,7 @@ impl Args {
         if !self.no_speed {
             match device::measure(&found.device) {
                 Ok(speed) => println!(
-                    "{:<9} matrix product {:.1} GFLOP/s, batch norm {:.1} GB/s",
+                    "{:<9} matrix product {:.1} GFLOP/s, batch norm {:.2} GB/s",
                     "",
                     speed.matrix_product / 1e9,
                     speed.batch_norm / 1e9

@@ -222,7 +222,7 @@ impl Backend {
 
     fn not_present(&self, name: &str, all: &[Device]) -> DeviceError {
         let found = match all.len() {
-            0 => format!("{} has no device here", self.name),
+            0 => format!("{} finds none here", self.name),
             count => {
                 let names = (0..count).map(|index| format!("{}:{index}", self.name));
                 format!("there is {}", names.collect::<Vec<_>>().join(", "))

@@ -210,7 +210,7 @@ impl Trainer {
         folder.save_model(&network)?;
 
         let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
-        let training_seconds: f64 = epoch_seconds.iter().sum();
+        let training_seconds = epoch_seconds.iter().fold(0.0, |sum, epoch| sum + epoch);
         let result = RunResult {
             outcome,
             test,
