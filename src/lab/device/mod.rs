@@ -15,6 +15,8 @@ mod speed;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+#[cfg(feature = "cube")]
+use burn::backend::DispatchDevice;
 use burn::tensor::{Device, DeviceType, Tensor};
 
 use super::train::Precision;
@@ -176,14 +178,40 @@ pub fn pick(name: Option<&str>) -> Result<Found, DeviceError> {
         return open(name);
     }
     let (mut software, mut failure) = (None, DeviceError::NoBackend);
-    for name in compiled_in() {
-        match open(name) {
-            Ok(found) if found.software => software = software.or(Some(found)),
+    for backend in &BACKENDS {
+        let Some(compiled) = backend.compiled else {
+            continue;
+        };
+        let all = compiled.all();
+        if !all.is_empty() && all.iter().all(computes_on_the_cpu) {
+            // Not opened before it is needed: that takes a second.
+            software = software.or(Some(backend.name));
+            continue;
+        }
+        match open(backend.name) {
             Ok(found) => return Ok(found),
             Err(error) => failure = error,
         }
     }
-    software.ok_or(failure)
+    match software {
+        Some(name) => open(name),
+        None => Err(failure),
+    }
+}
+
+/// Whether a device is a GPU's driver that computes on the CPU, as far as that shows before it is opened.
+fn computes_on_the_cpu(device: &Device) -> bool {
+    #[cfg(any(
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal",
+        feature = "webgpu"
+    ))]
+    if let DispatchDevice::Cube(burn_cubecl::CubeDevice::Wgpu(device)) = device.as_dispatch() {
+        return device.kind == burn_cubecl::cubecl::wgpu::WgpuDeviceKind::Cpu;
+    }
+    let _ = device;
+    false
 }
 
 /// Looks at every backend there could be, and at every device it has.
@@ -275,7 +303,7 @@ fn describe(name: &str, device: Device) -> Result<Found, DeviceError> {
 /// What a device calls itself, how much memory it may fill, and whether it is a GPU without a card behind it.
 fn properties(device: &Device) -> (String, Option<u64>, bool) {
     #[cfg(feature = "cube")]
-    if let burn::backend::DispatchDevice::Cube(device) = device.as_dispatch() {
+    if let DispatchDevice::Cube(device) = device.as_dispatch() {
         let client = device.client();
         let properties = client.properties();
         let software = properties.identity.physical.is_none();
