@@ -488,6 +488,27 @@ fn two_devices_learn_and_resume_as_one_does() {
     assert!(matches!(error, TrainError::Config(_)), "{error}");
 }
 
+/// A software GPU has room for a buffer of some hundred megabytes, whatever the machine: the first convolution's output
+/// takes 1.2 GB here.
+#[test]
+fn a_step_too_large_for_the_device_is_told_with_a_batch_size_to_try() {
+    let config = TrainConfig {
+        batch_size: 12_000,
+        ..config(ModelConfig::Cnn(CnnConfig::new()))
+    };
+    let images = MNIST.train.subset(0..12_000);
+    for found in OTHERS.iter().filter(|found| found.software) {
+        let trainer = Trainer::new(found.device.clone());
+        let Err(error) = trainer.train(&config, &images, &images.subset(0..10), |_| ()) else {
+            panic!("{found} has room for it")
+        };
+        let text = error.to_string();
+        assert!(matches!(error, TrainError::OutOfMemory { .. }), "{text}");
+        assert!(text.contains("--batch-size 6000"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+}
+
 #[test]
 fn every_device_has_a_name_that_opens_it() {
     for found in OTHERS.iter() {

@@ -346,17 +346,20 @@ fn probe(device: &Device) -> Result<(), String> {
     std::panic::set_hook(hook);
     match outcome {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => Err(panic_message(panic.as_ref())),
+        Ok(Err(error)) => Err(first_line(&error.to_string())),
+        Err(panic) => Err(first_line(panic_message(panic.as_ref()))),
     }
 }
 
-/// The first line of a panic's message.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_string()
+}
+
+/// What a panic says.
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no reason given");
-    text.lines().next().unwrap_or("no reason given").to_string()
+        .unwrap_or("no reason given")
 }

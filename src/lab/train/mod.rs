@@ -23,6 +23,7 @@ mod history;
 mod initial;
 mod step;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -341,7 +342,17 @@ impl Trainer {
             training = training.checkpoint(finished);
         }
         let learner = Learner::new(model, config.optimizer(), config.scheduler(steps)?);
-        let learned = training.launch(learner);
+        // Some of what a backend reports comes by a panic.
+        let learned = match catch_unwind(AssertUnwindSafe(|| training.launch(learner))) {
+            Ok(learned) => learned,
+            Err(panic) => {
+                let message = device::panic_message(panic.as_ref());
+                match TrainError::out_of_memory(message, config.batch_size) {
+                    Some(error) => return Err(error),
+                    None => resume_unwind(panic),
+                }
+            }
+        };
 
         // Leaves the dashboard, so that what follows is printed on the screen.
         drop(learned.renderer);
@@ -350,7 +361,9 @@ impl Trainer {
             return Err(error);
         }
         if let Some(error) = learned.error {
-            return Err(TrainError::Learner(error.to_string()));
+            let message = error.to_string();
+            return Err(TrainError::out_of_memory(&message, config.batch_size)
+                .unwrap_or(TrainError::Learner(message)));
         }
         let epochs = history.epochs();
         let outcome = match epochs.len() {
