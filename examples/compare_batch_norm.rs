@@ -86,8 +86,8 @@ struct SmallBatches {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match device::pick(arguments.device.as_deref()) {
-        Ok((_, device)) => {
-            arguments.compare(device);
+        Ok(found) => {
+            arguments.compare(found.device);
             ExitCode::SUCCESS
         }
         Err(error) => cli::fail(error.into()),

@@ -79,7 +79,7 @@ fn run(args: &Args, layout: Layout) -> Result<String, Box<dyn Error>> {
     if args.to.exists() && !args.force {
         return Err(format!("{to} is there already; replace it by --force").into());
     }
-    let (_, device) = device::pick(None)?;
+    let device = device::pick(None)?.device;
     let (mut config, mut model) = open(&args.from, &device)?;
     if args.fold {
         (config, model) = (config.folded(), model.fold());

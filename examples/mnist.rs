@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::lab::cli;
+use burn_kindling::lab::device::{self, DeviceError, Found};
 use burn_kindling::lab::mnist::Mnist;
 use burn_kindling::lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling::lab::train::{
-    Display, Interrupter, OptimizerKind, Outcome, RunFolder, RunResult, Schedule, TrainConfig,
-    TrainError, Trainer,
+    Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, Schedule,
+    TrainConfig, TrainError, Trainer,
 };
-use burn_kindling::lab::{cli, device};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 
@@ -53,7 +54,7 @@ struct Args {
     #[arg(long, value_name = "COUNT", default_value = "10", value_parser = cli::positive, help_heading = "Training")]
     epochs: usize,
 
-    /// Images a training step
+    /// Images a training step; on several devices, of each of them
     #[arg(long, value_name = "COUNT", default_value = "128", value_parser = cli::positive, help_heading = "Training")]
     batch_size: usize,
 
@@ -70,6 +71,11 @@ struct Args {
     #[arg(long, value_name = "NAME", default_value = "cosine", value_parser = names::<Schedule>(&Schedule::NAMES),
           help_heading = "Training")]
     schedule: Schedule,
+
+    /// What the layers compute in, in training; parameters, batch norm's statistics and the loss stay f32
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = names::<Precision>(&Precision::NAMES),
+          help_heading = "Training")]
+    dtype: Precision,
 
     /// Stop early after this many epochs without a lower validation loss
     #[arg(long, value_name = "EPOCHS", value_parser = cli::positive, help_heading = "Training")]
@@ -89,6 +95,16 @@ struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Machine and files")]
     device: Option<String>,
 
+    /// Devices to train on at once, separated by commas, each with batches of its own; the first validates and tests
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        conflicts_with = "device",
+        help_heading = "Machine and files"
+    )]
+    devices: Vec<String>,
+
     /// Folder of the four MNIST files, gzip or plain; Fashion-MNIST and its like fit too
     /// [default: data/mnist]
     #[arg(long, value_name = "DIR", help_heading = "Machine and files")]
@@ -101,7 +117,7 @@ struct Args {
     /// Go on with the run in this folder, after its last finished epoch, as it was configured
     #[arg(long, value_name = "DIR", help_heading = "Machine and files",
           conflicts_with_all = ["out", "model", "hidden", "activation", "init", "norm", "epochs", "batch_size",
-                                "optimizer", "lr", "schedule", "patience", "seed"])]
+                                "optimizer", "lr", "schedule", "dtype", "patience", "seed"])]
     resume: Option<PathBuf>,
 
     /// Plain lines, not the full-screen dashboard, at a terminal too
@@ -157,9 +173,25 @@ impl Args {
             schedule: self.schedule,
             epochs: self.epochs,
             batch_size: self.batch_size,
+            dtype: self.dtype,
             seed: self.seed,
             patience: self.patience,
         }
+    }
+
+    /// The devices to train on, which have the float type asked for.
+    fn devices(&self) -> Result<Vec<Found>, DeviceError> {
+        let devices = match self.devices.is_empty() {
+            true => vec![device::pick(self.device.as_deref())?],
+            false => {
+                let opened = self.devices.iter().map(|name| device::open(name));
+                opened.collect::<Result<_, _>>()?
+            }
+        };
+        for Found { name, device, .. } in &devices {
+            device::check_dtype(name, device, self.dtype)?;
+        }
+        Ok(devices)
     }
 
     /// The folder of the run to go on with, or of a new one.
@@ -191,16 +223,19 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let (device_name, device) = device::pick(args.device.as_deref())?;
+    let devices = args.devices()?;
+    let on =
+        |name: fn(&Found) -> String| devices.iter().map(name).collect::<Vec<_>>().join(" and ");
     let data = Mnist::load(&Mnist::find(args.data.as_deref())?)?;
     let folder = args.folder()?;
     let config = folder.config()?;
     eprintln!(
-        "training {} ({}, {}, norm {}) on {device_name}, into {}",
+        "training {} ({}, {}, norm {}) on {}, into {}",
         config.model.name(),
         config.model.activation(),
         config.model.strategy(),
         config.model.norm(),
+        on(Found::to_string),
         folder.path().display(),
     );
 
@@ -210,12 +245,13 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
     };
     let interrupter = Interrupter::new();
     cli::stop_on_ctrl_c(&interrupter)?;
-    let result = Trainer::new(device)
+    let result = Trainer::parallel(devices.iter().map(|found| found.device.clone()).collect())
         .with_display(display)
         .with_interrupter(interrupter)
         .run(&folder, &data)?;
     // Whoever reads may have gone; the result is on disk all the same.
-    let _ = std::io::stdout().write_all(summary(&result, &folder, &device_name).as_bytes());
+    let _ = std::io::stdout()
+        .write_all(summary(&result, &folder, &on(|found| found.name.clone())).as_bytes());
     Ok(result.outcome)
 }
 

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
-    let (_, device) = device::pick(args.device.as_deref())?;
+    let device = device::pick(args.device.as_deref())?.device;
     let (config, model) = match args.network.is_dir() {
         false => Classifier::open(&args.network, &device)?,
         true => {

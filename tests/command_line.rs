@@ -109,6 +109,10 @@ fn wrong_usage_is_told_apart_from_what_goes_wrong() {
         &["--device", "abacus"],
         &["--device", "flex:3"],
         &["--device", "cuda:x"],
+        &["--devices", "flex,abacus"],
+        &["--device", "flex", "--devices", "flex,flex"],
+        &["--dtype", "f8"],
+        &["--resume", "x", "--dtype", "f16"],
         &["--epochs", "0"],
         &["--epochs", "-1"],
         &["--batch-size", "0"],
@@ -277,4 +281,51 @@ fn ctrl_c_ends_a_run_cleanly_and_it_can_go_on() {
     assert_eq!(resumed.outcome, Outcome::Completed);
     assert_eq!(resumed.epochs.len(), 150);
     assert_eq!(resumed.epochs[..stopped.epochs.len()], stopped.epochs);
+}
+
+#[test]
+fn half_precision_and_several_devices_are_flags_away() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path(), 5_400);
+    let (data, run) = (data.to_str().unwrap(), scratch.path().join("run"));
+    let run = run.to_str().unwrap();
+    let train = ["--data", data, "--out", run, "--epochs", "1"];
+    let output = mnist(&[&train[..], &["--devices", "flex,flex", "--dtype", "bf16"]].concat());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    assert!(message.contains("flex") && message.contains(" and "));
+    let config = fs::read_to_string(Path::new(run).join("config.json")).unwrap();
+    assert!(config.contains(r#""dtype": "bf16""#), "{config}");
+}
+
+#[test]
+#[cfg(feature = "ndarray")]
+fn a_device_without_the_float_type_says_which_it_has() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = scratch.path().join("run");
+    let flags = ["--device", "ndarray", "--dtype", "f16", "--out"];
+    let output = mnist(&[&flags[..], &[run.to_str().unwrap()]].concat());
+    let message = failure(&output, 1);
+    for word in ["'ndarray'", "f16", "f32"] {
+        assert!(message.contains(word), "{message}");
+    }
+    assert!(!run.exists());
+}
+
+#[test]
+fn the_devices_are_listed_with_what_they_are_and_what_is_missing() {
+    let output = example("devices").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for word in ["flex", "GB;", "bf16", "GFLOP/s", "without --device: "] {
+        assert!(said.contains(word), "{said}");
+    }
+    if !cfg!(feature = "cuda") {
+        assert!(said.contains("--features cuda"), "{said}");
+    }
+    let output = example("devices")
+        .args(["--no-speed", "--device", "abacus"])
+        .output()
+        .unwrap();
+    failure(&output, 2);
 }

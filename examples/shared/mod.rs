@@ -38,16 +38,16 @@ type Error = Box<dyn std::error::Error>;
 impl Flags {
     /// Opens the device, reads the data, and has Ctrl-C stop the experiment.
     pub fn setup(&self) -> Result<Setup, Error> {
-        let (name, device) = device::pick(self.device.as_deref())?;
+        let device = device::pick(self.device.as_deref())?;
         let data = Mnist::load(&Mnist::find(self.data.as_deref())?)?;
         let (size, folder) = match self.quick {
             true => (Size::Quick, "runs/experiments-quick"),
             false => (Size::Full, "runs/experiments"),
         };
         let out = self.out.clone().unwrap_or_else(|| folder.into());
-        eprintln!("on {name}, into {}", out.display());
-        let mut setup = Setup::new(device, data, out);
-        if !matches!(name.as_str(), "flex" | "ndarray") {
+        eprintln!("on {device}, into {}", out.display());
+        let mut setup = Setup::new(device.device, data, out);
+        if !matches!(device.name.as_str(), "flex" | "ndarray") {
             setup.workers = 1;
         }
         setup.size = size;

@@ -15,5 +15,6 @@ pub mod device;
 pub mod experiment;
 pub mod mnist;
 pub mod model;
+mod random;
 pub mod report;
 pub mod train;

@@ -233,6 +233,7 @@ fn wander(setup: &Setup, config: &Watched, job: &Job) -> Result<Wandering, Exper
         batch_size: SMALL_BATCH,
         seed: config.seed,
         patience: None,
+        ..TrainConfig::default()
     };
     let steps = config.epochs * train.len().div_ceil(SMALL_BATCH);
     let every = steps.div_ceil(LOOKS);
@@ -354,6 +355,7 @@ fn learn(setup: &Setup, config: &Deep, job: &Job) -> Result<Learned, ExperimentE
         batch_size: 128,
         seed: config.seed,
         patience: None,
+        ..TrainConfig::default()
     };
     let losses = Arc::new(Mutex::new(Vec::new()));
     let writing = losses.clone();

@@ -115,6 +115,7 @@ fn config(norm: Normalization, batch_size: usize, epochs: usize, seed: u64) -> T
         batch_size,
         seed,
         patience: None,
+        ..TrainConfig::default()
     }
 }
 

@@ -117,6 +117,7 @@ fn train(setup: &Setup, config: &Config, job: &Job) -> Result<Run, ExperimentErr
         batch_size: 100,
         seed: config.seed,
         patience: None,
+        ..TrainConfig::default()
     };
     let trained = setup.train(job, &training, &images, &images, |_| {})?;
     let epochs = trained.epochs.iter();

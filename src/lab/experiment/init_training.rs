@@ -104,6 +104,7 @@ fn train(setup: &Setup, config: &Config, job: &Job) -> Result<Run, ExperimentErr
         batch_size: BATCH,
         seed: config.seed,
         patience: None,
+        ..TrainConfig::default()
     };
     let device = setup.device.clone().autodiff();
     let seen_by = probe(&valid, 1000, &device);

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
-use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use super::ExperimentError;
 use crate::init::Activation;
 use crate::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::lab::model::{Classifier, Mlp};
+use crate::lab::random;
 use crate::lab::train::{
     Interrupter, Job, Outcome, Sweep, TrainConfig, TrainError, Trained, Trainer, TrainingStep,
     write_atomically,
@@ -196,11 +196,9 @@ pub(super) fn histogram_range(activation: Activation) -> [f64; 2] {
     }
 }
 
-/// A number from N(0, 1), by the method of Box and Muller.
+/// A number from N(0, 1).
 pub(super) fn normal(random: &mut StdRng) -> f32 {
-    let (radius, angle): (f64, f64) = (random.random(), random.random());
-    // 1 - radius is never 0.
-    ((-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
+    random::normal(random) as f32
 }
 
 /// The network of a configuration that asks for an MLP.

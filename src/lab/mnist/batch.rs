@@ -1,5 +1,5 @@
 use burn::data::dataloader::batcher::Batcher;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::{Digit, ImageSet};
 
@@ -80,10 +80,11 @@ impl HostBatch {
         self.labels.len()
     }
 
-    pub fn into_batch(self, device: &Device) -> DigitBatch {
+    pub fn into_batch(self, device: &Device, dtype: FloatDType) -> DigitBatch {
         let (len, side) = (self.len(), ImageSet::SIDE);
+        let images = TensorData::new(self.pixels, [len, side, side]);
         DigitBatch {
-            images: Tensor::from_data(TensorData::new(self.pixels, [len, side, side]), device),
+            images: Tensor::from_data(images, (device, DType::from(dtype))),
             targets: Tensor::from_data(TensorData::new(self.labels, [len]), device),
         }
     }
@@ -101,6 +102,6 @@ impl Batcher<Digit, DigitBatch> for DigitBatcher {
             pixels: floats(items.iter().map(|it| it.pixels.as_slice())),
             labels: items.iter().map(|it| it.label.into()).collect(),
         }
-        .into_batch(device)
+        .into_batch(device, FloatDType::F32)
     }
 }

@@ -6,13 +6,12 @@ use std::thread::{self, JoinHandle};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
-use burn::tensor::Device;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use burn::tensor::{Device, FloatDType};
 use rand::seq::SliceRandom;
 
 use super::batch::HostBatch;
 use super::{DigitBatch, ImageSet};
+use crate::lab::random::generator;
 
 /// How many batches are prepared ahead of the one in use.
 const AHEAD: usize = 4;
@@ -33,6 +32,7 @@ pub struct Loader {
     set: ImageSet,
     batch_size: usize,
     device: Device,
+    dtype: FloatDType,
     seed: Option<u64>,
     /// The number of the epoch that the next iterator walks.
     epoch: AtomicUsize,
@@ -50,9 +50,16 @@ impl Loader {
             set,
             batch_size,
             device,
+            dtype: FloatDType::F32,
             seed: None,
             epoch: AtomicUsize::new(1),
         }
+    }
+
+    /// Gives the images in another float type than f32. A network of the lab computes in the type of its images.
+    pub fn with_dtype(mut self, dtype: FloatDType) -> Self {
+        self.dtype = dtype;
+        self
     }
 
     /// Shuffles the images, differently in each epoch.
@@ -74,6 +81,7 @@ impl Loader {
             set,
             batch_size: self.batch_size,
             device,
+            dtype: self.dtype,
             seed: self.seed,
             epoch: AtomicUsize::new(self.epoch.load(Ordering::Relaxed)),
         })
@@ -105,6 +113,7 @@ impl DataLoader<DigitBatch> for Loader {
             prepared: Some(prepared),
             worker: Some(worker),
             device: &self.device,
+            dtype: self.dtype,
             items_done: 0,
             items,
         })
@@ -132,10 +141,7 @@ impl DataLoader<DigitBatch> for Loader {
 fn order(len: usize, seed: Option<u64>, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     if let Some(seed) = seed {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8..16].copy_from_slice(&(epoch as u64).to_le_bytes());
-        order.shuffle(&mut StdRng::from_seed(key));
+        order.shuffle(&mut generator(seed, epoch as u64));
     }
     order
 }
@@ -145,6 +151,7 @@ struct Epoch<'a> {
     prepared: Option<Receiver<HostBatch>>,
     worker: Option<io::Result<JoinHandle<()>>>,
     device: &'a Device,
+    dtype: FloatDType,
     items_done: usize,
     items: usize,
 }
@@ -168,7 +175,7 @@ impl Iterator for Epoch<'_> {
         match self.prepared.as_ref()?.recv() {
             Ok(batch) => {
                 self.items_done += batch.len();
-                Some(Ok(batch.into_batch(self.device)))
+                Some(Ok(batch.into_batch(self.device, self.dtype)))
             }
             // The thread is through, or never was.
             Err(_) => self.stop().map(|error| {

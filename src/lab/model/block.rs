@@ -1,7 +1,7 @@
-use burn::module::{Module, ModuleDisplay};
+use burn::module::{Module, ModuleDisplay, Param};
 use burn::nn::conv::Conv2d;
 use burn::nn::{self, Linear};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use crate::init::Activation;
 use crate::init::names::names;
@@ -68,21 +68,38 @@ impl Norm {
 
 /// A layer that computes `W x + b`, on tensors of rank `D`.
 pub trait Affine<const D: usize>: Module {
-    /// Applies the layer to `input`.
+    /// Applies the layer to `input`, in the input's float type: parameters of another are cast to it, and their
+    /// gradients back to theirs.
     fn forward(&self, input: Tensor<D>) -> Tensor<D>;
+}
+
+/// The parameter in another float type, with gradients that flow to the one given.
+fn cast<const P: usize>(param: &Param<Tensor<P>>, dtype: DType) -> Param<Tensor<P>> {
+    Param::initialized(param.id, param.val().cast(FloatDType::from(dtype)))
 }
 
 /// Shapes: `[batch, inputs]` to `[batch, outputs]`.
 impl Affine<2> for Linear {
     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        self.forward(input)
+        let dtype = input.dtype();
+        let layer = Linear {
+            weight: cast(&self.weight, dtype),
+            bias: self.bias.as_ref().map(|bias| cast(bias, dtype)),
+        };
+        layer.forward(input)
     }
 }
 
 /// Shapes: `[batch, channels in, height, width]` to `[batch, channels out, height, width]`.
 impl Affine<4> for Conv2d {
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.forward(input)
+        let dtype = input.dtype();
+        let layer = Conv2d {
+            weight: cast(&self.weight, dtype),
+            bias: self.bias.as_ref().map(|bias| cast(bias, dtype)),
+            ..self.clone()
+        };
+        layer.forward(input)
     }
 }
 

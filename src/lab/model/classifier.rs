@@ -2,7 +2,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Cnn, CnnConfig, Mlp, MlpConfig, Normalization};
@@ -150,17 +150,19 @@ pub enum Classifier {
 }
 
 impl Classifier {
-    /// Logits of a batch of images.
+    /// Logits of a batch of images. All layers compute in the float type of the images, with batch norm's statistics
+    /// in f32 at least.
     ///
     /// # Shapes
     ///
     /// - `images`: `[batch, height, width]`
-    /// - output: `[batch, classes]`
+    /// - output: `[batch, classes]`, in f32
     pub fn forward(&self, images: Tensor<3>) -> Tensor<2> {
-        match self {
+        let logits = match self {
             Self::Mlp(model) => model.forward(images.flatten(1, 2)),
             Self::Cnn(model) => model.forward(images.unsqueeze_dim(1)),
-        }
+        };
+        logits.cast(FloatDType::F32)
     }
 
     /// The network without normalisation that does in inference what this one does: every

@@ -5,7 +5,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use super::block::{Block, Normalization};
+use super::block::{Affine, Block, Normalization};
 use crate::init::{Activation, InitStrategy};
 
 /// Configuration of a [`Cnn`].
@@ -103,8 +103,8 @@ impl Cnn {
         let features = self.convolutions.iter().fold(input, |signal, block| {
             self.pool.forward(block.forward(signal))
         });
-        self.output
-            .forward(self.dense.forward(features.flatten(1, 3)))
+        let features = self.dense.forward(features.flatten(1, 3));
+        Affine::forward(&self.output, features)
     }
     /// The network without normalisation that does in inference what this one does: every
     /// normalisation is folded into the layer before it. It is what a [`CnnConfig`] with

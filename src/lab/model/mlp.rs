@@ -3,7 +3,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::block::{Block, Normalization};
+use super::block::{Affine, Block, Normalization};
 use crate::init::{Activation, InitStrategy};
 use crate::observe::Point;
 
@@ -98,7 +98,7 @@ impl Mlp {
     /// - `input`: `[batch, inputs]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        self.output.forward(self.features(input))
+        Affine::forward(&self.output, self.features(input))
     }
 
     /// What the last hidden layer puts out, with the points of [`forward`](Self::forward).

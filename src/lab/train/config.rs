@@ -2,11 +2,12 @@ use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use crate::init::names::names;
-use crate::lab::model::ModelConfig;
+use crate::lab::model::{ModelConfig, Normalization};
 
 /// Everything that decides what a training run computes: same configuration, same data and same
 /// backend give the same result.
@@ -23,8 +24,11 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Passes over the training images.
     pub epochs: usize,
-    /// Images a training step.
+    /// Images a training step; on several devices, of each of them.
     pub batch_size: usize,
+    /// What the layers compute in, in training. Configurations written before there was a choice are of f32.
+    #[serde(default)]
+    pub dtype: Precision,
     /// Seed of the initial weights and of the order of the images.
     pub seed: u64,
     /// Stop after this many epochs without a lower validation loss; `None`: run all epochs.
@@ -42,6 +46,7 @@ impl Default for TrainConfig {
             schedule: Schedule::Cosine,
             epochs: 10,
             batch_size: 128,
+            dtype: Precision::F32,
             seed: 42,
             patience: None,
         }
@@ -83,6 +88,12 @@ impl TrainConfig {
         };
         if widths.contains(&0) {
             return problem("a hidden layer must have at least 1 unit".into());
+        }
+        if self.dtype != Precision::F32 && self.model.norm() == Normalization::Burn {
+            return problem(format!(
+                "Burn's own batch norm does not take {} beside parameters of f32; use this crate's (norm `batch`)",
+                self.dtype
+            ));
         }
         Ok(())
     }
@@ -132,6 +143,46 @@ names!(OptimizerKind, "optimizer":
     Adam = "adam",
     AdamW = "adamw",
 );
+
+/// What the layers compute in, in training. The parameters, what the optimiser keeps, the statistics of batch norm and
+/// the loss are f32 in any case, and so is inference: this is mixed precision as by Micikevicius et al. 2018
+/// (arXiv:1710.03740).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// IEEE half precision: 11 significant bits, from 6e-8 to 65504. The loss is multiplied by 1024 before the backward
+    /// pass, and the gradients divided by it, so that small ones do not vanish.
+    F16,
+    /// Brain half precision: 8 significant bits, over the range of f32.
+    Bf16,
+}
+
+names!(Precision, "float type":
+    F32 = "f32",
+    F16 = "f16",
+    Bf16 = "bf16",
+);
+
+impl Precision {
+    /// Burn's name for it.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::F16 => FloatDType::F16,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// The factor on the loss in the backward pass.
+    pub(super) fn loss_scale(self) -> f64 {
+        match self {
+            Self::F16 => 1024.0,
+            Self::F32 | Self::Bf16 => 1.0,
+        }
+    }
+}
 
 /// How the learning rate changes over a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

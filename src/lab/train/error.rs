@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::lab::device::DeviceError;
+
 /// Why a training run could not be started, went wrong, or cannot be read back.
 #[derive(Debug, Error)]
 pub enum TrainError {
@@ -55,12 +57,43 @@ pub enum TrainError {
         /// Which names or shapes differ.
         reason: String,
     },
+    /// A device does not compute in the float type of the run.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A step does not fit into the memory of the device.
+    #[error(
+        "the device has no memory for steps of {batch_size} images ({reason}); try `--batch-size {}`",
+        (batch_size / 2).max(1)
+    )]
+    OutOfMemory {
+        /// The batch size of the run.
+        batch_size: usize,
+        /// What the backend reported.
+        reason: String,
+    },
     /// Burn's learner stopped on an error.
     #[error("training stopped: {0}")]
     Learner(String),
 }
 
 impl TrainError {
+    /// The error of a backend that is out of memory, if that is what it says, in steps of `batch_size` images.
+    pub(super) fn out_of_memory(message: &str, batch_size: usize) -> Option<Self> {
+        // CubeCL's and wgpu's words for a device that is full, and for a buffer larger than it has.
+        let says_so = |line: &&str| {
+            let line = line.to_lowercase();
+            let words = [
+                "out of memory",
+                "out of device memory",
+                "out-of-memory",
+                "can't allocate buffer",
+            ];
+            words.iter().any(|words| line.contains(words))
+        };
+        let reason = message.lines().find(says_so)?.trim().to_string();
+        Some(Self::OutOfMemory { batch_size, reason })
+    }
+
     /// Names the file or folder that `action` failed on.
     pub(in crate::lab) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {

@@ -63,6 +63,13 @@ mod finite_or_null {
     }
 }
 
+/// A number that JSON gives back to the bit, as what a resumed run reads must be: serde_json reads longer ones only to
+/// within the last bit.
+fn twelve_digits(number: f64) -> f64 {
+    let text = format!("{number:.11e}");
+    text.parse().expect("what is printed can be read")
+}
+
 /// Follows a run: collects the metrics from Burn's learner and, after each epoch, writes them down,
 /// reports them, and says whether to go on.
 ///
@@ -135,7 +142,7 @@ impl State {
 
     fn score(&self, split: &'static str) -> Score {
         Score {
-            loss: self.mean(split, LOSS),
+            loss: twelve_digits(self.mean(split, LOSS)),
             // Burn gives percent; a share of up to a million images has six digits.
             accuracy: (self.mean(split, ACCURACY) * 1e4).round() / 1e6,
         }
@@ -201,7 +208,7 @@ impl EarlyStoppingStrategy for History {
             scores: EpochScores {
                 train: state.score("train"),
                 valid: state.score("valid"),
-                learning_rate: state.mean("train", LEARNING_RATE),
+                learning_rate: twelve_digits(state.mean("train", LEARNING_RATE)),
             },
             seconds: state.epoch_started.elapsed().as_secs_f64(),
         };

@@ -20,39 +20,46 @@ mod display;
 mod error;
 mod folder;
 mod history;
+mod initial;
 mod step;
 mod sweep;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::data::dataloader::split::split_dataloader;
+use burn::module::Module;
+use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::renderer::MetricsRenderer;
 use burn::train::renderer::tui::TuiMetricsRendererWrapper;
-use burn::train::{Learner, SupervisedTraining};
+use burn::train::{
+    ExecutionStrategy, Learner, MultiDeviceOptim, SupervisedTraining, TrainingStrategy,
+};
 use serde::{Deserialize, Serialize};
 
 pub use burn::train::Interrupter;
-pub use config::{OptimizerKind, Schedule, TrainConfig};
+pub use config::{OptimizerKind, Precision, Schedule, TrainConfig};
 pub use display::Display;
 pub use error::TrainError;
 pub use folder::RunFolder;
 pub(in crate::lab) use folder::write_atomically;
 pub use history::{Epoch, EpochScores, Score};
+pub use initial::initial_model;
 pub use step::{StepOutput, TrainingStep, Watcher};
 pub use sweep::{Job, Sweep};
 
-use crate::lab::mnist::{ImageSet, Loader, Mnist};
+use crate::lab::device;
+use crate::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::lab::model::Classifier;
 use checkpoint::Checkpoints;
 use display::Lines;
 use history::History;
-use step::Watched;
+use step::{Scale, Watched};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,9 +103,10 @@ pub struct Timing {
     pub images_per_second: f64,
 }
 
-/// Trains networks on a device.
+/// Trains networks on a device, or on several at once.
 pub struct Trainer {
-    device: Device,
+    /// The first holds the weights, validates and tests.
+    devices: Vec<Device>,
     display: Display,
     interrupter: Interrupter,
 }
@@ -106,11 +114,41 @@ pub struct Trainer {
 impl Trainer {
     /// Trains on `device`, without a word.
     pub fn new(device: Device) -> Self {
+        Self::parallel(vec![device])
+    }
+
+    /// Trains on several devices at once, without a word: data-parallel, by Burn's
+    /// [`MultiDevice`](ExecutionStrategy::MultiDevice) strategy with the optimiser on the first device.
+    ///
+    /// The training images are split into as many parts of equal size, in the order of the set, and each device
+    /// shuffles and walks its own. A step takes a batch on each device, and moves the weights by the mean of the
+    /// devices' gradients: with `n` devices there are `n` times as many images a step, and `n` times fewer steps an
+    /// epoch. Where a part ends before the others, the device adds nothing to the last step.
+    ///
+    /// This crate's batch norm normalises each device's batch by that batch's own statistics, as data-parallel
+    /// training elsewhere does unless its batch norm is a synchronised one. All devices feed the same running
+    /// statistics: each takes its batch in as if the batches had come one after the other. Which comes first is not
+    /// determined, so the running statistics, and with them the scores, repeat only to about the momentum times the
+    /// difference between two batches; the weights do not depend on it. (Under Burn's distributed strategy, which is
+    /// not on offer here, every device has running statistics of its own, and those of the first are kept.)
+    ///
+    /// A device may be named more than once, and is then given several batches at a time.
+    ///
+    /// # Panics
+    ///
+    /// If there is no device.
+    pub fn parallel(devices: Vec<Device>) -> Self {
+        assert!(!devices.is_empty(), "training needs at least one device");
         Self {
-            device,
+            devices,
             display: Display::Silent,
             interrupter: Interrupter::new(),
         }
+    }
+
+    /// The device that holds the weights.
+    fn device(&self) -> &Device {
+        &self.devices[0]
     }
 
     /// Shows the progress.
@@ -146,7 +184,11 @@ impl Trainer {
             false => Vec::new(),
         };
         // An epoch counts once both its metrics and its checkpoint are written.
-        let as_learned = Watched::new(config.model.init(&self.device), None);
+        let as_learned = Watched::new(
+            config.model.init(self.device()),
+            None,
+            Scale::new(config.dtype, self.devices.len()),
+        );
         let finished = checkpoints.latest(epochs.len(), as_learned)?;
         epochs.truncate(finished);
 
@@ -165,19 +207,19 @@ impl Trainer {
         } = learned;
         let parameters = network.num_params();
         let started = Instant::now();
-        let test = evaluate(&network, &data.test, &self.device);
+        let test = evaluate(&network, &data.test, self.device());
         let test_seconds = started.elapsed().as_secs_f64();
 
         folder.save_model(&network)?;
 
         let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
-        let training_seconds: f64 = epoch_seconds.iter().sum();
+        let training_seconds = epoch_seconds.iter().fold(0.0, |sum, epoch| sum + epoch);
         let result = RunResult {
             outcome,
             test,
             parameters,
             timing: Timing {
-                device: format!("{:?}", self.device),
+                device: self.names(),
                 images_per_second: match epochs.is_empty() {
                     true => 0.0,
                     false => (images * epochs.len()) as f64 / training_seconds,
@@ -230,16 +272,33 @@ impl Trainer {
         kept: Option<(&RunFolder, &Checkpoints)>,
         watcher: Option<Arc<Watcher>>,
     ) -> Result<Learned, TrainError> {
+        for device in &self.devices {
+            device::check_dtype(&format!("{device:?}"), device, config.dtype)?;
+        }
         let finished = epochs.len();
-        let training = self.device.clone().autodiff();
-        let model = Watched::new(initial_model(config, &training), watcher);
+        let devices: Vec<Device> = self.devices.iter().cloned().map(Device::autodiff).collect();
+        let scale = Scale::new(config.dtype, devices.len());
+        let model = Watched::new(initial_model(config, &devices[0]), watcher, scale);
 
-        let train_loader = Loader::new(train.clone(), config.batch_size, training)
-            .shuffled(config.seed)
-            .starting_at_epoch(finished + 1);
-        let valid_loader = Loader::new(valid.clone(), config.batch_size, self.device.clone());
-        let images = train_loader.num_items();
-        let steps = config.epochs * images.div_ceil(config.batch_size);
+        let train_loader: Arc<dyn DataLoader<DigitBatch>> = Arc::new(
+            Loader::new(train.clone(), config.batch_size, devices[0].clone())
+                .with_dtype(config.dtype.dtype())
+                .shuffled(config.seed)
+                .starting_at_epoch(finished + 1),
+        );
+        let valid_loader = Loader::new(valid.clone(), config.batch_size, self.device().clone());
+        let parts = split_dataloader(train_loader.clone(), &devices);
+        let parts: Vec<usize> = parts.iter().map(|part| part.num_items()).collect();
+        if parts.len() > 1 && parts.contains(&0) | parts.contains(&1) {
+            return Err(TrainError::Config(format!(
+                "{} images are too few to train on {} devices",
+                train.len(),
+                devices.len()
+            )));
+        }
+        let images = parts.iter().sum();
+        let longest = parts.iter().max().expect("there is a device");
+        let steps = config.epochs * longest.div_ceil(config.batch_size);
 
         let lines = Lines::new(
             finished,
@@ -262,18 +321,19 @@ impl Trainer {
             self.interrupter.clone(),
         );
 
+        let strategy = ExecutionStrategy::multi(devices, MultiDeviceOptim::OptimMainDevice);
         // Burn writes nothing here: metrics, checkpoints and logs all go their own ways.
         let directory = kept.map_or(Path::new(""), |(folder, _)| folder.path());
-        let mut training =
-            SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))
-                .metrics((LossMetric::new(), AccuracyMetric::new()))
-                .metric_train_numeric(LearningRateMetric::new())
-                .with_metric_logger(history.clone())
-                .early_stopping(history.clone())
-                .with_application_logger(None)
-                .with_interrupter(self.interrupter.clone())
-                .renderer(renderer)
-                .num_epochs(config.epochs);
+        let mut training = SupervisedTraining::new(directory, train_loader, Arc::new(valid_loader))
+            .metrics((LossMetric::new(), AccuracyMetric::new()))
+            .metric_train_numeric(LearningRateMetric::new())
+            .with_metric_logger(history.clone())
+            .early_stopping(history.clone())
+            .with_application_logger(None)
+            .with_interrupter(self.interrupter.clone())
+            .renderer(renderer)
+            .num_epochs(config.epochs)
+            .with_training_strategy(TrainingStrategy::Default(strategy));
         if let Some((_, checkpoints)) = kept {
             let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
             training = training
@@ -284,7 +344,17 @@ impl Trainer {
             training = training.checkpoint(finished);
         }
         let learner = Learner::new(model, config.optimizer(), config.scheduler(steps)?);
-        let learned = training.launch(learner);
+        // Some of what a backend reports comes by a panic.
+        let learned = match catch_unwind(AssertUnwindSafe(|| training.launch(learner))) {
+            Ok(learned) => learned,
+            Err(panic) => {
+                let message = device::panic_message(panic.as_ref());
+                match TrainError::out_of_memory(message, config.batch_size) {
+                    Some(error) => return Err(error),
+                    None => resume_unwind(panic),
+                }
+            }
+        };
 
         // Leaves the dashboard, so that what follows is printed on the screen.
         drop(learned.renderer);
@@ -293,7 +363,9 @@ impl Trainer {
             return Err(error);
         }
         if let Some(error) = learned.error {
-            return Err(TrainError::Learner(error.to_string()));
+            let message = error.to_string();
+            return Err(TrainError::out_of_memory(&message, config.batch_size)
+                .unwrap_or(TrainError::Learner(message)));
         }
         let epochs = history.epochs();
         let outcome = match epochs.len() {
@@ -307,6 +379,14 @@ impl Trainer {
             outcome,
             images,
         })
+    }
+}
+
+impl Trainer {
+    /// The devices, as Burn names them.
+    fn names(&self) -> String {
+        let names = self.devices.iter().map(|device| format!("{device:?}"));
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -327,29 +407,6 @@ pub struct Trained {
     pub epochs: Vec<EpochScores>,
     /// How it ended.
     pub outcome: Outcome,
-}
-
-/// The network of a run before its first step, on `device`, its weights drawn in the order of the
-/// layers.
-///
-/// Burn's CPU backends keep one random generator for the whole process, so trainings that start at
-/// the same time must seed and draw one after the other.
-pub fn initial_model(config: &TrainConfig, device: &Device) -> Classifier {
-    static DRAWING: Mutex<()> = Mutex::new(());
-    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
-    device.seed(config.seed);
-    let network = config.model.init(device);
-    network.visit(&mut Draw);
-    network
-}
-
-/// Has lazy parameters drawn, in the order in which a module names them.
-struct Draw;
-
-impl ModuleVisitor for Draw {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        param.val();
-    }
 }
 
 /// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for

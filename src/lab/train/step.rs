@@ -2,12 +2,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::Module;
+use burn::module::{ModuleVisitor, Param};
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::ExecutionError;
-use burn::tensor::{Int, Tensor};
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
+use super::Precision;
 use crate::lab::mnist::DigitBatch;
 use crate::lab::model::Classifier;
 
@@ -96,12 +99,33 @@ pub struct TrainingStep<'a> {
 /// What is called at every training step; see [`Trainer::train`](super::Trainer::train).
 pub type Watcher = dyn Fn(TrainingStep) + Send + Sync;
 
-/// A network in training, and who watches it.
+/// A network in training, who watches it, and what its gradients are multiplied by.
 #[derive(Module, Debug)]
 pub(super) struct Watched {
     pub(super) network: Classifier,
     #[module(skip)]
     watch: Watch,
+    #[module(skip)]
+    scale: Scale,
+}
+
+/// Factors on the loss before the backward pass, and on the gradients after it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scale {
+    loss: f64,
+    gradients: f64,
+}
+
+impl Scale {
+    /// What the float type needs, taken out again; and of the gradients of `devices` devices, which Burn adds up,
+    /// their mean.
+    pub(super) fn new(precision: Precision, devices: usize) -> Self {
+        let loss = precision.loss_scale();
+        Self {
+            loss,
+            gradients: 1.0 / (loss * devices as f64),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -119,11 +143,12 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watched {
-    pub(super) fn new(network: Classifier, watcher: Option<Arc<Watcher>>) -> Self {
+    pub(super) fn new(network: Classifier, watcher: Option<Arc<Watcher>>, scale: Scale) -> Self {
         let steps = Arc::default();
         Self {
             network,
             watch: Watch { watcher, steps },
+            scale,
         }
     }
 }
@@ -133,17 +158,50 @@ impl TrainStep for Watched {
     type Output = StepOutput;
 
     fn step(&self, batch: DigitBatch) -> TrainOutput<StepOutput> {
-        let Some(watcher) = &self.watch.watcher else {
-            return TrainStep::step(&self.network, batch);
+        let watched = self.watch.watcher.as_ref().zip(Some(batch.clone()));
+        let output = self.network.forward_step(batch);
+        let gradients = match self.scale.loss {
+            1.0 => output.loss.backward(),
+            factor => (output.loss.clone() * factor).backward(),
         };
-        let output = TrainStep::step(&self.network, batch.clone());
-        watcher(TrainingStep {
-            step: 1 + self.watch.steps.fetch_add(1, Ordering::Relaxed),
-            network: &self.network,
-            batch: &batch,
-            loss: &output.item.loss,
-        });
-        output
+        if let Some((watcher, batch)) = watched {
+            watcher(TrainingStep {
+                step: 1 + self.watch.steps.fetch_add(1, Ordering::Relaxed),
+                network: &self.network,
+                batch: &batch,
+                loss: &output.loss,
+            });
+        }
+        TrainOutput::new(self, gradients, output)
+    }
+
+    fn optimize(
+        self,
+        optimizer: &mut ModuleOptimizer,
+        learning_rate: ModuleLearningRate,
+        mut gradients: GradientsParams,
+    ) -> Self {
+        if self.scale.gradients != 1.0 {
+            self.visit(&mut Scaling {
+                gradients: &mut gradients,
+                factor: self.scale.gradients,
+            });
+        }
+        optimizer.step(learning_rate, self, gradients)
+    }
+}
+
+/// Multiplies the gradients of the parameters it visits.
+struct Scaling<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scaling<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            self.gradients.register(param.id, gradient * self.factor);
+        }
     }
 }
 
