@@ -237,8 +237,8 @@ unsafe impl<T: Value> Source for GradientAndInput<T> {
     }
 }
 
-/// Sums of `u` and of `u * d` over `count` blocks, which begin `stride` places apart, lane by lane. The places `ahead` of
-/// them are fetched.
+/// Sums of `u` and of `u * d` over `count` blocks, which begin `stride` places apart, lane by lane. With `ahead`, the places
+/// that far ahead of them are fetched.
 ///
 /// # Safety
 ///
@@ -279,7 +279,8 @@ pub(super) struct Lines<R, const L: usize> {
     pub shift: [R; L],
 }
 
-/// Maps `count` blocks that begin `stride` places apart. Source and target may be the same tensor.
+/// Maps `count` blocks that begin `stride` places apart. Source and target may be the same tensor. With `ahead`, the
+/// target's places that far ahead (or back, wrapping) are fetched.
 ///
 /// # Safety
 ///

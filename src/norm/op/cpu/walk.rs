@@ -399,11 +399,10 @@ impl<S: Source> SumPiece<'_, S> {
             let rows = ROW_RUN.min(self.places.end - row);
             in_blocks!(width, 1, |column, _count, L| {
                 let at = row * stride + first_column + column;
-                let ahead = ROW_RUN * stride;
                 let centre = block(self.centre, column);
                 // SAFETY: the rows are the tensor's, and the columns are the region's.
                 let [u, ud] =
-                    unsafe { lanes::sums::<S, L>(self.source, at, stride, rows, ahead, &centre) };
+                    unsafe { lanes::sums::<S, L>(self.source, at, stride, rows, 0, &centre) };
                 add(&mut sums.u[column..column + L], &u);
                 add(&mut sums.ud[column..column + L], &ud);
             });
