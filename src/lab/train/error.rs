@@ -78,7 +78,7 @@ pub enum TrainError {
 
 impl TrainError {
     /// The error of a backend that is out of memory, if that is what it says, in steps of `batch_size` images.
-    pub(super) fn out_of_memory(message: &str, batch_size: usize) -> Option<Self> {
+    pub fn out_of_memory(message: &str, batch_size: usize) -> Option<Self> {
         // CubeCL's and wgpu's words for a device that is full, and for a buffer larger than it has.
         let says_so = |line: &&str| {
             let line = line.to_lowercase();
