@@ -166,25 +166,41 @@ fn threads(criterion: &mut Criterion) {
     }
 }
 
+/// What the layers of the convolutional network are given, with random values.
+struct Inputs {
+    pixels: Tensor<4>,
+    halved: Tensor<4>,
+    features: Tensor<2>,
+    hidden: Tensor<2>,
+}
+
+impl Inputs {
+    fn random(device: &Device) -> Self {
+        fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+            Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+        }
+        Self {
+            // Data, which needs no gradient.
+            pixels: random([BATCH, 1, 28, 28], device),
+            halved: random([BATCH, 32, 14, 14], device).require_grad(),
+            features: random([BATCH, 64 * 7 * 7], device).require_grad(),
+            hidden: random([BATCH, 128], device).require_grad(),
+        }
+    }
+}
+
 /// Forward and backward of the layers that are Burn's own, each by itself.
-fn affine_layers(model: &Cnn, device: &Device) {
-    let random = |shape: [usize; 4]| {
-        Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device).require_grad()
-    };
+fn affine_layers(model: &Cnn, inputs: &Inputs) {
     let [first, second] = &model.convolutions[..] else {
         unreachable!("the network has two convolutions")
     };
-    // The first layer's input is data, which needs no gradient.
-    let pixels = random([BATCH, 1, 28, 28]).detach();
+    let pixels = inputs.pixels.clone();
     first.affine.forward(pixels).sum().backward();
-    second
-        .affine
-        .forward(random([BATCH, 32, 14, 14]))
-        .sum()
-        .backward();
-    let features = random([BATCH, 64, 7, 7]).flatten::<2>(1, 3);
+    let halved = inputs.halved.clone();
+    second.affine.forward(halved).sum().backward();
+    let features = inputs.features.clone();
     model.dense.affine.forward(features).sum().backward();
-    let hidden = random([BATCH, 1, 1, 128]).flatten::<2>(1, 3);
+    let hidden = inputs.hidden.clone();
     model.output.forward(hidden).sum().backward();
 }
 
@@ -217,8 +233,9 @@ fn cnn(criterion: &mut Criterion) {
     let Some(Classifier::Cnn(network)) = model else {
         unreachable!("a Cnn was made")
     };
+    let inputs = Inputs::random(&device);
     group.bench_function("convolutions and linear layers", |bencher| {
-        bencher.iter(|| affine_layers(&network, &device));
+        bencher.iter(|| affine_layers(&network, &inputs));
     });
 }
 
