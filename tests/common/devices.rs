@@ -18,6 +18,7 @@ pub fn devices() -> Vec<Device> {
                     .inspect_err(|reason| eprintln!("not tested on {name}: {reason}"))
                     .ok()
             })
+            .map(|found| found.device)
             .collect()
     };
     DEVICES.get_or_init(open).clone()

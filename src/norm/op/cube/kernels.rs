@@ -376,7 +376,7 @@ fn inverse_deviation<P: Float, N: Size>(variance: Vector<P, N>, epsilon: P) -> V
         let rough = P::new(1.0) / square.sqrt();
         let off = P::new(0.5) * (P::new(1.0) - square * rough * rough);
         // Not a number at 0 and infinity, where there is nothing to refine.
-        inverse.insert(lane, select(off == off, rough + rough * off, rough));
+        inverse.insert(lane, select(off < P::new(1.0), rough + rough * off, rough));
     }
     inverse
 }
