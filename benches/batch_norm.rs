@@ -194,7 +194,8 @@ fn training_steps(criterion: &mut Criterion) {
         images: Tensor::random([BATCH, 28, 28], Distribution::Normal(0.0, 1.0), &device),
         targets: Tensor::<1, Int>::arange(0..BATCH as i64, &device).remainder_scalar(10),
     };
-    let models: [(_, fn(Normalization) -> ModelConfig); 2] = [
+    type Config = fn(Normalization) -> ModelConfig;
+    let models: [(_, Config); 2] = [
         ("mlp", |norm| {
             ModelConfig::Mlp(MlpConfig::new().with_norm(norm))
         }),
