@@ -323,19 +323,21 @@ fn one_value_a_channel_and_none() {
         assert_eq!(to_f64(found.mean), [3.0, -4.0]);
         assert_eq!(to_f64(found.variance), [0.0, 0.0]);
 
-        let none = Tensor::<3>::zeros([0, 2, 5], &device);
-        let found = op::batch_norm_train(none.clone(), None, None, EPSILON);
-        assert_eq!(found.output.dims(), [0, 2, 5]);
-        assert_eq!(found.mean.dims(), [2]);
-        let found = op::batch_norm_inference(
-            none,
-            Tensor::zeros([2], &device),
-            Tensor::ones([2], &device),
-            None,
-            None,
-            EPSILON,
-        );
-        assert_eq!(found.dims(), [0, 2, 5]);
+        for shape @ [_, channels, _] in [[0, 2, 5], [3, 2, 0], [3, 0, 70]] {
+            let none = Tensor::<3>::zeros(shape, &device);
+            let found = op::batch_norm_train(none.clone(), None, None, EPSILON);
+            assert_eq!(found.output.dims(), shape);
+            assert_eq!(found.mean.dims(), [channels]);
+            let found = op::batch_norm_inference(
+                none,
+                Tensor::zeros([channels], &device),
+                Tensor::ones([channels], &device),
+                None,
+                None,
+                EPSILON,
+            );
+            assert_eq!(found.dims(), shape);
+        }
     }
 }
 

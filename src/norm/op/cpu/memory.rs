@@ -7,7 +7,8 @@
 //!
 //! The pool is the process's, since a tensor may be dropped anywhere. Nothing of it shows in a result: memory is
 //! written whole before it is read. What it holds, together with what is in use, is never more than what was in use at
-//! some moment before.
+//! some moment before. (To offer free blocks to the kernel, by `MADV_FREE`, costs nothing where it has huge pages, but
+//! as much as a kernel here takes where it has none.)
 
 use burn::tensor::{AllocationProperty, Bytes, Element};
 use burn_std::{AccessError, AccessPolicy, AllocationController};
@@ -54,7 +55,7 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// The size of a huge page of most processors, and of what is gained by one.
+    /// The size of a huge page on most processors. From this size on blocks are asked to be of such.
     const HUGE_PAGE: usize = 2 << 20;
 
     fn new(size: usize) -> Self {

@@ -65,10 +65,13 @@ impl ColumnSums {
         }
     }
 
-    fn of_channels(&self, columns: usize) -> Vec<Sums> {
-        let channels = self.u.chunks(columns).zip(self.ud.chunks(columns));
-        channels
-            .map(|(u, ud)| [u.iter().sum(), ud.iter().sum()])
+    /// The sums of each channel of `columns` columns, which may be none.
+    fn of_channels(&self, channels: usize, columns: usize) -> Vec<Sums> {
+        (0..channels)
+            .map(|channel| channel * columns..(channel + 1) * columns)
+            .map(|columns| {
+                [&self.u, &self.ud].map(|quantity| quantity[columns.clone()].iter().sum())
+            })
             .collect()
     }
 }
@@ -229,7 +232,7 @@ impl Region {
             }
             total
         };
-        total.of_channels(self.columns_per_channel())
+        total.of_channels(self.channels.len(), self.columns_per_channel())
     }
 
     /// A first guess of each channel's mean, from a few of its values.
@@ -252,7 +255,7 @@ impl Region {
             centre: &vec![RealOf::<S>::default(); self.channels.len() * columns],
             places,
         });
-        sums.of_channels(columns)
+        sums.of_channels(self.channels.len(), columns)
             .iter()
             .map(|[sum, _]| {
                 let mean = sum / count;
@@ -313,7 +316,7 @@ impl Region {
             channels, inner, ..
         } = self.dims;
         let row = self.channels.len() * inner * size_of::<T>();
-        let rows = PAGE.div_ceil(row);
+        let rows = PAGE.div_ceil(row.max(1));
         if left < rows || tensors * row > NEAR {
             return 0;
         }
