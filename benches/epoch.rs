@@ -18,6 +18,7 @@ use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
+use burn_kindling::lab::cli;
 use burn_kindling::lab::mnist::{ImageSet, Loader, Mnist};
 use burn_kindling::lab::model::{
     Classifier, Cnn, CnnConfig, MlpConfig, ModelConfig, Normalization,
@@ -239,5 +240,10 @@ fn cnn(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, epochs, batch_sizes, threads, cnn);
+/// As the program that trains does.
+fn memory(_: &mut Criterion) {
+    cli::keep_freed_memory();
+}
+
+criterion_group!(benches, memory, epochs, batch_sizes, threads, cnn);
 criterion_main!(benches);

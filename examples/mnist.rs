@@ -215,6 +215,7 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    cli::keep_freed_memory();
     match run(&args) {
         Ok(Outcome::Interrupted) => ExitCode::from(130),
         Ok(_) => ExitCode::SUCCESS,
