@@ -1,9 +1,10 @@
 //! The time of a batch norm layer: the fused operation, its reference, and Burn's own layer.
 //!
-//! On every processor backend compiled in, at each shape:
+//! On every backend compiled in, at each shape:
 //!
-//! - `copy`: a parallel copy of the input into memory at hand, the yardstick. Into newly allocated memory it takes as
-//!   long where malloc has some at hand, and twenty times as long or more where it has none;
+//! - `copy`, the yardstick: a parallel copy of the input into memory at hand. Into newly allocated memory it takes as
+//!   long where malloc has some at hand, and twenty times as long or more where it has none. On a GPU, one pass of Burn's
+//!   that reads the input and writes as much;
 //! - `inference`;
 //! - `forward`: the forward pass in training. The backward pass follows each, untimed, as it does in training: Burn keeps
 //!   the graph of an output that was dropped, and the next backward pass would have to clear away thousands;
@@ -23,11 +24,17 @@
 //! ```
 //!
 //! The last measures PyTorch at the same shapes and prints one table of both; run the two one after the other, on a
-//! machine that does nothing else.
+//! machine that does nothing else. On a GPU:
+//!
+//! ```text
+//! cargo bench --bench batch_norm --no-default-features --features lab,cuda
+//! ```
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 use burn::nn::BatchNormConfig;
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::norm::op::{self, reference};
 use criterion::{
@@ -44,6 +51,24 @@ fn all(criterion: &mut Criterion) {
     backend(criterion, "flex", &Device::flex());
     #[cfg(feature = "ndarray")]
     backend(criterion, "ndarray", &Device::ndarray());
+    #[cfg(feature = "wgpu")]
+    backend(criterion, "wgpu", &Device::wgpu(DeviceKind::DefaultDevice));
+    #[cfg(feature = "vulkan")]
+    backend(
+        criterion,
+        "vulkan",
+        &Device::vulkan(DeviceKind::DefaultDevice),
+    );
+    #[cfg(feature = "metal")]
+    backend(
+        criterion,
+        "metal",
+        &Device::metal(DeviceKind::DefaultDevice),
+    );
+    #[cfg(feature = "cuda")]
+    backend(criterion, "cuda", &Device::cuda(0usize));
+    #[cfg(feature = "rocm")]
+    backend(criterion, "rocm", &Device::rocm(0usize));
 }
 
 fn backend(criterion: &mut Criterion, name: &str, device: &Device) {
@@ -75,7 +100,18 @@ fn shape<const D: usize>(
     group.warm_up_time(Duration::from_millis(300));
     group.measurement_time(Duration::from_millis(1500));
 
-    copy(&mut group, len);
+    // What was asked for is done when the device is through with it.
+    let settle = || device.sync().expect("the device computes");
+    if matches!(backend, "flex" | "ndarray") {
+        copy(&mut group, len);
+    } else {
+        group.bench_function("copy", |bencher| {
+            bencher.iter(|| {
+                drop(x.clone().neg());
+                settle();
+            });
+        });
+    }
 
     let gamma = Tensor::<1>::ones([channels], autodiff).require_grad();
     let beta = Tensor::<1>::zeros([channels], autodiff).require_grad();
@@ -87,48 +123,64 @@ fn shape<const D: usize>(
     group.bench_function("inference fused", |bencher| {
         bencher.iter(|| {
             let (gamma, beta) = inner();
-            op::batch_norm_inference(
+            let output = op::batch_norm_inference(
                 x.clone(),
                 mean.clone(),
                 variance.clone(),
                 gamma,
                 beta,
                 EPSILON,
-            )
+            );
+            settle();
+            output
         });
     });
     let fused = || {
         let (gamma, beta) = parameters();
         op::batch_norm_train(leaf(), gamma, beta, EPSILON).output
     };
+    let forward = |bencher: &mut Bencher<'_>, pass: &dyn Fn() -> Tensor<D>| {
+        forward(bencher, pass, settle);
+    };
+    let backward = |bencher: &mut Bencher<'_>, pass: &dyn Fn() -> Tensor<D>| {
+        backward(bencher, || drop(leaf().backward()), pass, settle);
+    };
     let reference = || {
         let (gamma, beta) = parameters();
         reference::batch_norm_train(leaf(), gamma, beta, EPSILON).output
     };
-    let empty = || drop(leaf().backward());
-    group.bench_function("forward fused", |bencher| forward(bencher, fused));
-    group.bench_function("backward fused", |bencher| backward(bencher, empty, fused));
+    group.bench_function("forward fused", |bencher| forward(bencher, &fused));
+    group.bench_function("backward fused", |bencher| backward(bencher, &fused));
     group.bench_function("backward reference", |bencher| {
-        backward(bencher, empty, reference);
+        backward(bencher, &reference);
     });
 
     let trained = BatchNormConfig::new(channels).init(autodiff);
     let plain = BatchNormConfig::new(channels).init(device);
     group.bench_function("inference burn", |bencher| {
-        bencher.iter(|| plain.forward(x.clone()))
+        bencher.iter(|| {
+            let output = plain.forward(x.clone());
+            settle();
+            output
+        });
     });
     let burn = || trained.forward(leaf());
-    group.bench_function("forward burn", |bencher| forward(bencher, burn));
-    group.bench_function("backward burn", |bencher| backward(bencher, empty, burn));
+    group.bench_function("forward burn", |bencher| forward(bencher, &burn));
+    group.bench_function("backward burn", |bencher| backward(bencher, &burn));
     group.finish();
 }
 
 /// Times `pass`, and not the backward pass that follows.
-fn forward<const D: usize>(bencher: &mut Bencher<'_>, pass: impl Fn() -> Tensor<D>) {
+fn forward<const D: usize>(
+    bencher: &mut Bencher<'_>,
+    pass: impl Fn() -> Tensor<D>,
+    settle: impl Fn(),
+) {
     bencher.iter_custom(|times| {
         let timed = |_| {
-            let (output, time) = time(&pass);
+            let (output, time) = time(&pass, &settle);
             output.backward();
+            settle();
             time
         };
         (0..times).map(timed).sum()
@@ -140,22 +192,24 @@ fn backward<const D: usize>(
     bencher: &mut Bencher<'_>,
     empty: impl Fn(),
     pass: impl Fn() -> Tensor<D>,
+    settle: impl Fn(),
 ) {
     bencher.iter_custom(|times| {
         let (mut full, mut none) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..times {
-            none += time(&empty).1;
-            full += time(|| drop(pass().backward())).1;
+            none += time(&empty, &settle).1;
+            full += time(|| drop(pass().backward()), &settle).1;
         }
         // Criterion takes no time of 0.
         full.saturating_sub(none).max(Duration::from_nanos(1))
     });
 }
 
-/// What `run` returns, and the time it takes.
-fn time<R>(run: impl Fn() -> R) -> (R, Duration) {
+/// What `run` returns, and the time that it takes until the device is through with it.
+fn time<R>(run: impl Fn() -> R, settle: impl Fn()) -> (R, Duration) {
     let started = Instant::now();
     let result = run();
+    settle();
     (result, started.elapsed())
 }
 
