@@ -184,17 +184,17 @@ pub fn to_f64<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 
 /// Asserts that means are right to rounding, on the scale of the channel's values.
 ///
-/// The kernels of the processor backends round once, those of CubeCL at each of the 8 times that the means of two units
-/// are brought together.
+/// The kernels of the processor backends add up in f64 and round twice. Those of CubeCL round the difference of two means,
+/// its share and the sum, at each of the 8 times that the means of two units are brought together.
 pub fn assert_means_close(found: &[f64], expected: &Forward, device: &Device) {
     assert_eq!(found.len(), expected.mean.len());
-    let roundings = if is_processor(device) { 1.0 } else { 8.0 };
+    let roundings = if is_processor(device) { 2.0 } else { 3.0 * 8.0 };
     let rounding = f64::from(f32::EPSILON / 2.0);
     for ((found, mean), variance) in found.iter().zip(&expected.mean).zip(&expected.variance) {
-        let tolerance = rounding * (mean.abs() + roundings * variance.sqrt());
+        let tolerance = rounding * (2.0 * mean.abs() + roundings * variance.sqrt());
         assert!(
-            (found - mean).abs() <= 1.01 * tolerance,
-            "mean: found {found}, expected {mean}, variance {variance}"
+            (found - mean).abs() <= tolerance,
+            "mean on {device:?}: found {found}, expected {mean}, variance {variance}"
         );
     }
 }
