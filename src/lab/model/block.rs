@@ -124,13 +124,21 @@ impl<A: Module + ModuleDisplay> Block<A> {
     where
         A: Affine<D>,
     {
+        self.activation.forward(self.pre_activation(input))
+    }
+
+    /// What goes into the activation.
+    pub(super) fn pre_activation<const D: usize>(&self, input: Tensor<D>) -> Tensor<D>
+    where
+        A: Affine<D>,
+    {
         let output = self.affine.forward(input);
-        let output = match &self.norm {
+        match &self.norm {
             Some(norm) => norm.forward(output),
             None => output,
-        };
-        self.activation.forward(output)
+        }
     }
+
     /// The block that does in inference what this one does, its normalisation folded into the
     /// affine layer (see [`Fold`]), which then has a bias.
     pub fn fold(self) -> Self

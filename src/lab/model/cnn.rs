@@ -101,11 +101,23 @@ impl Cnn {
     /// - output: `[batch, classes]`
     pub fn forward(&self, input: Tensor<4>) -> Tensor<2> {
         let features = self.convolutions.iter().fold(input, |signal, block| {
-            self.pool.forward(block.forward(signal))
+            self.halve(block.activation, block.pre_activation(signal))
         });
         let features = self.dense.forward(features.flatten(1, 3));
         Affine::forward(&self.output, features)
     }
+
+    /// Activation, then pooling. Of a function that never falls the largest value is that of the largest argument, which
+    /// takes a quarter of the work to find.
+    fn halve(&self, activation: Activation, signal: Tensor<4>) -> Tensor<4> {
+        match activation {
+            Activation::Gelu => self.pool.forward(activation.forward(signal)),
+            Activation::Sigmoid | Activation::Tanh | Activation::Relu | Activation::LeakyRelu => {
+                activation.forward(self.pool.forward(signal))
+            }
+        }
+    }
+
     /// The network without normalisation that does in inference what this one does: every
     /// normalisation is folded into the layer before it. It is what a [`CnnConfig`] with
     /// [`Normalization::None`] describes.

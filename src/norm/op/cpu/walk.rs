@@ -18,8 +18,9 @@ use crate::norm::op::layout::Dims;
 
 /// Below this many values in a row, a channel's neighbours are walked along with it.
 const LONG_RUN: usize = 64;
-/// Rows that are mapped together.
-const ROWS: usize = 8;
+/// Rows that are mapped together. More lie, where a row is a power of two of values long, in more of the same few cache
+/// lines than a processor has places for.
+const ROWS: usize = 4;
 /// Rows that are walked together to be summed, and summed in the type of the values.
 const ROW_RUN: usize = 16;
 /// Blocks that are summed in the type of the values.
