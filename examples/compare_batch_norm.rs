@@ -22,8 +22,8 @@ use oracle::Pass;
 /// Compares this crate's batch norm with Burn's: outputs, gradients and running statistics, each against f64.
 #[derive(Parser)]
 struct Arguments {
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
-    /// [default: the best that is compiled in and present]
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs,
+    /// or remote:HOST:PORT [default: the best that is compiled in and present]
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// How many batches to train on before the results are compared

@@ -90,8 +90,8 @@ struct Args {
     )]
     seed: u64,
 
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
-    /// [default: the best that is compiled in and present]
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs,
+    /// or remote:HOST:PORT [default: the best that is compiled in and present]
     #[arg(long, value_name = "NAME", help_heading = "Machine and files")]
     device: Option<String>,
 

@@ -23,8 +23,8 @@ struct Args {
     #[command(flatten)]
     what: What,
 
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
-    /// [default: the best that is compiled in and present]
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs,
+    /// or remote:HOST:PORT [default: the best that is compiled in and present]
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
 

@@ -2,6 +2,9 @@
 //! the other, half precision, and several devices at once.
 #![cfg(all(feature = "lab", feature = "flex"))]
 
+#[path = "common/devices.rs"]
+mod devices;
+
 use std::io::Write;
 use std::sync::LazyLock;
 
@@ -33,6 +36,7 @@ static OTHERS: LazyLock<Vec<Found>> = LazyLock::new(|| {
         }
     }
     others.retain(|found| found.name != "flex");
+    others.extend(devices::lent());
     others
 });
 

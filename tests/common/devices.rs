@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use burn_kindling::lab::device;
+use burn_kindling::lab::device::{self, Found};
 
 /// One device of every backend that is compiled in and present, without autodiff. Says what is left out, and why.
 pub fn devices() -> Vec<Device> {
@@ -18,10 +18,33 @@ pub fn devices() -> Vec<Device> {
                     .inspect_err(|reason| eprintln!("not tested on {name}: {reason}"))
                     .ok()
             })
+            .chain(lent())
             .map(|found| found.device)
             .collect()
     };
     DEVICES.get_or_init(open).clone()
+}
+
+/// Flex once more, as another machine would lend it: over the network, by a server that this starts. None where the
+/// remote backend is not compiled in.
+pub fn lent() -> Option<Found> {
+    #[cfg(all(feature = "remote", feature = "flex"))]
+    {
+        use burn::server::{RemoteServer, WebSocketTransport};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = burn_kindling::norm::op::with_batch_norm(RemoteServer::new([Device::flex()]));
+        std::thread::spawn(move || {
+            server
+                .serve(WebSocketTransport::from_listener(listener))
+                .unwrap();
+            // The server took the signal that was to end the test.
+            std::process::exit(130);
+        });
+        Some(device::open(&format!("remote:{address}")).unwrap())
+    }
+    #[cfg(not(all(feature = "remote", feature = "flex")))]
+    None
 }
 
 /// Those that compute on the processor.

@@ -8,7 +8,7 @@ use crate::lab::train::Precision;
 pub enum DeviceError {
     /// The name is none of the known ones.
     #[error(
-        "'{name}' is not a device; expected one of {}, with an index after a colon for one of several GPUs (cuda:0)",
+        "'{name}' is not a device; expected one of {}, with an index after a colon for one of several GPUs (cuda:0), or remote:HOST:PORT",
         listed(known())
     )]
     Unknown {

@@ -6,6 +6,7 @@
 //! | `wgpu` | the GPU that Burn takes for the best, by the graphics API that reaches it | `wgpu` |
 //! | `vulkan`, `metal`, `webgpu` | the same, by this API or not at all | the name |
 //! | `cuda`, `rocm` | the first GPU of NVIDIA's or AMD's own runtime | the name |
+//! | `remote:HOST:PORT` | what the example `serve` lends on another machine | `remote` |
 //!
 //! An index picks one of several: `wgpu:0`, `wgpu:1` and so on, in the order of [`survey`].
 
@@ -15,7 +16,7 @@ mod speed;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-#[cfg(feature = "cube")]
+#[cfg(any(feature = "cube", feature = "remote"))]
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, DeviceType, Tensor};
 
@@ -132,7 +133,8 @@ pub fn compiled_in() -> impl Iterator<Item = &'static str> {
 }
 
 /// Opens the device called `name`: a backend, with an index after a colon for one of several
-/// (`flex`, `wgpu`, `wgpu:1`, `cuda:0`).
+/// (`flex`, `wgpu`, `wgpu:1`, `cuda:0`), or a device that another machine lends by the example `serve`
+/// (`remote:HOST:PORT`, with an index after a slash for one of several).
 ///
 /// The device is tried with one small computation, so that what is missing is found here.
 ///
@@ -143,6 +145,18 @@ pub fn open(name: &str) -> Result<Found, DeviceError> {
     let unknown = || DeviceError::Unknown {
         name: name.to_string(),
     };
+    if let Some(address) = name.strip_prefix("remote:") {
+        let (server, index) = match address.split_once('/') {
+            Some((server, index)) => (server, index.parse().map_err(|_| unknown())?),
+            None => (address, 0),
+        };
+        return match server.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                describe(name, connect(name, server, index)?)
+            }
+            _ => Err(unknown()),
+        };
+    }
     let (kind, index) = match name.split_once(':') {
         Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| unknown())?)),
         None => (name, None),
@@ -165,6 +179,42 @@ pub fn open(name: &str) -> Result<Found, DeviceError> {
         Some(device) => describe(name, device),
         None => Err(backend.not_present(name, &all)),
     }
+}
+
+/// The device that a server at `HOST:PORT` lends.
+#[cfg(feature = "remote")]
+fn connect(name: &str, server: &str, index: usize) -> Result<Device, DeviceError> {
+    use std::io::{Error, ErrorKind};
+    use std::net::{TcpStream, ToSocketAddrs};
+    use std::time::Duration;
+
+    let no_answer = |reason: String| DeviceError::NoAnswer {
+        name: name.to_string(),
+        reason,
+    };
+    // Burn would try for a quarter of a minute.
+    let dial = |addresses: std::vec::IntoIter<_>| {
+        let nothing = Err(Error::new(ErrorKind::NotFound, "the host has no address"));
+        addresses.fold(nothing, |outcome, address| {
+            outcome.or_else(|_| TcpStream::connect_timeout(&address, Duration::from_secs(3)))
+        })
+    };
+    server.to_socket_addrs().and_then(dial).map_err(|error| {
+        no_answer(format!(
+            "{error}; `cargo run --release --features remote --example serve` lends a device there"
+        ))
+    })?;
+    let host = burn::remote::RemoteHost::websocket(&format!("ws://{server}"));
+    let device = Device::remote_options(&host).device_index(index).init();
+    device.map_err(|error| no_answer(error.to_string()))
+}
+
+#[cfg(not(feature = "remote"))]
+fn connect(name: &str, _: &str, _: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotCompiledIn {
+        name: name.to_string(),
+        feature: "remote",
+    })
 }
 
 /// Opens the device called `name` or, without a name, the best that is compiled in and present: a GPU, else the CPU
@@ -309,6 +359,10 @@ fn properties(device: &Device) -> (String, Option<u64>, bool) {
         let software = properties.identity.physical.is_none();
         let name = properties.identity.name.clone();
         return (name, properties.memory.max_memory(), software);
+    }
+    #[cfg(feature = "remote")]
+    if let DispatchDevice::Remote(_) = device.as_dispatch() {
+        return ("a device of another machine".into(), None, false);
     }
     let _ = device;
     (processor(), main_memory(), false)

@@ -6,13 +6,19 @@
 //!
 //! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has them
 //! for Flex and NdArray, `cube` for the GPU backends; every other backend gets the tensor operations of `portable`.
+//! `remote` has them run by the kernels of another machine.
 //! `autodiff` makes them differentiable, with one backward node for each of the functions.
 
 // Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 // Without a backend the generated dispatch has nothing to pass its arguments to.
 #![cfg_attr(
-    not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+    not(any(
+        feature = "flex",
+        feature = "ndarray",
+        feature = "cube",
+        feature = "remote"
+    )),
     allow(unused_variables)
 )]
 
@@ -29,6 +35,11 @@ mod cube;
 mod layout;
 mod portable;
 pub mod reference;
+#[cfg(feature = "remote")]
+mod remote;
+
+#[cfg(feature = "remote")]
+pub use remote::with_batch_norm;
 
 /// What [`batch_norm_train`] returns.
 pub struct BatchNormOutput<const D: usize> {
@@ -148,7 +159,7 @@ fn statistics_dtype(dtype: DType) -> DType {
 
 /// What [`BatchNormBackend::batch_norm_forward`] returns.
 #[derive(ExtensionType)]
-#[extension_type(fusion: cfg(feature = "cube"))]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormForward<B: Backend> {
     /// The normalised input, `[batch, channels, ...]`.
     pub output: FloatTensor<B>,
@@ -162,7 +173,7 @@ pub struct BatchNormForward<B: Backend> {
 
 /// What [`BatchNormBackend::batch_norm_backward`] returns.
 #[derive(ExtensionType)]
-#[extension_type(fusion: cfg(feature = "cube"))]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormGradients<B: Backend> {
     /// Gradient of the input, `[batch, channels, ...]`.
     pub input: FloatTensor<B>,
@@ -174,7 +185,7 @@ pub struct BatchNormGradients<B: Backend> {
 
 /// The statistics that normalised a batch, as the backward operation takes them.
 #[derive(ExtensionType)]
-#[extension_type(fusion: cfg(feature = "cube"))]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormStatistics<B: Backend> {
     /// The mean, `[channels]`.
     pub mean: FloatTensor<B>,
@@ -192,12 +203,13 @@ pub struct BatchNormStatistics<B: Backend> {
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Cube: cfg(feature = "cube"),
+    Remote: cfg(feature = "remote"),
     Autodiff,
-    Fusion: cfg(feature = "cube"),
+    Fusion: cfg(feature = "fusion"),
 )]
 pub trait BatchNormBackend: Backend {
     /// Normalises by the statistics of the batch; see [`batch_norm_train`].
-    #[fusion(meta = |input, gamma, _beta, _epsilon| BatchNormForwardMetadata {
+    #[fusion(id = "burn_kindling::batch_norm_forward", meta = |input, gamma, _beta, _epsilon| BatchNormForwardMetadata {
         output: input.clone(),
         mean: gamma.clone(),
         mean_rest: gamma.clone(),
@@ -216,7 +228,7 @@ pub trait BatchNormBackend: Backend {
     ///
     /// With `frozen` those of [`batch_norm_inference`](Self::batch_norm_inference) instead: the statistics do not
     /// depend on the input.
-    #[fusion(meta = |input, _gradient, gamma, _statistics, _epsilon, _frozen| BatchNormGradientsMetadata {
+    #[fusion(id = "burn_kindling::batch_norm_backward", meta = |input, _gradient, gamma, _statistics, _epsilon, _frozen| BatchNormGradientsMetadata {
         input: input.clone(),
         gamma: gamma.clone(),
         beta: gamma.clone(),
@@ -233,7 +245,7 @@ pub trait BatchNormBackend: Backend {
     }
 
     /// Normalises by a given mean and variance; see [`batch_norm_inference`].
-    #[fusion(dtype = input, shape = input)]
+    #[fusion(id = "burn_kindling::batch_norm_inference", dtype = input, shape = input)]
     fn batch_norm_inference(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,

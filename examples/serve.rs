@@ -1,0 +1,45 @@
+//! Lends a device of this machine: `cargo run --release --features remote --example serve`.
+
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+
+use burn::server::{RemoteServer, WebSocketTransport};
+use burn_kindling::lab::{cli, device};
+use burn_kindling::norm::op;
+use clap::Parser;
+
+/// Lend a device of this machine to programs elsewhere: they take it by `--device remote:HOST:PORT`.
+///
+/// What goes over the network is neither encrypted nor guarded. Listen beyond this machine only where everybody is
+/// trusted; else reach it through a tunnel: `ssh -L 3000:localhost:3000 HOST`, and `--device remote:localhost:3000`.
+#[derive(Parser)]
+#[command(name = "serve", max_term_width = 100)]
+struct Args {
+    /// Device to lend: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
+    /// [default: the best that is compiled in and present]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+
+    /// Address and port to listen at; 0.0.0.0 is every network of this machine, port 0 any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::fail(error),
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let found = device::pick(args.device.as_deref())?;
+    let listener = TcpListener::bind(args.listen)
+        .map_err(|error| format!("cannot listen at {}: {error}", args.listen))?;
+    println!("lending {found} at {}", listener.local_addr()?);
+    println!("Ctrl-C ends it");
+    let server = op::with_batch_norm(RemoteServer::new([found.device]));
+    server.serve(WebSocketTransport::from_listener(listener))?;
+    Ok(())
+}

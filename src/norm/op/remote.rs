@@ -1,0 +1,92 @@
+//! Batch norm on another machine.
+//!
+//! What a client computes travels as a list of operations. Burn's own are known to every server; those of batch norm go
+//! by the names that [`BatchNormBackend`] gives them, and a server has to be told what to do with them. It then
+//! runs them by the kernels of its own backend.
+
+use burn::backend::tensor::FloatTensor;
+use burn::server::RemoteServer;
+use burn_ir::{BackendIr, CustomOpIr, HandleContainer, ScalarIr};
+use burn_router::{BackendRouter, RouterChannel};
+
+use super::{BatchNormBackend, BatchNormStatistics};
+
+/// An operation that goes alone is not sent by its name, but as the tensor operations that it is made of.
+impl<R: RouterChannel> BatchNormBackend for BackendRouter<R> {}
+
+/// A server that also knows the operations of batch norm.
+///
+/// Without them, a client's [`BatchNorm`](crate::norm::BatchNorm) finds no such operation on the server, and fails.
+pub fn with_batch_norm(server: RemoteServer) -> RemoteServer {
+    #[cfg(feature = "flex")]
+    let server = register::<burn::backend::Flex>(server);
+    #[cfg(feature = "ndarray")]
+    let server = register::<burn::backend::NdArray>(server);
+    #[cfg(feature = "cube")]
+    let server = register::<burn::backend::Cube>(server);
+    server
+}
+
+/// Registers the operations for the devices of one backend; a server takes those of its own.
+fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServer {
+    server
+        .with_custom_op::<B, _>("burn_kindling::batch_norm_forward", |handles, op, _| {
+            let [input, gamma, beta] = inputs::<B, 3>(handles, op);
+            let result = B::batch_norm_forward(input, gamma, beta, epsilon(op));
+            let outputs = [
+                result.output,
+                result.mean,
+                result.mean_rest,
+                result.variance,
+            ];
+            publish::<B, 4>(handles, op, outputs);
+        })
+        .with_custom_op::<B, _>("burn_kindling::batch_norm_backward", |handles, op, _| {
+            let [input, gradient, gamma, mean, mean_rest, variance] = inputs::<B, 6>(handles, op);
+            let statistics = BatchNormStatistics {
+                mean,
+                mean_rest,
+                variance,
+            };
+            let frozen = op.scalars.get(1) == Some(&ScalarIr::Bool(true));
+            let result =
+                B::batch_norm_backward(input, gradient, gamma, statistics, epsilon(op), frozen);
+            publish::<B, 3>(handles, op, [result.input, result.gamma, result.beta]);
+        })
+        .with_custom_op::<B, _>("burn_kindling::batch_norm_inference", |handles, op, _| {
+            let [input, gamma, beta, mean, variance] = inputs::<B, 5>(handles, op);
+            let output = B::batch_norm_inference(input, gamma, beta, mean, variance, epsilon(op));
+            publish::<B, 1>(handles, op, [output]);
+        })
+}
+
+/// What goes into an operation, in the order of the function's arguments.
+fn inputs<B: BackendIr, const N: usize>(
+    handles: &mut HandleContainer<B::Handle>,
+    op: &CustomOpIr,
+) -> [FloatTensor<B>; N] {
+    let inputs: &[_; N] = (&op.inputs[..])
+        .try_into()
+        .unwrap_or_else(|_| panic!("{} takes {N} tensors", op.id));
+    std::array::from_fn(|index| handles.get_float_tensor::<B>(&inputs[index]))
+}
+
+/// The first number among an operation's arguments.
+fn epsilon(op: &CustomOpIr) -> f64 {
+    match op.scalars.first() {
+        Some(ScalarIr::Float(epsilon)) => *epsilon,
+        other => panic!("{} takes an epsilon, found {other:?}", op.id),
+    }
+}
+
+/// Hands out what an operation gives, in the order of the result's fields.
+fn publish<B: BackendIr, const N: usize>(
+    handles: &mut HandleContainer<B::Handle>,
+    op: &CustomOpIr,
+    tensors: [FloatTensor<B>; N],
+) {
+    assert_eq!(op.outputs.len(), N, "{} gives {N} tensors", op.id);
+    for (output, tensor) in op.outputs.iter().zip(tensors) {
+        handles.register_float_tensor::<B>(&output.id, tensor);
+    }
+}
