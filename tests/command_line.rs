@@ -329,3 +329,63 @@ fn the_devices_are_listed_with_what_they_are_and_what_is_missing() {
         .unwrap();
     failure(&output, 2);
 }
+
+/// Ends a program with the test, however that ends.
+#[cfg(feature = "remote")]
+struct Running(std::process::Child);
+
+#[cfg(feature = "remote")]
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[cfg(feature = "remote")]
+#[test]
+fn a_device_lent_by_one_program_trains_in_another() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let mut server = Running(
+        example("serve")
+            .args(["--device", "flex", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let mut said = String::new();
+    let mut stdout = BufReader::new(server.0.stdout.take().unwrap());
+    stdout.read_line(&mut said).unwrap();
+    let address = said.trim().rsplit(' ').next().unwrap();
+    assert!(said.starts_with("lending flex"), "{said}");
+
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path(), 2_400);
+    let remote = format!("remote:{address}");
+    let scores = ["flex", &remote].map(|device| {
+        let run = scratch.path().join(device.replace([':', '/'], "-"));
+        let (data, out) = (data.to_str().unwrap(), run.to_str().unwrap());
+        let output = mnist(&[
+            "--device", device, "--data", data, "--out", out, "--epochs", "2",
+        ]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{device}: {message}");
+        let result = fs::read_to_string(run.join("result.json")).unwrap();
+        serde_json::from_str::<RunResult>(&result).unwrap().epochs
+    });
+    // The same kernels on the same processor; only what the optimiser is fused into may differ.
+    let [here, there] = scores.map(|epochs| epochs.last().unwrap().valid.loss);
+    assert!((here - there).abs() < 1e-3 * here, "{here} and {there}");
+
+    drop(server);
+    let nobody = remote;
+    let message = failure(&mnist(&["--device", &nobody]), 1);
+    assert!(message.contains("--example serve"), "{message}");
+    for wrong in ["remote:", "remote:here", "remote:here:port", "remote::3000"] {
+        let message = failure(&mnist(&["--device", wrong]), 2);
+        assert!(message.contains("remote:HOST:PORT"), "{message}");
+    }
+}

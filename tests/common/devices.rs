@@ -30,16 +30,17 @@ pub fn devices() -> Vec<Device> {
 pub fn lent() -> Option<Found> {
     #[cfg(all(feature = "remote", feature = "flex"))]
     {
-        use burn::server::{RemoteServer, WebSocketTransport};
+        use burn::server::WebSocketTransport;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = burn_kindling::norm::op::with_batch_norm(RemoteServer::new([Device::flex()]));
+        let server = burn_kindling::norm::op::remote_server([Device::flex()]);
         std::thread::spawn(move || {
-            server
-                .serve(WebSocketTransport::from_listener(listener))
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .build()
                 .unwrap();
-            // The server took the signal that was to end the test.
-            std::process::exit(130);
+            let transport = WebSocketTransport::from_listener(listener);
+            runtime.block_on(server.serve_async(transport)).unwrap();
         });
         Some(device::open(&format!("remote:{address}")).unwrap())
     }

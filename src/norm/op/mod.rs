@@ -39,7 +39,7 @@ pub mod reference;
 mod remote;
 
 #[cfg(feature = "remote")]
-pub use remote::with_batch_norm;
+pub use remote::remote_server;
 
 /// What [`batch_norm_train`] returns.
 pub struct BatchNormOutput<const D: usize> {

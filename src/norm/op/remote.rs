@@ -4,8 +4,10 @@
 //! by the names that [`BatchNormBackend`] gives them, and a server has to be told what to do with them. It then
 //! runs them by the kernels of its own backend.
 
+use burn::backend::DispatchDevice;
 use burn::backend::tensor::FloatTensor;
 use burn::server::RemoteServer;
+use burn::tensor::Device;
 use burn_ir::{BackendIr, CustomOpIr, HandleContainer, ScalarIr};
 use burn_router::{BackendRouter, RouterChannel};
 
@@ -14,20 +16,26 @@ use super::{BatchNormBackend, BatchNormStatistics};
 /// An operation that goes alone is not sent by its name, but as the tensor operations that it is made of.
 impl<R: RouterChannel> BatchNormBackend for BackendRouter<R> {}
 
-/// A server that also knows the operations of batch norm.
+/// A server that lends `devices`, all of one backend, and knows the operations of batch norm.
 ///
-/// Without them, a client's [`BatchNorm`](crate::norm::BatchNorm) finds no such operation on the server, and fails.
-pub fn with_batch_norm(server: RemoteServer) -> RemoteServer {
-    #[cfg(feature = "flex")]
-    let server = register::<burn::backend::Flex>(server);
-    #[cfg(feature = "ndarray")]
-    let server = register::<burn::backend::NdArray>(server);
-    #[cfg(feature = "cube")]
-    let server = register::<burn::backend::Cube>(server);
-    server
+/// By one that does not know them, as [`RemoteServer::new`] makes it, a client's [`BatchNorm`](crate::norm::BatchNorm)
+/// fails.
+pub fn remote_server(devices: impl IntoIterator<Item = Device>) -> RemoteServer {
+    let devices: Vec<_> = devices.into_iter().map(Device::inner).collect();
+    let server = RemoteServer::new(devices.clone());
+    match devices.first().map(Device::as_dispatch) {
+        #[cfg(feature = "flex")]
+        Some(DispatchDevice::Flex(_)) => register::<burn::backend::Flex>(server),
+        #[cfg(feature = "ndarray")]
+        Some(DispatchDevice::NdArray(_)) => register::<burn::backend::NdArray>(server),
+        #[cfg(feature = "cube")]
+        Some(DispatchDevice::Cube(_)) => register::<burn::backend::Cube>(server),
+        // What cannot be lent, the server says when it begins.
+        _ => server,
+    }
 }
 
-/// Registers the operations for the devices of one backend; a server takes those of its own.
+/// Registers the operations as a backend has them.
 fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServer {
     server
         .with_custom_op::<B, _>("burn_kindling::batch_norm_forward", |handles, op, _| {
