@@ -4,9 +4,7 @@ use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-use burn::server::WebSocketTransport;
 use burn_kindling::lab::{cli, device};
-use burn_kindling::norm::op;
 use clap::Parser;
 
 /// Lend a device of this machine to programs elsewhere: they take it by `--device remote:HOST:PORT`.
@@ -39,7 +37,6 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot listen at {}: {error}", args.listen))?;
     println!("lending {found} at {}", listener.local_addr()?);
     println!("Ctrl-C ends it");
-    let server = op::remote_server([found.device]);
-    server.serve(WebSocketTransport::from_listener(listener))?;
-    Ok(())
+    let (server, transport) = device::lend([found.device], listener)?;
+    Ok(server.serve(transport)?)
 }

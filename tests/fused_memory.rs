@@ -16,6 +16,7 @@ use std::thread;
 const ROWS: [usize; 7] = [512, 600, 1000, 1024, 4096, 8192, 16_384];
 
 /// What still holds an output.
+#[allow(clippy::large_enum_variant)]
 enum Held {
     Tensor(Tensor<2>),
     Data(TensorData),

@@ -11,6 +11,8 @@
 //! An index picks one of several: `wgpu:0`, `wgpu:1` and so on, in the order of [`survey`].
 
 mod error;
+#[cfg(feature = "remote")]
+mod remote;
 mod speed;
 
 use std::fmt;
@@ -23,6 +25,10 @@ use burn::tensor::{Device, DeviceType, Tensor};
 use super::train::Precision;
 
 pub use error::DeviceError;
+#[cfg(feature = "remote")]
+use remote::connect;
+#[cfg(feature = "remote")]
+pub use remote::lend;
 pub use speed::{Speed, measure};
 
 /// A device that is compiled in and present.
@@ -179,34 +185,6 @@ pub fn open(name: &str) -> Result<Found, DeviceError> {
         Some(device) => describe(name, device),
         None => Err(backend.not_present(name, &all)),
     }
-}
-
-/// The device that a server at `HOST:PORT` lends.
-#[cfg(feature = "remote")]
-fn connect(name: &str, server: &str, index: usize) -> Result<Device, DeviceError> {
-    use std::io::{Error, ErrorKind};
-    use std::net::{TcpStream, ToSocketAddrs};
-    use std::time::Duration;
-
-    let no_answer = |reason: String| DeviceError::NoAnswer {
-        name: name.to_string(),
-        reason,
-    };
-    // Burn would try for a quarter of a minute.
-    let dial = |addresses: std::vec::IntoIter<_>| {
-        let nothing = Err(Error::new(ErrorKind::NotFound, "the host has no address"));
-        addresses.fold(nothing, |outcome, address| {
-            outcome.or_else(|_| TcpStream::connect_timeout(&address, Duration::from_secs(3)))
-        })
-    };
-    server.to_socket_addrs().and_then(dial).map_err(|error| {
-        no_answer(format!(
-            "{error}; `cargo run --release --features remote --example serve` lends a device there"
-        ))
-    })?;
-    let host = burn::remote::RemoteHost::websocket(&format!("ws://{server}"));
-    let device = Device::remote_options(&host).device_index(index).init();
-    device.map_err(|error| no_answer(error.to_string()))
 }
 
 #[cfg(not(feature = "remote"))]

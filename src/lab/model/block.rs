@@ -36,6 +36,8 @@ impl Normalization {
 }
 
 /// A normalisation layer of a [`Block`].
+// A network has a handful of them; Burn's modules know no `Box`.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Norm {
     /// This crate's.
