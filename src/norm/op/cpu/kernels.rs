@@ -1,9 +1,7 @@
 //! The three operations on slices: what is summed, and which line the values are mapped through.
 
-use rayon::prelude::*;
-
 use super::lanes::{GradientAndInput, Input, Real, Target, Value};
-use super::walk::{ChannelLines, Region};
+use super::walk::{ChannelLines, Region, share};
 use crate::norm::op::layout::Dims;
 
 /// Values that make a task of their own worth starting.
@@ -46,13 +44,11 @@ fn in_regions<C: Send>(dims: Dims, per_channel: &mut [C], job: impl Fn(Region, &
     if groups < GROUPS || dims.len() < 2 * TASK {
         job(region(0..dims.channels, pieces(dims)), per_channel);
     } else {
-        per_channel
-            .par_chunks_mut(group)
-            .enumerate()
-            .for_each(|(index, chunk)| {
-                let first = index * group;
-                job(region(first..first + chunk.len(), 1), chunk);
-            });
+        let chunks = per_channel.chunks_mut(group).enumerate();
+        share(chunks, |(index, chunk)| {
+            let first = index * group;
+            job(region(first..first + chunk.len(), 1), chunk);
+        });
     }
 }
 

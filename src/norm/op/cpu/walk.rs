@@ -10,8 +10,9 @@
 use macerator::{AutoArch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::borrow::Cow;
-use std::iter::repeat_n;
+use std::iter::{repeat_n, repeat_with};
 use std::ops::Range;
+use std::sync::Mutex;
 
 use super::lanes::{self, LANES, Lines, Real, RealOf, Source, Target};
 use crate::norm::op::layout::Dims;
@@ -221,11 +222,11 @@ impl Region {
         let total = if self.pieces == 1 {
             of_piece(0..self.extent())
         } else {
-            let pieces: Vec<ColumnSums> = (0..self.pieces)
-                .into_par_iter()
-                .map(|index| of_piece(self.piece(index)))
-                .collect();
-            let mut pieces = pieces.into_iter();
+            let mut pieces: Vec<_> = repeat_with(|| None).take(self.pieces).collect();
+            share(pieces.iter_mut().enumerate(), |(index, sums)| {
+                *sums = Some(of_piece(self.piece(index)));
+            });
+            let mut pieces = pieces.into_iter().flatten();
             let mut total = pieces.next().expect("there is a piece");
             for piece in pieces {
                 add(&mut total.u, &piece.u);
@@ -491,4 +492,23 @@ impl<S: Source> MapPiece<'_, S> {
             });
         }
     }
+}
+
+/// Runs a job for each of the items, on the thread that calls and on as many of rayon's as make up a pool.
+///
+/// To hand all of it over to the pool and wait, as rayon's iterators do, takes one more thread to be woken.
+pub(super) fn share<T: Send>(items: impl Iterator<Item = T> + Send, job: impl Fn(T) + Sync) {
+    let items = Mutex::new(items);
+    let next = || items.lock().expect("no item is made by a panic").next();
+    let work = || {
+        while let Some(item) = next() {
+            job(item);
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        for _ in 1..rayon::current_num_threads() {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
 }
