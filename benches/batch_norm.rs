@@ -1,4 +1,4 @@
-//! The time of a batch norm layer: the fused operation, its reference, and Burn's own layer.
+//! The time of a batch norm layer: ours, the reference of its operation, and Burn's own layer.
 //!
 //! On every backend compiled in, at each shape:
 //!
@@ -32,11 +32,11 @@
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
-use burn::nn::BatchNormConfig;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
 use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_kindling::norm::op::{self, reference};
+use burn_kindling::norm::BatchNormConfig;
+use burn_kindling::norm::op::reference;
 use criterion::{
     Bencher, BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
@@ -113,50 +113,37 @@ fn shape<const D: usize>(
         });
     }
 
-    let gamma = Tensor::<1>::ones([channels], autodiff).require_grad();
-    let beta = Tensor::<1>::zeros([channels], autodiff).require_grad();
-    let parameters = || (Some(gamma.clone()), Some(beta.clone()));
-    let inner = || (Some(gamma.clone().inner()), Some(beta.clone().inner()));
-    let mean = Tensor::<1>::zeros([channels], device);
-    let variance = Tensor::<1>::ones([channels], device);
-
-    group.bench_function("inference fused", |bencher| {
+    // The whole layer, as it is used: running statistics are kept, in Burn's as well.
+    let trained = BatchNormConfig::new(channels).init(autodiff);
+    let plain = BatchNormConfig::new(channels).init(device);
+    group.bench_function("inference ours", |bencher| {
         bencher.iter(|| {
-            let (gamma, beta) = inner();
-            let output = op::batch_norm_inference(
-                x.clone(),
-                mean.clone(),
-                variance.clone(),
-                gamma,
-                beta,
-                EPSILON,
-            );
+            let output = plain.forward(x.clone());
             settle();
             output
         });
     });
-    let fused = || {
-        let (gamma, beta) = parameters();
-        op::batch_norm_train(leaf(), gamma, beta, EPSILON).output
-    };
+    let ours = || trained.forward(leaf());
     let forward = |bencher: &mut Bencher<'_>, pass: &dyn Fn() -> Tensor<D>| {
         forward(bencher, pass, settle);
     };
     let backward = |bencher: &mut Bencher<'_>, pass: &dyn Fn() -> Tensor<D>| {
         backward(bencher, || drop(leaf().backward()), pass, settle);
     };
+    let gamma = Tensor::<1>::ones([channels], autodiff).require_grad();
+    let beta = Tensor::<1>::zeros([channels], autodiff).require_grad();
     let reference = || {
-        let (gamma, beta) = parameters();
+        let (gamma, beta) = (Some(gamma.clone()), Some(beta.clone()));
         reference::batch_norm_train(leaf(), gamma, beta, EPSILON).output
     };
-    group.bench_function("forward fused", |bencher| forward(bencher, &fused));
-    group.bench_function("backward fused", |bencher| backward(bencher, &fused));
+    group.bench_function("forward ours", |bencher| forward(bencher, &ours));
+    group.bench_function("backward ours", |bencher| backward(bencher, &ours));
     group.bench_function("backward reference", |bencher| {
         backward(bencher, &reference);
     });
 
-    let trained = BatchNormConfig::new(channels).init(autodiff);
-    let plain = BatchNormConfig::new(channels).init(device);
+    let trained = burn::nn::BatchNormConfig::new(channels).init(autodiff);
+    let plain = burn::nn::BatchNormConfig::new(channels).init(device);
     group.bench_function("inference burn", |bencher| {
         bencher.iter(|| {
             let output = plain.forward(x.clone());

@@ -99,21 +99,21 @@ def shown(found):
 
 def table(criterion, backend, peers):
     print(f"\n{backend}: milliseconds, median (10%-90%); times as fast as Burn's layer, as PyTorch; times of a copy\n")
-    print("| shape | case | fused | Burn | PyTorch | / Burn | / PyTorch | copy | in copies | GB/s | of a copy |")
+    print("| shape | case | ours | Burn | PyTorch | / Burn | / PyTorch | copy | in copies | GB/s | of a copy |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for shape in SHAPES:
         group = f"{backend}_{'x'.join(map(str, shape))}"
         copy = ours(criterion, group, "copy")
         for case, tensors in CASES.items():
-            fused, burn = (ours(criterion, group, f"{case} {who}") for who in ("fused", "burn"))
-            if None in (copy, fused, burn):
+            layer, burn = (ours(criterion, group, f"{case} {who}") for who in ("ours", "burn"))
+            if None in (copy, layer, burn):
                 continue
             peer = peers[shape][case]
             megabytes = 4e-6 * math.prod(shape)
             print(
-                f"| {list(shape)} | {case} | {shown(fused)} | {shown(burn)} | {shown(peer)} "
-                f"| {burn[0] / fused[0]:.1f} | {peer[0] / fused[0]:.1f} | {shown(copy)} | {fused[0] / copy[0]:.1f} "
-                f"| {tensors * megabytes / fused[0]:.0f} | {2 * megabytes / copy[0]:.0f} |"
+                f"| {list(shape)} | {case} | {shown(layer)} | {shown(burn)} | {shown(peer)} "
+                f"| {burn[0] / layer[0]:.1f} | {peer[0] / layer[0]:.1f} | {shown(copy)} | {layer[0] / copy[0]:.1f} "
+                f"| {tensors * megabytes / layer[0]:.0f} | {2 * megabytes / copy[0]:.0f} |"
             )
 
 

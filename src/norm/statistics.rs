@@ -124,10 +124,12 @@ impl RunningStatistics {
         // Computed and stored under one lock: no batch is lost to another thread's.
         let mut held = self.averages();
         let (device, dtype) = (held.mean.device(), FloatDType::from(held.mean.dtype()));
-        // These are few numbers, and errors would add up over many updates: f64 where there is f64.
-        let precision = match device.supports_dtype(DType::F64) {
-            true => FloatDType::F64,
-            false => dtype,
+        // Errors add up over many updates, so that the average is worked out in f64, as PyTorch does on a processor.
+        // On a GPU neither does: with f64 in it Burn fuses none of this, and launches a kernel for each operation.
+        let precision = if is_processor(&device) {
+            FloatDType::F64
+        } else {
+            dtype
         };
         let here = |batch: Tensor<1>| batch.without_autodiff().to_device(&device).cast(precision);
         let weight = held
@@ -146,7 +148,7 @@ impl RunningStatistics {
         let mean = average(&held.mean, here(mean));
         let variance = average(&held.variance, here(variance) * unbiased);
 
-        let skip = variance.clone().is_finite().bool_not();
+        let skip = variance.clone().is_nan().bool_or(variance.clone().is_inf());
         let unless_skipped = |new: Tensor<1>, held: Tensor<1>| new.mask_where(skip.clone(), held);
         *held = Averages {
             mean: unless_skipped(mean, held.mean.clone()),
@@ -255,5 +257,18 @@ fn at_least_f32(dtype: DType) -> FloatDType {
     match dtype {
         DType::F16 | DType::BF16 => FloatDType::F32,
         other => FloatDType::from(other),
+    }
+}
+
+/// Whether a device is the processor itself.
+// Without a processor's backend there is one arm.
+#[allow(clippy::match_single_binding)]
+fn is_processor(device: &Device) -> bool {
+    match device.as_dispatch() {
+        #[cfg(feature = "flex")]
+        burn::backend::DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        burn::backend::DispatchDevice::NdArray(_) => true,
+        _ => false,
     }
 }
