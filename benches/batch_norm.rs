@@ -2,9 +2,9 @@
 //!
 //! On every backend compiled in, at each shape:
 //!
-//! - `copy`, the yardstick: a parallel copy of the input into memory at hand. Into newly allocated memory it takes as
-//!   long where malloc has some at hand, and twenty times as long or more where it has none. On a GPU, one pass of Burn's
-//!   that reads the input and writes as much;
+//! - `copy` and `copy to new memory`, the yardsticks: a parallel copy of the input into memory at hand, and into newly
+//!   allocated memory. The latter takes as long where malloc has some at hand, and twenty times as long or more where it
+//!   has none. On a GPU there is the former alone, one pass of Burn's that reads the input and writes as much;
 //! - `inference`;
 //! - `forward`: the forward pass in training. The backward pass follows each, untimed, as it does in training: Burn keeps
 //!   the graph of an output that was dropped, and the next backward pass would have to clear away thousands;
@@ -14,26 +14,25 @@
 //!   shape, which does just that and no more, is timed as well, and the difference of the two is what counts. Both
 //!   layers, ours and Burn's, are timed in this way.
 //!
+//! `backward ours and ReLU` is the latter with Burn's ReLU behind the layer: what one operation of both could save.
+//!
 //! With the feature `lab`, then: a step of training, forward, backward and Adam, of its two networks, with each
 //! normalisation.
 //!
 //! ```text
 //! cargo bench --bench batch_norm
 //! cargo bench --bench batch_norm -- 'flex/128x32x28x28'
-//! python benches/peers/batch_norm.py target/criterion
-//! ```
-//!
-//! The last measures PyTorch at the same shapes and prints one table of both; run the two one after the other, on a
-//! machine that does nothing else. On a GPU:
-//!
-//! ```text
 //! cargo bench --bench batch_norm --no-default-features --features lab,cuda
+//! python benches/peers/batch_norm.py
 //! ```
+//!
+//! The last runs this and PyTorch in turn, shape by shape, and prints one table of both.
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
 use burn::tensor::DeviceKind;
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::norm::BatchNormConfig;
 use burn_kindling::norm::op::reference;
@@ -42,6 +41,7 @@ use criterion::{
 };
 use rayon::prelude::*;
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
 const EPSILON: f64 = 1e-5;
@@ -138,6 +138,10 @@ fn shape<const D: usize>(
     };
     group.bench_function("forward ours", |bencher| forward(bencher, &ours));
     group.bench_function("backward ours", |bencher| backward(bencher, &ours));
+    let rectified = || relu(trained.forward(leaf()));
+    group.bench_function("backward ours and ReLU", |bencher| {
+        backward(bencher, &rectified);
+    });
     group.bench_function("backward reference", |bencher| {
         backward(bencher, &reference);
     });
@@ -200,19 +204,23 @@ fn time<R>(run: impl Fn() -> R, settle: impl Fn()) -> (R, Duration) {
     (result, started.elapsed())
 }
 
-/// A copy by all threads.
+/// Copies by all threads, into memory at hand and into new memory.
 fn copy(group: &mut BenchmarkGroup<'_, WallTime>, len: usize) {
     let source = vec![1.0f32; len];
-    let mut target = vec![0.0f32; len];
     let part = len.div_ceil(rayon::current_num_threads()).max(1 << 15);
-    group.bench_function("copy", |bencher| {
-        bencher.iter(|| {
-            target
-                .par_chunks_mut(part)
-                .zip(source.par_chunks(part))
-                .for_each(|(target, source)| target.copy_from_slice(source));
-            black_box(&mut target);
-        });
+    let copy_to = |target: &mut [MaybeUninit<f32>]| {
+        target
+            .par_chunks_mut(part)
+            .zip(source.par_chunks(part))
+            .for_each(|(target, source)| {
+                target.write_copy_of_slice(source);
+            });
+        black_box(target);
+    };
+    let mut at_hand = vec![MaybeUninit::new(0.0f32); len];
+    group.bench_function("copy", |bencher| bencher.iter(|| copy_to(&mut at_hand)));
+    group.bench_function("copy to new memory", |bencher| {
+        bencher.iter(|| copy_to(Vec::with_capacity(len).spare_capacity_mut()));
     });
 }
 

@@ -9,8 +9,9 @@
 //! - `threads`: a bare loop over some thousand images, on one thread and on all cores. The one
 //!   thread does everything, so that a profiler sees which part of a step each sample is in:
 //!   see docs/throughput.md.
-//! - `cnn`: a training step of the convolutional network, and of its convolutions and linear layers
-//!   alone: what batch norm, pooling, data, loss and optimiser add is the rest.
+//! - `cnn`: a training step of the convolutional network, of its convolutions and linear layers
+//!   alone, and of its max pooling alone: what batch norm, activations, data, loss and optimiser add
+//!   is the rest.
 
 use std::time::{Duration, Instant};
 
@@ -172,6 +173,7 @@ struct Inputs {
     pixels: Tensor<4>,
     halved: Tensor<4>,
     features: Tensor<2>,
+    unpooled: [Tensor<4>; 2],
     hidden: Tensor<2>,
 }
 
@@ -185,6 +187,8 @@ impl Inputs {
             pixels: random([BATCH, 1, 28, 28], device),
             halved: random([BATCH, 32, 14, 14], device).require_grad(),
             features: random([BATCH, 64 * 7 * 7], device).require_grad(),
+            unpooled: [[BATCH, 32, 28, 28], [BATCH, 64, 14, 14]]
+                .map(|shape| random(shape, device).require_grad()),
             hidden: random([BATCH, 128], device).require_grad(),
         }
     }
@@ -203,6 +207,13 @@ fn affine_layers(model: &Cnn, inputs: &Inputs) {
     model.dense.affine.forward(features).sum().backward();
     let hidden = inputs.hidden.clone();
     model.output.forward(hidden).sum().backward();
+}
+
+/// Forward and backward of the pooling, Burn's own too.
+fn pooling(model: &Cnn, inputs: &Inputs) {
+    for unpooled in inputs.unpooled.clone() {
+        model.pool.forward(unpooled).sum().backward();
+    }
 }
 
 fn cnn(criterion: &mut Criterion) {
@@ -237,6 +248,9 @@ fn cnn(criterion: &mut Criterion) {
     let inputs = Inputs::random(&device);
     group.bench_function("convolutions and linear layers", |bencher| {
         bencher.iter(|| affine_layers(&network, &inputs));
+    });
+    group.bench_function("max pooling", |bencher| {
+        bencher.iter(|| pooling(&network, &inputs));
     });
 }
 

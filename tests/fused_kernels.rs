@@ -365,6 +365,29 @@ fn views_that_are_not_contiguous() {
                 "some columns",
                 flat([9, 4, 8, 10]).slice([0..9, 0..4, 0..8, 2..9]),
             ),
+            // Rows that begin 256 bytes further apart than they are long: as CUDA and ROCm lay tensors out.
+            (
+                "pitched rows",
+                flat([9, 4, 8, 74]).slice(s![.., .., .., ..10]),
+            ),
+            (
+                "pitched single rows",
+                flat([9, 4, 1, 80]).slice(s![.., .., .., ..16]),
+            ),
+            (
+                "pitched rows of channels",
+                flat([40, 84, 1, 1]).slice(s![.., ..20]),
+            ),
+            (
+                "pitched rows of one channel",
+                flat([9, 1, 8, 72]).slice(s![.., .., .., ..8]),
+            ),
+            (
+                "pitched channels last",
+                flat([6, 9, 15, 70])
+                    .slice(s![.., .., .., ..6])
+                    .permute([0, 3, 1, 2]),
+            ),
             ("repeated", flat([9, 4, 1, 10]).expand([9, 4, 8, 10])),
             ("flipped", flat([9, 4, 8, 10]).flip([0, 3])),
         ];

@@ -1,7 +1,12 @@
-"""PyTorch's batch norm on the processor, at the shapes of benches/batch_norm.rs.
+"""Batch norm of this crate, Burn's and PyTorch's side by side.
 
-    python benches/peers/batch_norm.py                    PyTorch's times
-    python benches/peers/batch_norm.py target/criterion   a table of them beside what `cargo bench` has just measured
+    python benches/peers/batch_norm.py                   on the processor, Burn's backend flex
+    python benches/peers/batch_norm.py --backend cuda    on a GPU; also rocm, wgpu, vulkan, metal
+    python benches/peers/batch_norm.py --shape 256x100   that shape alone; may be given more than once
+    python benches/peers/batch_norm.py --peer            PyTorch alone
+
+Goes through the shapes of benches/batch_norm.rs: at each `cargo bench` measures this crate's layer and Burn's, and then
+this PyTorch's, on a machine that should do nothing else. Prints one table of all. Needs PyTorch and cargo.
 
 Times are milliseconds, medians with the 10th and 90th percentile. What is timed is what benches/batch_norm.rs says:
 "forward" is the forward pass of a layer in training, each followed by its backward pass, which is not timed; "backward"
@@ -12,15 +17,17 @@ once. These are 2 for inference, forward and a copy, and 5 for forward and backw
 the output's gradient and the input's).
 """
 
+import argparse
 import json
 import math
 import statistics
-import sys
+import subprocess
 import time
 from pathlib import Path
 
 import torch
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [
     (256, 100),
     (256, 1024),
@@ -36,60 +43,110 @@ CASES = {"inference": 2, "forward": 2, "backward": 5}
 MODELS = ["mlp", "cnn"]
 
 
+def named(shape):
+    return "x".join(map(str, shape))
+
+
 def spread(times):
     """Median, 10th and 90th percentile."""
     tenths = statistics.quantiles(times, n=10, method="inclusive")
     return statistics.median(times), tenths[0], tenths[-1]
 
 
-def measure(run, after=lambda result: None):
-    """The spread of a call's time, in milliseconds, over about a second and a half; `after` it is not timed."""
-    until = time.perf_counter() + 0.3
-    while time.perf_counter() < until:
-        after(run())
-    times = []
-    until = time.perf_counter() + 1.5
-    while time.perf_counter() < until or len(times) < 10:
-        start = time.perf_counter()
-        result = run()
-        times.append((time.perf_counter() - start) * 1e3)
-        after(result)
-    return spread(times)
+class Peer:
+    """PyTorch on the device that a backend of Burn's computes on."""
+
+    def __init__(self, backend):
+        if backend in ("flex", "ndarray"):
+            self.device = "cpu"
+        elif torch.cuda.is_available():
+            self.device = "cuda"
+        elif torch.backends.mps.is_available():
+            self.device = "mps"
+        else:
+            raise SystemExit(f"PyTorch {torch.__version__} finds no GPU to set beside {backend}")
+        self.settle = {"cpu": lambda: None, "cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}[self.device]
+
+    def __str__(self):
+        where = f"{torch.get_num_threads()} threads" if self.device == "cpu" else self.device
+        return f"PyTorch {torch.__version__}, {where}"
+
+    def measure(self, run, after=lambda result: None):
+        """The spread of a call's time, in milliseconds, over about a second and a half; `after` it is not timed."""
+        until = time.perf_counter() + 0.3
+        while time.perf_counter() < until:
+            after(run())
+        times = []
+        until = time.perf_counter() + 1.5
+        while time.perf_counter() < until or len(times) < 10:
+            self.settle()
+            start = time.perf_counter()
+            result = run()
+            self.settle()
+            times.append((time.perf_counter() - start) * 1e3)
+            after(result)
+        return spread(times)
+
+    def cases(self, shape):
+        """The times of the three cases."""
+        layer = (torch.nn.BatchNorm2d if len(shape) == 4 else torch.nn.BatchNorm1d)(shape[1]).to(self.device)
+        x = torch.randn(shape, device=self.device) * 2 + 0.5
+        leaf = x.clone().requires_grad_()
+        gradient = torch.ones(shape, device=self.device)
+
+        def inference():
+            with torch.no_grad():
+                layer(x)
+
+        def forward():
+            return layer(leaf)
+
+        def back(output):
+            leaf.grad = None
+            output.backward(gradient)
+
+        layer.eval()
+        times = {"inference": self.measure(inference)}
+        layer.train()
+        times["forward"] = self.measure(forward, after=back)
+        times["backward"] = self.measure(lambda: back(forward()))
+        return times
 
 
-def peer(shape):
-    """PyTorch's times of the three cases."""
-    layer = (torch.nn.BatchNorm2d if len(shape) == 4 else torch.nn.BatchNorm1d)(shape[1])
-    x = torch.randn(shape) * 2 + 0.5
-    leaf = x.clone().requires_grad_()
-    gradient = torch.ones(shape)
+class Bench:
+    """benches/batch_norm.rs, and what criterion has written of it."""
 
-    def inference():
-        with torch.no_grad():
-            layer(x)
+    def __init__(self, backend):
+        self.backend = backend
+        features = [] if backend == "flex" else ["--no-default-features", "--features", f"lab,{backend}"]
+        self.command = ["cargo", "bench", "--quiet", "--bench", "batch_norm", *features, "--"]
+        metadata = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
+        found = subprocess.run(metadata, cwd=ROOT, check=True, capture_output=True)
+        self.folder = Path(json.loads(found.stdout)["target_directory"]) / "criterion"
 
-    def forward():
-        return layer(leaf)
+    def run(self, only):
+        subprocess.run([*self.command, only], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
-    def back(output):
-        leaf.grad = None
-        output.backward(gradient)
+    def time(self, group, name):
+        """The spread of what criterion has measured, in milliseconds."""
+        sample = json.loads((self.folder / group / name / "new" / "sample.json").read_text())
+        return spread([time / times * 1e-6 for time, times in zip(sample["times"], sample["iters"])])
 
-    layer.eval()
-    times = {"inference": measure(inference)}
-    layer.train()
-    times["forward"] = measure(forward, after=back)
-    times["backward"] = measure(lambda: back(forward()))
-    return times
+    def cases(self, shape):
+        """The times of copies, to memory at hand and to new memory, and those of both layers in the three cases."""
+        self.run(f"^{self.backend}/{named(shape)}/")
+        group = f"{self.backend}_{named(shape)}"
+        layers = {case: [self.time(group, f"{case} {who}") for who in ("ours", "burn")] for case in CASES}
+        copies = ["copy", "copy to new memory"] if self.backend in ("flex", "ndarray") else ["copy", "copy"]
+        return [self.time(group, copy) for copy in copies], layers
 
-
-def ours(criterion, group, name):
-    """The spread of what criterion has measured, in milliseconds; None where it has not run."""
-    file = criterion / group / name / "new" / "sample.json"
-    if not file.exists():
-        return None
-    sample = json.loads(file.read_text())
-    return spread([time / times * 1e-6 for time, times in zip(sample["times"], sample["iters"])])
+    def steps(self):
+        """The times of a training step of each network, without norm, with this crate's and with Burn's."""
+        self.run("^training step/")
+        return {
+            model: [self.time(f"training step_{model}", norm) for norm in ("none", "batch", "burn")]
+            for model in MODELS
+        }
 
 
 def shown(found):
@@ -97,56 +154,52 @@ def shown(found):
     return f"{median:.3f} ({low:.3f}-{high:.3f})"
 
 
-def table(criterion, backend, peers):
-    print(f"\n{backend}: milliseconds, median (10%-90%); times as fast as Burn's layer, as PyTorch; times of a copy\n")
-    print("| shape | case | ours | Burn | PyTorch | / Burn | / PyTorch | copy | in copies | GB/s | of a copy |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for shape in SHAPES:
-        group = f"{backend}_{'x'.join(map(str, shape))}"
-        copy = ours(criterion, group, "copy")
-        for case, tensors in CASES.items():
-            layer, burn = (ours(criterion, group, f"{case} {who}") for who in ("ours", "burn"))
-            if None in (copy, layer, burn):
-                continue
-            peer = peers[shape][case]
-            megabytes = 4e-6 * math.prod(shape)
-            print(
-                f"| {list(shape)} | {case} | {shown(layer)} | {shown(burn)} | {shown(peer)} "
-                f"| {burn[0] / layer[0]:.1f} | {peer[0] / layer[0]:.1f} | {shown(copy)} | {layer[0] / copy[0]:.1f} "
-                f"| {tensors * megabytes / layer[0]:.0f} | {2 * megabytes / copy[0]:.0f} |"
-            )
+def rows(shape, copies, layers, peer):
+    at_hand, new = copies
+    megabytes = 4e-6 * math.prod(shape)
+    for case, tensors in CASES.items():
+        ours, burn = layers[case]
+        print(
+            f"| {list(shape)} | {case} | {shown(ours)} | {shown(burn)} | {shown(peer[case])} "
+            f"| {burn[0] / ours[0]:.1f} | {peer[case][0] / ours[0]:.1f} | {shown(at_hand)} | {shown(new)} | {ours[0] / new[0]:.1f} "
+            f"| {tensors * megabytes / ours[0]:.0f} | {2 * megabytes / at_hand[0]:.0f} |",
+            flush=True,
+        )
 
 
-def steps(criterion):
-    found = {
-        model: [ours(criterion, f"training step_{model}", norm) for norm in ("none", "batch", "burn")]
-        for model in MODELS
-    }
-    if any(None in times for times in found.values()):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", default="flex", help="backend of Burn's [flex]")
+    parser.add_argument("--shape", action="append", metavar="NxC...", help="shapes, of those of the benchmark [all]")
+    parser.add_argument("--peer", action="store_true", help="PyTorch alone")
+    args = parser.parse_args()
+    shapes = [shape for shape in SHAPES if args.shape is None or named(shape) in args.shape]
+    if not shapes:
+        parser.error(f"the benchmark has no such shape, but {', '.join(map(named, SHAPES))}")
+    peer = Peer(args.backend)
+    print(peer)
+    if args.peer:
+        for shape in shapes:
+            for case, found in peer.cases(shape).items():
+                print(f"{list(shape)!s:20} {case:10} {shown(found)}", flush=True)
+        return
+    bench = Bench(args.backend)
+    bench.run("^nothing$")  # compiles
+    print(f"\n{args.backend}: milliseconds, median (10%-90%); times as fast as Burn's layer, as PyTorch\n")
+    print("| shape | case | ours | Burn | PyTorch | / Burn | / PyTorch "
+          "| copy | copy to new memory | in the latter | GB/s | GB/s of the former |")
+    print("| --- " * 12 + "|")
+    for shape in shapes:
+        copies, layers = bench.cases(shape)
+        rows(shape, copies, layers, peer.cases(shape))
+    if args.shape:
         return
     print("\na step of training, batch 128, Adam: milliseconds, median (10%-90%); what batch norm adds\n")
     print("| network | none | ours | Burn's | ours adds | Burn's adds |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for model, (none, batch, burn) in found.items():
-        added = " | ".join(f"{norm[0] / none[0] - 1:.0%}" for norm in (batch, burn))
-        print(f"| {model} | {shown(none)} | {shown(batch)} | {shown(burn)} | {added} |")
-
-
-def main():
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads")
-    peers = {shape: peer(shape) for shape in SHAPES}
-    if len(sys.argv) < 2:
-        for shape, times in peers.items():
-            for case, (median, low, high) in times.items():
-                print(f"{list(shape)!s:20} {case:10} {median:8.3f} ({low:.3f}-{high:.3f})")
-        return
-    criterion = Path(sys.argv[1])
-    if not criterion.is_dir():
-        sys.exit(f"{criterion} is not a folder: run `cargo bench --bench batch_norm` first, then pass target/criterion")
-    for backend in ("flex", "ndarray"):
-        if any(criterion.glob(f"{backend}_*/copy")):
-            table(criterion, backend, peers)
-    steps(criterion)
+    for model, (none, ours, burn) in bench.steps().items():
+        added = " | ".join(f"{norm[0] / none[0] - 1:.0%}" for norm in (ours, burn))
+        print(f"| {model} | {shown(none)} | {shown(ours)} | {shown(burn)} | {added} |")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ use super::memory;
 use crate::norm::op::layout::Strided;
 
 impl Strided for Flex {
+    const TAKES_PITCH: bool = false;
+
     fn strides(tensor: &FlexTensor) -> Vec<isize> {
         tensor.layout().strides().to_vec()
     }

@@ -20,7 +20,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, Shape, TensorData};
 
-use super::layout::{Order, Strided};
+use super::layout::{Order, Strided, check};
 use super::{BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics};
 use kernels::Statistics;
 use lanes::{Input, Target, Value};
@@ -85,9 +85,10 @@ where
     T: Value + Element,
     T::Real: Element,
 {
+    check::<B>(&input, &[], &[&gamma, &beta]);
     let device = input.device();
     let order = Order::of::<B>(&input);
-    let input = order.apply::<B>(input);
+    let (input, _) = order.apply::<B>(input);
     let dims = order.dims::<B>(&input);
     let gamma = channel_values::<B, T::Real>(gamma);
     let beta = channel_values::<B, T::Real>(beta);
@@ -121,10 +122,20 @@ where
     T: Value + Element,
     T::Real: Element,
 {
+    check::<B>(
+        &input,
+        &[&gradient],
+        &[
+            &gamma,
+            &statistics.mean,
+            &statistics.mean_rest,
+            &statistics.variance,
+        ],
+    );
     let device = input.device();
     let order = Order::of::<B>(&input);
-    let input = order.apply::<B>(input);
-    let gradient = order.apply::<B>(gradient);
+    let (input, _) = order.apply::<B>(input);
+    let (gradient, _) = order.apply::<B>(gradient);
     let dims = order.dims::<B>(&input);
     let gamma = channel_values::<B, T::Real>(gamma);
     let mean = channel_values::<B, T::Real>(statistics.mean);
@@ -181,8 +192,9 @@ where
     T: Value + Element,
     T::Real: Element,
 {
+    check::<B>(&input, &[], &[&gamma, &beta, &mean, &variance]);
     let order = Order::of::<B>(&input);
-    let input = order.apply::<B>(input);
+    let (input, _) = order.apply::<B>(input);
     let dims = order.dims::<B>(&input);
     let [gamma, beta, mean, variance] =
         [gamma, beta, mean, variance].map(channel_values::<B, T::Real>);

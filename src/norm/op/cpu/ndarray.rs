@@ -19,6 +19,8 @@ macro_rules! for_float {
 }
 
 impl Strided for NdArray {
+    const TAKES_PITCH: bool = false;
+
     fn strides(tensor: &NdArrayTensor) -> Vec<isize> {
         for_float!(tensor, storage => storage.view().strides().to_vec())
     }

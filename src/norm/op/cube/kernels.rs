@@ -1,6 +1,6 @@
 //! The kernels.
 //!
-//! A tensor is dense and seen as `[outer, channels, inner]`, in vectors of `N` values that lie side by side. Where
+//! A tensor is seen as `[outer, channels, inner]`, in vectors of `N` values that lie side by side. Where
 //! `inner` is 1 the values of a vector belong to neighbouring channels (`across`), else to one channel. A cube takes a
 //! group of channels and a part of their values: `lanes` of its units stand side by side on neighbouring vectors of
 //! channels, and all units of one lane share that lane's values among them.
@@ -18,11 +18,18 @@ type One = Const<1>;
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub struct Extent {
-    /// Vectors between one outer position and the next, over `inner`.
+    /// Channels, or vectors of channels.
     pub channels: usize,
-    /// Vectors of one channel that lie side by side.
+    /// From one channel, or vector of channels, to the next.
+    pub channel: usize,
+    /// From one outer position to the next.
+    pub outer: usize,
+    /// Vectors of one channel at an outer position.
     pub inner: usize,
-    /// Vectors of one channel, or of one vector of channels.
+    /// Vectors in a row of these, and from one row to the next, where `inner` is in rows.
+    pub row: usize,
+    pub pitch: usize,
+    /// Vectors of one channel, or of one vector of channels, in all.
     pub count: usize,
 }
 
@@ -31,6 +38,8 @@ pub struct Extent {
 pub struct Plan {
     /// Whether the values of a vector belong to neighbouring channels.
     pub across: bool,
+    /// Whether what a channel has at an outer position is in rows with gaps behind them.
+    pub pitched: bool,
     /// Units side by side on neighbouring vectors of channels.
     pub lanes: usize,
     /// Units that share a lane's values; a power of two.
@@ -47,10 +56,10 @@ struct Share {
     active: bool,
     /// Place of the unit among those of its lane.
     row: usize,
-    /// The first of the channel's vectors to look at, the distance to the next, and where to stop.
+    /// The first of the channel's vectors to look at, the distance to the next, and how many there are.
     first: usize,
     step: usize,
-    end: usize,
+    steps: usize,
 }
 
 /// The part of a unit in a grid of groups of channels by parts of their values.
@@ -60,20 +69,28 @@ fn share(extent: Extent, #[comptime] plan: Plan) -> Share {
     let wanted = CUBE_POS_X as usize * plan.lanes + unit % plan.lanes;
     let active = wanted < extent.channels;
     let row = unit / plan.lanes;
+    let first = CUBE_POS_Y as usize * plan.rows + row;
+    let step = CUBE_COUNT_Y as usize * plan.rows;
+    let end = select(active, extent.count, 0);
     Share {
         channel: select(active, wanted, extent.channels - 1),
         active,
         row,
-        first: CUBE_POS_Y as usize * plan.rows + row,
-        step: CUBE_COUNT_Y as usize * plan.rows,
-        end: select(active, extent.count, 0),
+        first,
+        step,
+        steps: (max(end, first) - first).div_ceil(step),
     }
 }
 
-/// Where a channel's vector lies.
+/// Where the vector lies that a unit looks at in a step.
 #[cube]
-fn position(extent: Extent, channel: usize, index: usize) -> usize {
-    (index / extent.inner * extent.channels + channel) * extent.inner + index % extent.inner
+fn position(extent: Extent, share: Share, at: usize, #[comptime] plan: Plan) -> usize {
+    let index = share.first + at * share.step;
+    let mut within = index % extent.inner;
+    if comptime!(plan.pitched) {
+        within = within / extent.row * extent.pitch + within % extent.row;
+    }
+    index / extent.inner * extent.outer + share.channel * extent.channel + within
 }
 
 /// The values of a channel, or of a vector of channels, out of a tensor of one value a channel.
@@ -158,32 +175,29 @@ fn moments_of_unit<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
     extent: Extent,
     share: Share,
+    #[comptime] plan: Plan,
 ) -> Moments<P, N> {
     let zero = Vector::<P, N>::new(P::new(0.0));
+    let count = P::cast_from(share.steps);
     let mut shift = zero;
-    if share.first < share.end {
-        shift = Vector::cast_from(input[position(extent, share.channel, share.first)]);
+    if share.steps > 0 {
+        shift = Vector::cast_from(input[position(extent, share, 0, plan)]);
     }
-    let mut seen = 0u32;
     let mut sum = zero;
     let mut squares = zero;
     let mut readings = 0u32;
     while readings < 2 {
-        seen = 0;
         sum = zero;
         squares = zero;
-        let mut index = share.first;
-        while index < share.end {
-            let value = Vector::<P, N>::cast_from(input[position(extent, share.channel, index)]);
+        for at in 0..share.steps {
+            let value = Vector::<P, N>::cast_from(input[position(extent, share, at, plan)]);
             let deviation = value - shift;
             sum += deviation;
             squares += deviation * deviation;
-            seen += 1;
-            index += share.step;
         }
         readings += 1;
         if readings == 1 {
-            let offset = sum / Vector::new(at_least_one::<P>(P::cast_from(seen)));
+            let offset = sum / Vector::new(at_least_one::<P>(count));
             let off_centre = sum * offset;
             let four = P::new(4.0);
             let mut settled = true;
@@ -201,7 +215,6 @@ fn moments_of_unit<T: Float, P: Float, N: Size>(
             }
         }
     }
-    let count = P::cast_from(seen);
     let offset = sum / Vector::new(at_least_one::<P>(count));
     Moments::<P, N> {
         count,
@@ -339,11 +352,24 @@ fn statistics<P: Float, N: Size>(
     Statistics::<P, N> {
         mean,
         mean_rest: moments.offset - (mean - moments.shift),
-        variance: moments.squares / Vector::new(moments.count),
+        variance: not_negative::<P, N>(moments.squares / Vector::new(moments.count)),
     }
 }
 
-/// Writes `(x - mean) * scale + shift` for what a unit looks at.
+/// A variance of -1e-20 is the rounding of 0; what is not a number stays so.
+#[cube]
+fn not_negative<P: Float, N: Size>(variance: Vector<P, N>) -> Vector<P, N> {
+    let mut values = variance;
+    #[unroll]
+    for lane in 0usize..N::value() {
+        let value = variance.extract(lane);
+        values.insert(lane, select(value < P::new(0.0), P::new(0.0), value));
+    }
+    values
+}
+
+/// Writes `(x - mean) * scale + shift` for what a unit looks at, last things first: those that were just read for the
+/// statistics are still in the device's cache.
 #[cube]
 fn normalise<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
@@ -354,14 +380,13 @@ fn normalise<T: Float, P: Float, N: Size>(
     mean_rest: Vector<P, N>,
     scale: Vector<P, N>,
     shift: Vector<P, N>,
+    #[comptime] plan: Plan,
 ) {
-    let mut index = share.first;
-    while index < share.end {
-        let place = position(extent, share.channel, index);
+    for at in 0..share.steps {
+        let place = position(extent, share, share.steps - 1 - at, plan);
         let value = Vector::<P, N>::cast_from(input[place]);
         let normalised = (value - mean - mean_rest) * scale + shift;
         output[place] = Vector::cast_from(normalised);
-        index += share.step;
     }
 }
 
@@ -397,7 +422,7 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = share(extent, plan);
-    let moments = merge_lane::<P, N>(moments_of_unit::<T, P, N>(input, extent, share), plan);
+    let moments = merge_lane::<P, N>(moments_of_unit::<T, P, N>(input, extent, share, plan), plan);
     let found = statistics::<P, N>(moments, share.row, plan);
     if share.active && share.row == 0 {
         store::<P, N>(mean, share.channel, found.mean, plan.across);
@@ -414,6 +439,7 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
         found.mean_rest,
         gamma * inverse_deviation::<P, N>(found.variance, epsilon.get::<P>()),
         load::<P, N>(beta, share.channel, plan.across),
+        plan,
     );
 }
 
@@ -427,7 +453,7 @@ pub fn forward_parts<T: Float, P: Float, N: Size>(
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = share(extent, plan);
-    let moments = merge_lane::<P, N>(moments_of_unit::<T, P, N>(input, extent, share), plan);
+    let moments = merge_lane::<P, N>(moments_of_unit::<T, P, N>(input, extent, share, plan), plan);
     if share.active && share.row == 0 {
         let channels = parts.shape(2);
         let plane = parts.shape(1) * channels;
@@ -479,21 +505,19 @@ pub fn forward_merge<P: Float>(
         offset: zero,
         squares: zero,
     };
-    let mut index = share.first;
-    while index < share.end {
-        let place = index * channels + share.channel;
+    for at in 0..share.steps {
+        let place = (share.first + at * share.step) * channels + share.channel;
         let part = Moments::<P, One> {
             count: parts[place],
             shift: Vector::new(parts[place + plane]),
             offset: Vector::new(parts[place + 2 * plane]),
             squares: Vector::new(parts[place + 3 * plane]),
         };
-        if index == share.first {
+        if at == 0 {
             own = part;
         } else {
             own = merge::<P, One>(own, part);
         }
-        index += share.step;
     }
     let moments = merge_lane::<P, One>(own, plan);
     let found = statistics::<P, One>(moments, share.row, plan);
@@ -536,6 +560,7 @@ pub fn apply<T: Float, P: Float, N: Size>(
         rest,
         gamma * inverse_deviation::<P, N>(variance, epsilon.get::<P>()),
         load::<P, N>(beta, share.channel, plan.across),
+        plan,
     );
 }
 
@@ -555,17 +580,16 @@ fn sums_of_unit<T: Float, P: Float, N: Size>(
     mean_rest: Vector<P, N>,
     extent: Extent,
     share: Share,
+    #[comptime] plan: Plan,
 ) -> Sums<P, N> {
     let mut sum = Vector::<P, N>::new(P::new(0.0));
     let mut product = Vector::<P, N>::new(P::new(0.0));
-    let mut index = share.first;
-    while index < share.end {
-        let place = position(extent, share.channel, index);
+    for at in 0..share.steps {
+        let place = position(extent, share, at, plan);
         let dy = Vector::<P, N>::cast_from(gradient[place]);
         let value = Vector::<P, N>::cast_from(input[place]);
         sum += dy;
         product += dy * (value - mean - mean_rest);
-        index += share.step;
     }
     Sums::<P, N> {
         gradient: sum,
@@ -652,7 +676,7 @@ fn line<P: Float, N: Size>(
     }
 }
 
-/// Writes the gradient of the input for what a unit looks at.
+/// Writes the gradient of the input for what a unit looks at, last things first as in [`normalise`].
 #[cube]
 fn differentiate<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
@@ -663,16 +687,15 @@ fn differentiate<T: Float, P: Float, N: Size>(
     line: Line<P, N>,
     extent: Extent,
     share: Share,
+    #[comptime] plan: Plan,
 ) {
-    let mut index = share.first;
-    while index < share.end {
-        let place = position(extent, share.channel, index);
+    for at in 0..share.steps {
+        let place = position(extent, share, share.steps - 1 - at, plan);
         let dy = Vector::<P, N>::cast_from(gradient[place]);
         let value = Vector::<P, N>::cast_from(input[place]);
         let deviation = value - mean - mean_rest;
         let dx = line.scale * (dy - line.offset - line.slope * deviation);
         output[place] = Vector::cast_from(dx);
-        index += share.step;
     }
 }
 
@@ -701,7 +724,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     let variance = load::<P, N>(variance, share.channel, plan.across);
     let gamma = load::<P, N>(gamma, share.channel, plan.across);
     let epsilon = epsilon.get::<P>();
-    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share);
+    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share, plan);
     let sums = add_lane::<P, N>(own, plan);
     if share.active && share.row == 0 {
         let normalised = sums.product * inverse_deviation::<P, N>(variance, epsilon);
@@ -710,7 +733,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     }
     let line = line::<P, N>(sums, gamma, variance, epsilon, count.get::<P>(), frozen);
     differentiate::<T, P, N>(
-        input, gradient, output, mean, mean_rest, line, extent, share,
+        input, gradient, output, mean, mean_rest, line, extent, share, plan,
     );
 }
 
@@ -729,7 +752,7 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
     let share = share(extent, plan);
     let mean = load::<P, N>(mean, share.channel, plan.across);
     let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
-    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share);
+    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share, plan);
     let sums = add_lane::<P, N>(own, plan);
     if share.active && share.row == 0 {
         let channels = parts.shape(2);
@@ -763,12 +786,10 @@ pub fn backward_merge<P: Float>(
     let plane = parts.shape(1) * channels;
     let mut gradient = Vector::<P, One>::new(P::new(0.0));
     let mut product = Vector::<P, One>::new(P::new(0.0));
-    let mut index = share.first;
-    while index < share.end {
-        let place = index * channels + share.channel;
+    for at in 0..share.steps {
+        let place = (share.first + at * share.step) * channels + share.channel;
         gradient += Vector::new(parts[place]);
         product += Vector::new(parts[place + plane]);
-        index += share.step;
     }
     let sums = add_lane::<P, One>(Sums::<P, One> { gradient, product }, plan);
     if share.active && share.row == 0 {
@@ -809,6 +830,6 @@ pub fn backward_apply<T: Float, P: Float, N: Size>(
     let mean = load::<P, N>(mean, share.channel, plan.across);
     let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
     differentiate::<T, P, N>(
-        input, gradient, output, mean, mean_rest, line, extent, share,
+        input, gradient, output, mean, mean_rest, line, extent, share, plan,
     );
 }

@@ -4,6 +4,9 @@
 //! of its channels, one kernel does everything; else the channels are read in parts, the parts' statistics merged, and a
 //! third kernel writes. A gradient that nobody else holds is overwritten by that of the input, and so is the input of an
 //! inference.
+//!
+//! CUDA and ROCm lay tensors out with a pitch: rows of the last axis begin at multiples of some power of two. Such
+//! tensors are taken as they lie, and so is any view that lies likewise.
 
 mod kernels;
 
@@ -17,7 +20,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::layout::{Dims, Order, Strided};
+use super::layout::{Dims, Order, Rows, Strided, check};
 use super::{
     BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics, portable,
 };
@@ -40,6 +43,8 @@ const CUBES: usize = 1024;
 const MOST_TENSORS: u32 = 9;
 
 impl Strided for CubeBackend {
+    const TAKES_PITCH: bool = true;
+
     fn strides(tensor: &CubeTensor) -> Vec<isize> {
         let strides = tensor.meta.strides();
         strides.iter().map(|&stride| stride as isize).collect()
@@ -53,6 +58,8 @@ impl Strided for CubeBackend {
 /// How the values of a tensor are divided among cubes and units.
 struct Division {
     dims: Dims,
+    /// Where there are gaps behind rows.
+    rows: Option<Rows>,
     plan: Plan,
     vector: usize,
     /// Cubes that share the values of a group of channels.
@@ -63,21 +70,27 @@ struct Division {
 
 impl Division {
     /// `None` for a tensor without values, or with more channels than a grid has places.
-    fn of(tensor: &CubeTensor, dims: Dims) -> Option<Self> {
+    fn of(tensor: &CubeTensor, dims: Dims, rows: Option<Rows>) -> Option<Self> {
         if dims.len() == 0 {
             return None;
         }
-        let across = dims.inner == 1;
+        let across = dims.inner == 1 && dims.channels > 1;
         let side_by_side = if across { dims.channels } else { dims.inner };
+        let [side_by_side, pitch] = match rows {
+            Some(rows) => [rows.len, rows.pitch],
+            None => [side_by_side; 2],
+        };
         let widest = VECTOR / statistics_size(tensor.dtype);
         let vector = tensor
             .client
             .io_optimized_vector_sizes(tensor.dtype.size())
-            .filter(|&vector| vector <= widest && side_by_side.is_multiple_of(vector))
+            .filter(|&vector| vector <= widest)
+            .filter(|&vector| side_by_side.is_multiple_of(vector) && pitch.is_multiple_of(vector))
             .max()
             .unwrap_or(1);
         let lanes = if across {
-            LINE / tensor.dtype.size() / vector
+            let of_line = LINE / tensor.dtype.size() / vector;
+            of_line.min((dims.channels / vector).next_power_of_two())
         } else {
             1
         };
@@ -86,11 +99,14 @@ impl Division {
         let lanes = lanes.min(units);
         let plan = Plan {
             across,
+            // Rows of one channel each, or of many, say all by their distance.
+            pitched: !across && rows.is_some_and(|rows| rows.len < dims.inner),
             lanes,
             rows: units / lanes,
         };
         let mut division = Division {
             dims,
+            rows,
             plan,
             vector,
             parts: 1,
@@ -131,12 +147,29 @@ impl Division {
     }
 
     fn extent(&self) -> ExtentLaunch {
-        let inner = if self.plan.across {
-            1
+        let Dims {
+            channels, inner, ..
+        } = self.dims;
+        let rows = self.rows.unwrap_or_else(|| {
+            let len = if self.plan.across { channels } else { inner };
+            Rows { len, pitch: len }
+        });
+        let vectors = |values: usize| values / self.vector;
+        let (channel, outer, inner) = if self.plan.across {
+            (1, vectors(rows.pitch), 1)
         } else {
-            self.dims.inner / self.vector
+            let channel = vectors(inner / rows.len * rows.pitch);
+            (channel, channels * channel, vectors(inner))
         };
-        ExtentLaunch::new(self.channels(), inner, self.count())
+        ExtentLaunch::new(
+            self.channels(),
+            channel,
+            outer,
+            inner,
+            vectors(rows.len),
+            vectors(rows.pitch),
+            self.count(),
+        )
     }
 
     fn cubes(&self) -> CubeCount {
@@ -150,15 +183,17 @@ impl Division {
     /// The division of `[parts, channels]` values among cubes, by which the parts are brought together.
     fn of_parts(&self) -> Division {
         let units = self.plan.lanes * self.plan.rows;
-        let lanes = 32.min(units);
+        let lanes = self.dims.channels.next_power_of_two().min(32).min(units);
         Division {
             dims: Dims {
                 outer: self.parts,
                 channels: self.dims.channels,
                 inner: 1,
             },
+            rows: None,
             plan: Plan {
                 across: true,
+                pitched: false,
                 lanes,
                 rows: units / lanes,
             },
@@ -211,13 +246,26 @@ fn empty_like(tensor: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> Cub
     )
 }
 
-/// What a kernel writes: a tensor itself where nobody else holds it, else a new one like it; and the kernel's argument
-/// for it, given the tensor's place among the arguments.
-fn written_over(tensor: &CubeTensor, place: usize) -> (CubeTensor, TensorArg) {
+/// A new tensor that lies as another does, whose rows have gaps behind them if they are given.
+fn empty_alike(tensor: &CubeTensor, rows: Option<Rows>) -> CubeTensor {
+    let Some(rows) = rows else {
+        return empty_like(tensor, tensor.shape(), tensor.dtype);
+    };
+    let places = tensor.shape().num_elements() / rows.len * rows.pitch;
+    let room = empty_like(tensor, [places], tensor.dtype);
+    CubeTensor {
+        meta: tensor.meta.clone(),
+        ..room
+    }
+}
+
+/// What a kernel writes: a tensor itself where nobody else holds it, else a new one that lies as it does; and the
+/// kernel's argument for it, given the tensor's place among the arguments.
+fn written_over(tensor: &CubeTensor, rows: Option<Rows>, place: usize) -> (CubeTensor, TensorArg) {
     if tensor.can_mut() && tensor.is_nonoverlapping() {
         (tensor.clone(), tensor.as_tensor_alias(place))
     } else {
-        let output = empty_like(tensor, tensor.shape(), tensor.dtype);
+        let output = empty_alike(tensor, rows);
         (output.clone(), output.into_tensor_arg())
     }
 }
@@ -235,10 +283,11 @@ impl BatchNormBackend for CubeBackend {
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> BatchNormForward<Self> {
+        check::<Self>(&input, &[], &[&gamma, &beta]);
         let order = Order::of::<Self>(&input);
-        let input = order.apply::<Self>(input);
+        let (input, rows) = order.apply::<Self>(input);
         let dims = order.dims::<Self>(&input);
-        let Some(division) = Division::of(&input, dims) else {
+        let Some(division) = Division::of(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
             return portable::forward::<Self>(input, gamma, beta, epsilon);
         };
@@ -246,7 +295,7 @@ impl BatchNormBackend for CubeBackend {
         let (client, dtype) = (input.client.clone(), input.dtype);
         let statistics = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
         let (mean, mean_rest, variance) = (statistics(), statistics(), statistics());
-        let output = empty_like(&input, input.shape(), dtype);
+        let output = empty_alike(&input, rows);
         let address_type = address_type(&[&input]);
 
         if division.whole {
@@ -339,11 +388,25 @@ impl BatchNormBackend for CubeBackend {
         epsilon: f64,
         frozen: bool,
     ) -> BatchNormGradients<Self> {
+        check::<Self>(
+            &input,
+            &[&gradient],
+            &[
+                &gamma,
+                &statistics.mean,
+                &statistics.mean_rest,
+                &statistics.variance,
+            ],
+        );
         let order = Order::of::<Self>(&input);
-        let input = order.apply::<Self>(input);
-        let gradient = order.apply::<Self>(gradient);
+        let (mut input, mut rows) = order.apply::<Self>(input);
+        let (mut gradient, rows_of_gradient) = order.apply::<Self>(gradient);
+        if rows_of_gradient != rows {
+            [input, gradient] = [input, gradient].map(into_contiguous);
+            rows = None;
+        }
         let dims = order.dims::<Self>(&input);
-        let Some(division) = Division::of(&input, dims) else {
+        let Some(division) = Division::of(&input, dims, rows) else {
             let [input, gradient] = [input, gradient].map(|tensor| order.undo::<Self>(tensor));
             return portable::backward::<Self>(input, gradient, gamma, statistics, epsilon, frozen);
         };
@@ -354,7 +417,7 @@ impl BatchNormBackend for CubeBackend {
         let (client, dtype) = (input.client.clone(), input.dtype);
         let parameter = || empty_like(&input, [dims.channels], super::statistics_dtype(dtype));
         let (for_gamma, for_beta) = (parameter(), parameter());
-        let (output, output_arg) = written_over(&gradient, 0);
+        let (output, output_arg) = written_over(&gradient, rows, 0);
         let address_type = address_type(&[&input]);
         let epsilon = scalar(epsilon, dtype);
         let count = scalar(dims.values_per_channel() as f64, dtype);
@@ -458,16 +521,17 @@ impl BatchNormBackend for CubeBackend {
         variance: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
+        check::<Self>(&input, &[], &[&gamma, &beta, &mean, &variance]);
         let order = Order::of::<Self>(&input);
-        let input = order.apply::<Self>(input);
+        let (input, rows) = order.apply::<Self>(input);
         let dims = order.dims::<Self>(&input);
-        let Some(division) = Division::of(&input, dims) else {
+        let Some(division) = Division::of(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
             return portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon);
         };
         let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(into_contiguous);
         let (client, dtype) = (input.client.clone(), input.dtype);
-        let (output, output_arg) = written_over(&input, 0);
+        let (output, output_arg) = written_over(&input, rows, 0);
         let address_type = address_type(&[&input]);
         // SAFETY: every unit reads and writes inside of the tensors, whose sizes the division is made from.
         unsafe {
