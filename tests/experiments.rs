@@ -363,7 +363,7 @@ fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
         let line = lines.find(|it| it.contains("#0072B2") && it.contains("stroke-width=\"2\""));
         let line = line.map(str::to_string);
         let triangles = svg.matches("<polygon").count();
-        (line, triangles, figure.alt().contains("A triangle"))
+        (line, triangles, figure.caption().contains("A triangle"))
     };
     let within = drawn(&[[0.0, 0.0], [5.0, 10.0]]);
     let beyond = drawn(&[[0.0, 0.0], [10.0, 20.0]]);
@@ -396,8 +396,8 @@ fn a_text_says_where_curves_start_and_end() {
         ),
     ];
     assert_eq!(
-        figure(series.into(), false).alt(),
-        "alt From the left end to the right, a < b, x (m): first, 1 to 2.5; second, 3."
+        figure(series.into(), false).numbers(),
+        ["a < b, x (m), from the left end to the right: first 1 to 2.5; second 3."]
     );
 }
 

@@ -143,7 +143,7 @@ function texts() {
     if (!words(figure.getAttribute("aria-labelledby"))) found.push(`${figure.id} has no title`);
     for (const panels of figure.querySelectorAll(".panels")) {
       if (!panels.getAttribute("aria-label")) found.push(`${figure.id} has a picture without a name`);
-      if (!words(panels.getAttribute("aria-describedby"))) found.push(`${figure.id} has a picture without a text`);
+      if (!panels.getAttribute("aria-describedby")?.split(" ").every(words)) found.push(`${figure.id} has a picture without a text`);
     }
   }
   for (const link of document.querySelectorAll("a[href^='#']")) {
@@ -199,10 +199,12 @@ async function screenshot({ tab, evaluate }, name) {
   if (!shots) return;
   const height = await evaluate(() => document.documentElement.scrollHeight);
   const width = await evaluate(() => document.documentElement.clientWidth);
-  const { data } = await tab("Page.captureScreenshot", {
-    captureBeyondViewport: true, clip: { x: 0, y: 0, width, height: Math.min(height, 16000), scale: 1 },
-  });
-  writeFileSync(join(shots, `${name}.png`), Buffer.from(data, "base64"));
+  for (let y = 0; y < height; y += 4000) {
+    const { data } = await tab("Page.captureScreenshot", {
+      captureBeyondViewport: true, clip: { x: 0, y, width, height: Math.min(height - y, 4000), scale: 1 },
+    });
+    writeFileSync(join(shots, `${name}-${y / 4000}.png`), Buffer.from(data, "base64"));
+  }
 }
 
 async function check() {

@@ -500,11 +500,12 @@ impl Measured {
                 [step, low, at(look, 2)[1]]
             });
             let line = looks.map(|look| at(look, 1));
+            let name = match config.norm {
+                Normalization::None => "without batch norm",
+                _ => "with batch norm",
+            };
             Panel {
-                title: match config.norm {
-                    Normalization::None => "without batch norm".into(),
-                    _ => "with batch norm".into(),
-                },
+                title: name.into(),
                 x: Axis::linear(
                     "training step",
                     [0.0, run.steps[run.steps.len() - 1] as f64],
@@ -512,7 +513,11 @@ impl Measured {
                 y: Axis::linear("input of the unit", [-3.0, 3.0]),
                 series: vec![
                     Series::new("", config.norm, Shape::Band(band.collect())),
-                    Series::new("median", config.norm, Shape::Line(line.collect())),
+                    Series::new(
+                        format!("median {name}"),
+                        config.norm,
+                        Shape::Line(line.collect()),
+                    ),
                 ],
             }
         });

@@ -217,30 +217,29 @@ pub struct Panel {
 
 impl Panel {
     /// Where each named curve starts and ends: a sentence.
-    fn curves(&self) -> String {
+    fn curves(&self) -> Option<String> {
         let named = self.series.iter().filter(|it| !it.label.is_empty());
         let curves: Vec<String> = named
             .filter_map(|series| {
                 let ([_, first], [_, last]) = (series.points().first()?, series.points().last()?);
                 let (first, last) = (said(*first), said(*last));
                 Some(match first == last {
-                    true => format!("{}, {first}", series.label),
-                    false => format!("{}, {first} to {last}", series.label),
+                    true => format!("{} {first}", series.label),
+                    false => format!("{} {first} to {last}", series.label),
                 })
             })
             .collect();
-        let of = match self.title.is_empty() {
+        let title = match self.title.is_empty() {
             true => String::new(),
-            false => format!(", {}", self.title),
+            false => format!("{}, ", self.title),
         };
-        match curves.is_empty() {
-            true => String::new(),
-            false => format!(
-                " From the left end to the right{of}, {}: {}.",
+        (!curves.is_empty()).then(|| {
+            format!(
+                "{title}{}, from the left end to the right: {}.",
                 self.y.label,
                 curves.join("; ")
-            ),
-        }
+            )
+        })
     }
 
     /// Whether a curve leaves the axes.
@@ -275,7 +274,7 @@ pub struct Figure {
     pub name: String,
     /// What it shows.
     pub title: String,
-    /// How to read it. What its curves come to is added from their points: [`alt`](Self::alt).
+    /// How to read it. What its curves come to is said by [`numbers`](Self::numbers).
     pub text: String,
     /// What a reader steps through, if the rows are to be shown one by one: `strategy`, `epoch`.
     pub steps: Option<String>,
@@ -320,21 +319,27 @@ impl Figure {
         self
     }
 
-    /// What there is to see, for those who do not: how to read the figure, then where each curve
-    /// starts and ends, in a figure of a few panels that are not stepped through.
-    pub fn alt(&self) -> String {
+    /// How to read the figure, its triangles included.
+    pub fn caption(&self) -> String {
+        let mut panels = self.rows.iter().flat_map(|row| &row.panels);
+        match panels.any(Panel::leaves) {
+            true => format!(
+                "{} A triangle at the edge marks where a curve leaves the axis, or where it has no finite \
+                 numbers any more.",
+                self.text
+            ),
+            false => self.text.clone(),
+        }
+    }
+
+    /// Where each curve starts and ends, for those who do not see it: a sentence a panel, in a figure of
+    /// a few panels that are not stepped through.
+    pub fn numbers(&self) -> Vec<String> {
         let panels: Vec<&Panel> = self.rows.iter().flat_map(|row| &row.panels).collect();
-        let mut alt = self.text.clone();
-        if self.steps.is_none() && panels.len() <= 4 {
-            for panel in &panels {
-                alt += &panel.curves();
-            }
+        match self.steps.is_none() && panels.len() <= 4 {
+            true => panels.into_iter().filter_map(Panel::curves).collect(),
+            false => Vec::new(),
         }
-        if panels.iter().any(|panel| panel.leaves()) {
-            alt += " A triangle at the edge marks where a curve leaves the axis, or where it has no finite \
-                    numbers any more.";
-        }
-        alt
     }
 
     /// The names of the series, each once, in the order in which they are drawn.

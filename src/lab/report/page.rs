@@ -256,6 +256,11 @@ fn figure(section: &str, figure: &Figure) -> String {
         }
         html += "</ul>\n";
     }
+    let numbers = figure.numbers();
+    let described = match numbers.is_empty() {
+        true => format!("{id}-alt"),
+        false => format!("{id}-alt {id}-numbers"),
+    };
     for row in &figure.rows {
         let label = escape(&row.label);
         write_to(
@@ -272,7 +277,7 @@ fn figure(section: &str, figure: &Figure) -> String {
         write_to(
             &mut html,
             format_args!(
-                "<div class=\"panels\" role=\"img\" aria-label=\"{}\" aria-describedby=\"{id}-alt\">\n",
+                "<div class=\"panels\" role=\"img\" aria-label=\"{}\" aria-describedby=\"{described}\">\n",
                 escape(&[&[name.trim()][..], &titles].concat().join(". "))
             ),
         );
@@ -284,11 +289,18 @@ fn figure(section: &str, figure: &Figure) -> String {
     write_to(
         &mut html,
         format_args!(
-            "<figcaption id=\"{id}-alt\">{}</figcaption>\n</figure>\n",
-            escape(&figure.alt())
+            "<figcaption><p id=\"{id}-alt\">{}</p>\n",
+            escape(&figure.caption())
         ),
     );
-    html
+    if !numbers.is_empty() {
+        html += &format!("<details><summary>In numbers</summary>\n<ul id=\"{id}-numbers\">\n");
+        for sentence in numbers {
+            html += &format!("<li>{}</li>\n", escape(&sentence));
+        }
+        html += "</ul></details>\n";
+    }
+    html + "</figcaption>\n</figure>\n"
 }
 
 fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
