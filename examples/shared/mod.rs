@@ -9,7 +9,8 @@ use burn_kindling::lab::{cli, device};
 
 #[derive(clap::Args)]
 pub struct Flags {
-    /// Less data, fewer epochs, fewer settings: a look in a minute instead of the full experiment
+    /// Less data, fewer epochs, fewer settings: a look in a minute or two instead of the full
+    /// experiment
     #[arg(long)]
     quick: bool,
 

@@ -273,7 +273,9 @@ impl Panel {
             Shape::Band(points) => {
                 let edge = |[x, low, high]: [f64; 3]| {
                     let (low, high) = (self.y.cut(low)?, self.y.cut(high)?);
-                    Some((self.x.cut(x)?, low, high))
+                    // Of a band beyond the axis, not even an edge is drawn.
+                    let beyond = low == high && self.y.ends().contains(&low);
+                    (!beyond).then_some((self.x.cut(x)?, low, high))
                 };
                 let edges: Vec<_> = points.iter().map(|&point| edge(point)).collect();
                 for run in edges.split(Option::is_none) {
