@@ -86,11 +86,13 @@ fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_al
     let markdown = fs::read_to_string(out.path().join("claims.md")).unwrap();
     for it in &findings {
         assert!(html.contains(&format!("<section id=\"{}\">", it.experiment)));
-        assert!(html.contains(&it.experiment.command()));
+        assert!(html.contains(&it.command()));
         for figure in &it.figures {
             assert!(html.contains(&format!("<figure id=\"{}-{}\"", it.experiment, figure.name)));
         }
         for claim in &it.claims {
+            // From one seed nobody can say how far apart repeated runs are.
+            assert!(!claim.source.starts_with("burn"));
             assert!(html.contains(&claim.measured()));
             assert!(markdown.contains(&claim.statement));
         }
@@ -181,9 +183,51 @@ fn a_stopped_experiment_goes_on_from_its_finished_runs() {
 }
 
 #[test]
+fn runs_on_other_data_are_not_taken_for_these() {
+    let out = tempfile::tempdir().unwrap();
+    let runs = |data: &Mnist| {
+        let mut setup = Setup::new(Device::flex(), data.clone(), out.path());
+        setup.size = Size::Quick;
+        setup.seeds = Some(1);
+        Experiment::InitDistributions.run(&setup).unwrap();
+        let runs = out.path().join("init_distributions").join("runs");
+        fs::read_dir(runs).unwrap().count()
+    };
+    let mut other = MNIST.clone();
+    other.test = other.test.subset(1..other.test.len());
+    let first = runs(&MNIST);
+    assert_eq!([runs(&MNIST), runs(&other)], [first, 2 * first]);
+}
+
+#[test]
+fn with_fewer_images_than_asked_for_an_accuracy_is_still_that_of_its_epoch() {
+    let out = tempfile::tempdir().unwrap();
+    let data = Mnist {
+        train: MNIST.train.subset(0..1200),
+        test: MNIST.test.subset(0..100),
+    };
+    let mut setup = Setup::new(Device::flex(), data, out.path());
+    setup.size = Size::Quick;
+    setup.seeds = Some(1);
+    let findings = Experiment::InitTraining.run(&setup).unwrap();
+    let rows = findings.table.json();
+    let steps: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["strategy"] == "he" && !row["validation_accuracy"].is_null())
+        .map(|row| row["step"].as_u64().unwrap())
+        .collect();
+    // 1100 images in batches of 128.
+    assert_eq!(steps, [9, 18, 27, 36]);
+}
+
+#[test]
 fn a_claim_holds_only_within_its_bound() {
     assert!(Bound::AtLeast(2.0).holds(2.0) && !Bound::AtLeast(2.0).holds(1.9));
     assert!(Bound::AtMost(2.0).holds(2.0) && !Bound::AtMost(2.0).holds(2.1));
+    assert!(Bound::Above(2.0).holds(2.1) && !Bound::Above(2.0).holds(2.0));
+    assert!(Bound::Below(2.0).holds(1.9) && !Bound::Below(2.0).holds(2.0));
     let between = Bound::Between(1.0, 2.0);
     assert!(between.holds(1.0) && between.holds(2.0));
     assert!(!between.holds(0.9) && !between.holds(2.1));
@@ -202,6 +246,11 @@ fn a_claim_holds_only_within_its_bound() {
     assert_eq!(shown(12.0).0, "12");
     assert_eq!(shown(1.5e-7).0, "1.50e-7");
     assert!(!shown(f64::NAN).2);
+    let why = |measured| {
+        let claim = Claim::new("it", "me", "number", measured, Bound::AtMost(0.5));
+        claim.why("so").why
+    };
+    assert_eq!([why(0.5), why(0.6)], [None, Some("so")]);
 }
 
 #[test]
@@ -255,7 +304,7 @@ fn figure(series: Vec<Series>, log: bool) -> Figure {
 }
 
 #[test]
-fn what_cannot_be_drawn_is_left_out_and_what_lies_beyond_is_drawn_at_the_end() {
+fn nothing_is_drawn_outside_the_picture() {
     let points = vec![
         [1.0, 1.0],
         [2.0, f64::NAN],
@@ -301,6 +350,73 @@ fn what_cannot_be_drawn_is_left_out_and_what_lies_beyond_is_drawn_at_the_end() {
             [pixels(16), pixels(20)],
             [2 * width as u32, 2 * height as u32]
         );
+    }
+}
+
+#[test]
+fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
+    let drawn = |points: &[[f64; 2]]| {
+        let series = Series::new("curve", Color::BLUE, Shape::Line(points.to_vec()));
+        let figure = figure(vec![series], false);
+        let svg = figure.svg();
+        let mut lines = svg.lines().filter(|it| it.starts_with("<polyline"));
+        let line = lines.find(|it| it.contains("#0072B2") && it.contains("stroke-width=\"2\""));
+        let line = line.map(str::to_string);
+        let triangles = svg.matches("<polygon").count();
+        (line, triangles, figure.caption().contains("A triangle"))
+    };
+    let within = drawn(&[[0.0, 0.0], [5.0, 10.0]]);
+    let beyond = drawn(&[[0.0, 0.0], [10.0, 20.0]]);
+    assert_eq!(within.0, beyond.0);
+    assert_eq!([within.1, beyond.1], [0, 1]);
+    assert_eq!([within.2, beyond.2], [false, true]);
+    // Out, back, and out at the other end.
+    assert_eq!(
+        drawn(&[[0.0, 5.0], [2.0, 50.0], [4.0, 5.0], [6.0, -50.0]]).1,
+        2
+    );
+    assert_eq!(
+        drawn(&[[0.0, 5.0], [2.0, f64::NAN], [4.0, f64::INFINITY]]).1,
+        1
+    );
+}
+
+#[test]
+fn a_text_says_where_curves_start_and_end() {
+    let series = [
+        Series::new(
+            "first",
+            Color::BLUE,
+            Shape::Line(vec![[0.0, 1.0], [9.0, 2.5]]),
+        ),
+        Series::new(
+            "second",
+            Color::INK,
+            Shape::Dashed(vec![[0.0, 3.0], [9.0, 3.0]]),
+        ),
+    ];
+    assert_eq!(
+        figure(series.into(), false).numbers(),
+        ["a < b, x (m), from the left end to the right: first 1 to 2.5; second 3."]
+    );
+}
+
+#[test]
+fn colours_can_be_seen_on_the_light_page_and_on_the_dark_one() {
+    let luminance = |Color(r, g, b): Color| {
+        let linear = |value: u8| match f64::from(value) / 255.0 {
+            value if value <= 0.04045 => value / 12.92,
+            value => ((value + 0.055) / 1.055).powf(2.4),
+        };
+        0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
+    };
+    let [light, dark] = [Color(0xf5, 0xf6, 0xf8), Color(0x1d, 0x20, 0x25)].map(luminance);
+    let norms = Normalization::ALL.map(Color::from).into_iter();
+    let colors = InitStrategy::ALL.map(Color::from).into_iter().chain(norms);
+    for color in colors.filter(|&it| it != Color::INK) {
+        let own = luminance(color);
+        assert!((light + 0.05) / (own + 0.05) >= 3.0, "{color:?}");
+        assert!((own + 0.05) / (dark + 0.05) >= 3.0, "{color:?}");
     }
 }
 

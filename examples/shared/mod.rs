@@ -9,7 +9,8 @@ use burn_kindling::lab::{cli, device};
 
 #[derive(clap::Args)]
 pub struct Flags {
-    /// Less data, fewer epochs, fewer settings: a look in a minute instead of the full experiment
+    /// Less data, fewer epochs, fewer settings: a look in a minute or two instead of the full
+    /// experiment
     #[arg(long)]
     quick: bool,
 
@@ -46,7 +47,8 @@ impl Flags {
         };
         let out = self.out.clone().unwrap_or_else(|| folder.into());
         eprintln!("on {device}, into {}", out.display());
-        let mut setup = Setup::new(device.device, data, out);
+        let mut setup = Setup::new(device.device.clone(), data, out);
+        setup.device_name = device.to_string();
         if !matches!(device.name.as_str(), "flex" | "ndarray") {
             setup.workers = 1;
         }
@@ -96,5 +98,8 @@ pub fn print_claims(findings: &Findings) {
             claim.bound,
             claim.source,
         );
+        if let Some(why) = claim.why {
+            println!("      why: {why}");
+        }
     }
 }

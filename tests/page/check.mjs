@@ -91,9 +91,9 @@ async function open(width, height, media) {
   }));
   await tab("Page.navigate", { url: pathToFileURL(resolve(page)).href });
   await loaded;
-  const evaluate = async (check) => {
+  const evaluate = async (check, given = "") => {
     const { result, exceptionDetails } = await tab("Runtime.evaluate", {
-      expression: `(${check})()`, returnByValue: true, awaitPromise: true,
+      expression: `(${check})(${given})`, returnByValue: true, awaitPromise: true,
     });
     if (exceptionDetails) throw new Error(exceptionDetails.exception.description);
     return result.value;
@@ -102,13 +102,14 @@ async function open(width, height, media) {
 }
 
 // What runs in the page returns a list of sentences, one a problem.
-function layout() {
+function layout(part = document) {
   const found = [];
   const wide = document.documentElement;
   if (wide.scrollWidth > wide.clientWidth) {
     found.push(`the page is ${wide.scrollWidth} pixels wide in a window of ${wide.clientWidth}`);
   }
-  for (const element of document.querySelectorAll("body *")) {
+  for (const element of part.querySelectorAll("*")) {
+    if (element.closest("head")) continue;
     if (element.closest("thead") && wide.clientWidth < 600) continue;
     const box = element.getBoundingClientRect();
     if (box.width > 0 && (box.right > wide.clientWidth + 1 || box.left < -1)) {
@@ -116,7 +117,7 @@ function layout() {
     }
   }
   // No text of a picture may leave the picture or lie on another.
-  for (const picture of document.querySelectorAll(".panels svg")) {
+  for (const picture of part.querySelectorAll(".panels svg")) {
     const frame = picture.getBoundingClientRect();
     if (frame.width === 0) continue;
     const boxes = [...picture.querySelectorAll("text")].map((text) => [text.textContent.trim(), text.getBoundingClientRect()]);
@@ -142,7 +143,7 @@ function texts() {
     if (!words(figure.getAttribute("aria-labelledby"))) found.push(`${figure.id} has no title`);
     for (const panels of figure.querySelectorAll(".panels")) {
       if (!panels.getAttribute("aria-label")) found.push(`${figure.id} has a picture without a name`);
-      if (!words(panels.getAttribute("aria-describedby"))) found.push(`${figure.id} has a picture without a text`);
+      if (!panels.getAttribute("aria-describedby")?.split(" ").every(words)) found.push(`${figure.id} has a picture without a text`);
     }
   }
   for (const link of document.querySelectorAll("a[href^='#']")) {
@@ -152,27 +153,22 @@ function texts() {
   return found;
 }
 
-function controls() {
+function controls(layout) {
   const found = [];
   const figures = document.querySelectorAll("figure[data-steps]");
   if (figures.length === 0) found.push("there is nothing to step through");
   for (const figure of figures) {
     const rows = [...figure.querySelectorAll(".row")];
     const shown = () => rows.filter((row) => row.getClientRects().length > 0).map((row) => rows.indexOf(row)).join();
-    const slider = figure.querySelector(".controls input");
     const buttons = [...figure.querySelectorAll(".controls button")];
-    for (const index of rows.keys()) {
-      const control = slider ?? buttons[index];
-      control.focus();
-      if (document.activeElement !== control) found.push(`${figure.id}: a control cannot be focused`);
-      if (slider) {
-        slider.value = index;
-        slider.dispatchEvent(new Event("input"));
-      } else {
-        control.click();
-        if (control.getAttribute("aria-pressed") !== "true") found.push(`${figure.id}: a button does not say that it is pressed`);
-      }
+    if (!figure.querySelector(".controls span")?.textContent.trim()) found.push(`${figure.id}: the buttons have no label`);
+    for (const [index, button] of buttons.entries()) {
+      button.focus();
+      if (document.activeElement !== button) found.push(`${figure.id}: a button cannot be focused`);
+      button.click();
+      if (button.getAttribute("aria-pressed") !== "true") found.push(`${figure.id}: a button does not say that it is pressed`);
       if (shown() !== String(index)) found.push(`${figure.id}: step ${index} shows ${shown()}`);
+      found.push(...layout(figure));
     }
   }
   return found;
@@ -203,10 +199,12 @@ async function screenshot({ tab, evaluate }, name) {
   if (!shots) return;
   const height = await evaluate(() => document.documentElement.scrollHeight);
   const width = await evaluate(() => document.documentElement.clientWidth);
-  const { data } = await tab("Page.captureScreenshot", {
-    captureBeyondViewport: true, clip: { x: 0, y: 0, width, height: Math.min(height, 16000), scale: 1 },
-  });
-  writeFileSync(join(shots, `${name}.png`), Buffer.from(data, "base64"));
+  for (let y = 0; y < height; y += 4000) {
+    const { data } = await tab("Page.captureScreenshot", {
+      captureBeyondViewport: true, clip: { x: 0, y, width, height: Math.min(height - y, 4000), scale: 1 },
+    });
+    writeFileSync(join(shots, `${name}-${y / 4000}.png`), Buffer.from(data, "base64"));
+  }
 }
 
 async function check() {
@@ -219,8 +217,7 @@ async function check() {
       say(await opened.evaluate(paper));
     } else {
       say(await opened.evaluate(texts));
-      say(await opened.evaluate(controls));
-      say(await opened.evaluate(layout));
+      say(await opened.evaluate(controls, layout));
       say(await keyboard(opened));
     }
     await screenshot(opened, name);

@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
+use super::claim::{GLOROT, HE, POOLE, SAITO};
 use super::setup::{histogram_range, mlp, normal};
 use super::table::row;
 use super::{Bound, Claim, Experiment, ExperimentError, Findings, Setup, Table};
@@ -17,12 +18,7 @@ use crate::init::{Activation, InitStrategy};
 use crate::lab::model::{MlpConfig, ModelConfig, Normalization};
 use crate::lab::report::{Axis, Figure, Panel, Row, Series, Shape, median};
 use crate::lab::train::{TrainConfig, initial_model};
-use crate::observe::{Layer, Observer};
-
-const SAITO: &str = "Saito, Deep Learning from Scratch, ch. 6";
-const POOLE: &str = "Poole et al. 2016, arXiv:1606.05340";
-const HE: &str = "He et al. 2015, arXiv:1502.01852";
-const GLOROT: &str = "Glorot & Bengio 2010";
+use crate::observe::{Layer, Observer, Summary};
 
 const SAMPLES: usize = 1000;
 const WIDTH: usize = 100;
@@ -56,12 +52,19 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
             }));
         }
     }
-    let name = Experiment::InitDistributions.to_string();
-    let layers = setup.runs(&name, &configs, |config, _| Ok(observe(setup, config)))?;
+    let layers = setup.runs(
+        Experiment::InitDistributions,
+        [1, 1],
+        &configs,
+        Config::network,
+        |config, network, _| Ok(observe(setup, config, network)),
+    )?;
     let measured = Measured(configs.into_iter().zip(layers).collect());
     Ok(Findings {
         experiment: Experiment::InitDistributions,
         size: setup.size,
+        seeds: setup.seeds,
+        device: setup.device_name.clone(),
         question: "What happens to a signal on its way through the layers?".into(),
         story: story(),
         figures: measured.figures(),
@@ -70,25 +73,29 @@ pub(super) fn run(setup: &Setup) -> Result<Findings, ExperimentError> {
     })
 }
 
-/// The five layers of one network, with the gradient of a loss that pulls every output of the last
-/// one at random.
-fn observe(setup: &Setup, config: &Config) -> Vec<Layer> {
-    let device = setup.device.clone().autodiff();
-    let network = initial_model(
-        &TrainConfig {
+impl Config {
+    /// The network; it is not trained.
+    fn network(&self) -> TrainConfig {
+        TrainConfig {
             model: ModelConfig::Mlp(
                 MlpConfig::new()
                     .with_inputs(WIDTH)
                     .with_hidden(vec![WIDTH; DEPTH])
-                    .with_activation(config.activation)
-                    .with_init(config.strategy)
+                    .with_activation(self.activation)
+                    .with_init(self.strategy)
                     .with_norm(Normalization::None),
             ),
-            seed: config.seed,
+            seed: self.seed,
             ..TrainConfig::default()
-        },
-        &device,
-    );
+        }
+    }
+}
+
+/// The five layers of one network, with the gradient of a loss that pulls every output of the last
+/// one at random.
+fn observe(setup: &Setup, config: &Config, network: &TrainConfig) -> Vec<Layer> {
+    let device = setup.device.clone().autodiff();
+    let network = initial_model(network, &device);
     let network = mlp(network);
     let mut random = StdRng::seed_from_u64(config.seed);
     let mut numbers = || {
@@ -115,8 +122,13 @@ fn story() -> Vec<String> {
         "A network hands numbers from layer to layer. Every unit sums up all that the layer before \
          gives it, each times a weight, and bends the sum through an activation. Before anything is \
          learned, the weights are drawn at random, and how large they are decides whether a signal \
-         arrives at the end at all: sums of too large weights grow, sums of too small ones fade, and \
-         depth compounds either."
+         arrives at the end at all. With too large weights the sums grow from layer to layer, with too \
+         small ones they fade, and the more layers, the worse."
+            .into(),
+        "How large is right? A sum of n independent terms varies n times as much as one of them: its \
+         variance is n times theirs. So weights of variance 1/n keep the variance as it is. That is Xavier. \
+         ReLU throws away the negative half of every sum, and with it half of the mean square, so it needs \
+         twice the variance, 2/n. That is He."
             .into(),
         "Here, 1000 random inputs go through five untrained layers of 100 units. The histograms show \
          what each layer puts out. A good start looks alike in every layer and is neither one spike \
@@ -124,12 +136,11 @@ fn story() -> Vec<String> {
             .into(),
         "Zeros: all units are the same, for ever. N(0, 1): sigmoid and tanh sit at their ends, where \
          a small change of the weights changes nothing; ReLU explodes. N(0, 0.01²): everything fades \
-         to one point. Xavier, with variance 1/n for n inputs, keeps tanh in shape. ReLU throws away \
-         the negative half, so it needs twice the variance: that is He, with variance 2/n."
+         to one point. Xavier keeps tanh in shape, He keeps ReLU."
             .into(),
-        "One sentence of the textbooks fails here: the gradients of sigmoid with N(0, 1) do not vanish on \
-         their way back. Most units sit at their ends and let nothing through, but what the others let \
-         through is multiplied by weights so large that it makes up for them."
+        "To learn, a network sends a second signal the other way: the gradient, which tells every unit how \
+         the error changes with what it puts out. It starts at the last layer, here with std 1, and is \
+         multiplied by the same weights on its way back, so it grows and fades by the same rules."
             .into(),
     ]
 }
@@ -157,54 +168,65 @@ impl Measured {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let mut figures: Vec<Figure> = ACTIVATIONS.map(|it| self.histograms(it)).into();
+        let mut figures: Vec<Figure> = ACTIVATIONS.map(|it| self.outputs(it)).into();
         figures.push(self.forward());
+        figures.extend(ACTIVATIONS.map(|it| self.gradients(it)));
         figures.push(self.backward());
         figures
     }
 
-    /// Five layers a strategy, of the first seed.
-    fn histograms(&self, activation: Activation) -> Figure {
-        let rows = InitStrategy::ALL.map(|strategy| {
-            let layers = self.of(activation, strategy).next().unwrap_or(&[]);
-            let panels = layers
-                .iter()
-                .enumerate()
-                .map(|(depth, layer)| super::histogram(layer, activation, strategy.into(), depth));
-            Row {
-                label: super::label(strategy).into(),
-                panels: panels.collect(),
-            }
-        });
+    fn outputs(&self, activation: Activation) -> Figure {
+        let x = format!("{} output", super::name(activation));
+        let range = histogram_range(activation);
         Figure::new(
             format!("histograms-{activation}"),
             format!(
                 "What five layers of {} put out, by initialisation",
                 super::name(activation)
             ),
-            match activation {
-                Activation::Sigmoid => {
-                    "Histograms of five sigmoid layers. Zeros: one spike at 0.5. N(0, 1): piled up \
-                     at 0 and 1. N(0, 0.01²): a spike at 0.5 from the second layer on. Xavier and \
-                     He: spread around 0.5, and narrower from layer to layer."
-                }
-                Activation::Tanh => {
-                    "Histograms of five tanh layers. Zeros: one spike at 0. N(0, 1): piled up at -1 \
-                     and 1. N(0, 0.01²): a spike at 0. Xavier: spread out in all five layers. He: \
-                     the same, a little wider."
-                }
-                _ => {
-                    "Histograms of five ReLU layers. Zeros: one spike at 0. N(0, 1): nearly all \
-                     beyond the axis. N(0, 0.01²): a spike at 0. Xavier: fading from layer to layer. \
-                     He: the same spread in all five layers."
-                }
-            },
-            rows.into(),
+            "A histogram of each layer's outputs, of one network. A good start looks alike in every layer.",
+            self.histograms(activation, &x, range, |layer| Some(&layer.data)),
         )
         .stepped("initialisation")
     }
 
-    /// Measured spread a layer, beside what the theory says.
+    fn gradients(&self, activation: Activation) -> Figure {
+        Figure::new(
+            format!("gradients-{activation}"),
+            format!(
+                "The gradients that reach five layers of {}, by initialisation",
+                super::name(activation)
+            ),
+            "A histogram of the gradient at each layer's outputs, of one network. It starts from N(0, 1) at \
+             layer 5 and goes back to layer 1.",
+            self.histograms(activation, "gradient", [-3.0, 3.0], |layer| layer.gradient.as_ref()),
+        )
+        .stepped("initialisation")
+    }
+
+    /// Five layers a strategy, of the first seed.
+    fn histograms(
+        &self,
+        activation: Activation,
+        x: &str,
+        range: [f64; 2],
+        values: impl Fn(&Layer) -> Option<&Summary>,
+    ) -> Vec<Row> {
+        let rows = InitStrategy::ALL.map(|strategy| {
+            let layers = self.of(activation, strategy).next().unwrap_or(&[]);
+            let panels = layers.iter().enumerate().filter_map(|(depth, layer)| {
+                let values = values(layer)?;
+                Some(super::histogram(values, depth, strategy.into(), x, range))
+            });
+            Row {
+                label: super::label(strategy).into(),
+                panels: panels.collect(),
+            }
+        });
+        rows.into()
+    }
+
+    /// Measured std a layer, beside what the theory says.
     fn forward(&self) -> Figure {
         let panels = ACTIVATIONS.map(|activation| {
             let mut series = Vec::new();
@@ -233,9 +255,7 @@ impl Measured {
         Figure::new(
             "forward",
             "Standard deviation of each layer's outputs: measured (dots), theory (dashes)",
-            "Standard deviation of the outputs over five layers. The measured dots lie on the dashed \
-             lines of the theory. Only Xavier with tanh and He with ReLU stay level; N(0, 1) grows \
-             with ReLU, N(0, 0.01²) falls with tanh and ReLU. Zeros are not there: their spread is 0.",
+            "Medians over seeds, from layer 1 to layer 5. Zeros are not there: their std is 0.",
             vec![Row {
                 label: String::new(),
                 panels: panels.into(),
@@ -266,10 +286,8 @@ impl Measured {
         Figure::new(
             "backward",
             "Standard deviation of the gradient that reaches each layer, from layer 5 back to 1",
-            "Standard deviation of the gradient at each of five layers, 1 at the last. It is kept by \
-             He with ReLU and by Xavier with tanh, fades with N(0, 0.01²), and grows with N(0, 1), but \
-             for sigmoid, where N(0, 1) keeps it and all others let it fade. With zeros none reaches the \
-             layers before the last.",
+            "Medians over seeds; the gradient starts at layer 5, with std 1. With zeros none reaches the \
+             layers before, and 0 is not on the axis.",
             vec![Row {
                 label: String::new(),
                 panels: panels.into(),
@@ -336,6 +354,10 @@ impl Measured {
                     gradient(&it[0]) / gradient(&it[last])
                 }),
                 Bound::AtMost(0.1),
+            )
+            .why(
+                "Most units sit at their ends and let nothing through. What the others let through is \
+                 multiplied by weights so large that it makes up for them.",
             ),
             Claim::new(
                 "With N(0, 0.01²), sigmoid outputs gather at 0.5",
@@ -350,6 +372,20 @@ impl Measured {
                 "std of the outputs of layer 5",
                 self.median(Tanh, SmallNormal, |it| std(it, last)),
                 Bound::AtMost(1e-3),
+            ),
+            Claim::new(
+                "With N(0, 0.01²), ReLU outputs die",
+                SAITO,
+                "std of the outputs of layer 5",
+                self.median(Relu, SmallNormal, |it| std(it, last)),
+                Bound::AtMost(1e-3),
+            ),
+            Claim::new(
+                "Xavier spreads sigmoid outputs: they neither gather at one point nor pile up at the ends",
+                SAITO,
+                "std of the outputs of layer 5 (evenly over 0 to 1: 0.289, all at the ends: 0.5)",
+                self.median(Sigmoid, Xavier, |it| std(it, last)),
+                Bound::Between(0.05, 0.289),
             ),
             Claim::new(
                 "Xavier keeps the std of tanh outputs within a factor of 2 over five layers",
@@ -391,7 +427,7 @@ impl Measured {
                 Bound::AtLeast(1000.0),
             ),
             Claim::new(
-                "The spread of every layer is what the theory of wide layers says",
+                "The std of every layer is what the theory of wide layers says",
                 POOLE,
                 "largest factor between measured and predicted std, over all but zeros",
                 theory,

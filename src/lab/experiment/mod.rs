@@ -21,6 +21,7 @@ use std::fs;
 
 use serde_json::json;
 
+pub(in crate::lab) use claim::Number;
 pub use claim::{Bound, Claim};
 pub use error::ExperimentError;
 pub use setup::{Setup, Size};
@@ -30,7 +31,7 @@ use crate::init::names::names;
 use crate::init::{Activation, InitStrategy};
 use crate::lab::report::{Axis, Color, Figure, Panel, Series, Shape};
 use crate::lab::train::{TrainError, write_atomically};
-use crate::observe::Layer;
+use crate::observe::Summary;
 
 /// The experiments, in the order in which the page tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +63,10 @@ pub struct Findings {
     pub experiment: Experiment,
     /// How much of it was done.
     pub size: Size,
+    /// How often it was repeated; `None` leaves it to the experiment.
+    pub seeds: Option<usize>,
+    /// Where it was computed.
+    pub device: String,
     /// What it asks.
     pub question: String,
     /// What was done and what is to be seen, in plain words, a paragraph each.
@@ -92,14 +97,32 @@ impl Experiment {
         findings.write(setup)?;
         Ok(findings)
     }
-
-    /// The command that runs it.
-    pub fn command(self) -> String {
-        format!("cargo run --release --example {self}")
-    }
 }
 
 impl Findings {
+    /// The command that finds it.
+    pub fn command(&self) -> String {
+        format!(
+            "cargo run --release --example {}{}",
+            self.experiment,
+            self.flags()
+        )
+    }
+
+    /// The flags that have a command do as much as was done here.
+    pub fn flags(&self) -> String {
+        let quick = match self.size {
+            Size::Full => "",
+            Size::Quick => " --quick",
+        };
+        let seeds = self.seeds.map(|seeds| format!(" --seeds {seeds}"));
+        let flags = [quick, seeds.as_deref().unwrap_or("")].concat();
+        match flags.is_empty() {
+            true => flags,
+            false => format!(" --{flags}"),
+        }
+    }
+
     fn write(&self, setup: &Setup) -> Result<(), TrainError> {
         let folder = setup.out.join(self.experiment.to_string());
         fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
@@ -138,32 +161,54 @@ fn name(activation: Activation) -> &'static str {
     }
 }
 
-/// A histogram of what a layer puts out, over the activation's range.
-fn histogram(layer: &Layer, activation: Activation, color: Color, depth: usize) -> Panel {
-    let histogram = &layer.data.histogram;
-    let share = |count: usize| count as f64 / layer.data.count as f64;
-    let edges = histogram.edges();
-    let bars = histogram.counts.iter().enumerate();
-    let bars = bars.map(|(i, &count)| [edges[i], edges[i + 1], share(count)]);
-    let beyond = share(histogram.above + histogram.below);
+/// A histogram of a layer's outputs or of their gradients, over `range`, in as many bins as it has.
+fn histogram(values: &Summary, depth: usize, color: Color, x: &str, range: [f64; 2]) -> Panel {
+    let bars = shares(values, range);
+    let drawn: f64 = bars.iter().map(|bar| bar[2]).sum();
+    let finite = values.count - values.nan - values.infinite;
+    let beyond = finite as f64 / values.count as f64 - drawn;
     let beyond = match beyond > 0.005 {
-        true => format!(", {:.0} % beyond", 100.0 * beyond),
+        true => format!(", {:.0} % off the axis", 100.0 * beyond),
         false => String::new(),
     };
-    let std = match layer.data.std {
+    let std = match values.std {
         0.0 => "std 0".into(),
         std @ 0.001..10.0 => format!("std {std:.3}"),
         std @ 10.0..1000.0 => format!("std {std:.0}"),
-        std if std.is_nan() => "not one number".into(),
+        std if std.is_nan() => "no finite numbers".into(),
         std => format!("std {std:.1e}"),
     };
     Panel {
         title: format!("layer {}: {std}{beyond}", depth + 1),
-        x: Axis::linear(
-            format!("{} output", name(activation)),
-            setup::histogram_range(activation),
-        ),
+        x: Axis::linear(x, range),
         y: Axis::linear("share (cut at 0.5)", [0.0, 0.5]),
-        series: vec![Series::new("", color, Shape::Bars(bars.collect()))],
+        series: vec![Series::new("", color, Shape::Bars(bars))],
     }
+}
+
+/// The share of the values in each bin, were the histogram cut over `[low, high]`: `(from, to, share)`.
+/// A bin of the histogram that lies in several of these is taken for evenly filled.
+fn shares(values: &Summary, [low, high]: [f64; 2]) -> Vec<[f64; 3]> {
+    let histogram = &values.histogram;
+    let bins = histogram.counts.len();
+    let width = (high - low) / bins as f64;
+    let mut bars: Vec<[f64; 3]> = (0..bins)
+        .map(|i| [low + width * i as f64, low + width * (i + 1) as f64, 0.0])
+        .collect();
+    // A single value has no width of its own.
+    let edges = match values.std {
+        0.0 => vec![values.mean; bins + 1],
+        _ => histogram.edges(),
+    };
+    for (ends, &count) in edges.windows(2).zip(&histogram.counts) {
+        for bar in bars.iter_mut().filter(|_| count > 0) {
+            let common = ends[1].min(bar[1]) - ends[0].max(bar[0]);
+            let share = match ends[1] - ends[0] {
+                0.0 => f64::from(u8::from(bar[0] <= ends[0] && ends[0] < bar[1])),
+                length => common.max(0.0) / length,
+            };
+            bar[2] += share * count as f64 / values.count as f64;
+        }
+    }
+    bars
 }

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::ExperimentError;
+use super::{Experiment, ExperimentError};
 use crate::init::Activation;
 use crate::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::lab::model::{Classifier, Mlp};
@@ -17,6 +17,7 @@ use crate::lab::train::{
     Interrupter, Job, Outcome, Sweep, TrainConfig, TrainError, Trained, Trainer, TrainingStep,
     write_atomically,
 };
+use crate::record::crc32;
 
 /// How much an experiment does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +31,13 @@ pub enum Size {
 /// What all experiments need: where to compute, what data, where to keep what was found.
 pub struct Setup {
     /// Where the networks are.
-    pub device: Device,
+    pub(super) device: Device,
     /// What they learn.
-    pub data: Mnist,
+    pub(super) data: Mnist,
+    /// A checksum of it.
+    data_sum: String,
+    /// What the page calls the device.
+    pub device_name: String,
     /// The folder that keeps runs, numbers and figures.
     pub out: PathBuf,
     /// How much is done.
@@ -49,10 +54,20 @@ pub struct Setup {
     pub interrupter: Interrupter,
 }
 
-/// A finished run, as it is kept: the configuration as the JSON text that the file is named by.
+/// What decides what a run comes to.
+#[derive(Serialize)]
+struct Key<'a, C> {
+    crate_version: &'a str,
+    device: String,
+    data: &'a str,
+    config: &'a C,
+    training: &'a TrainConfig,
+}
+
+/// A finished run, as it is kept: its [`Key`] as the JSON text that the file is named by.
 #[derive(Serialize, Deserialize)]
 struct Kept<R> {
-    config: String,
+    key: String,
     result: R,
 }
 
@@ -60,6 +75,8 @@ impl Setup {
     /// Full size, on all cores, without a word.
     pub fn new(device: Device, data: Mnist, out: impl Into<PathBuf>) -> Self {
         Self {
+            data_sum: checksum(&data),
+            device_name: format!("{device:?}"),
             device,
             data,
             out: out.into(),
@@ -110,45 +127,67 @@ impl Setup {
         }
     }
 
-    /// The results of `run` for all `configs`, in their order. Those that are in the folder are
-    /// read, the others are run, several at a time, and kept as soon as each is finished.
+    /// The results of `run` for all `configs`, in their order, each given the training that goes with
+    /// it. Those that are in the folder are read, the others are run, several at a time, and kept as
+    /// soon as each is finished. `part` says which part of the experiment this is, of how many.
     pub(super) fn runs<C, R>(
         &self,
-        experiment: &str,
+        experiment: Experiment,
+        part: [usize; 2],
         configs: &[C],
-        run: impl Fn(&C, &Job) -> Result<R, ExperimentError> + Sync,
+        training: impl Fn(&C) -> TrainConfig,
+        run: impl Fn(&C, &TrainConfig, &Job) -> Result<R, ExperimentError> + Sync,
     ) -> Result<Vec<R>, ExperimentError>
     where
         C: Serialize + Sync,
         R: Serialize + DeserializeOwned + Send,
     {
-        let configs: Vec<(&C, String)> = configs.iter().map(|it| (it, text(it))).collect();
-        let folder = self.out.join(experiment).join("runs");
+        let folder = self.out.join(experiment.to_string()).join("runs");
         fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
-        let mut results: Vec<Option<R>> = configs
-            .iter()
-            .map(|(_, config)| kept(&folder, config))
-            .collect();
-        let missing: Vec<usize> = (0..configs.len())
+        let all = configs.iter().map(|config| {
+            let training = training(config);
+            let key = text(&Key {
+                crate_version: env!("CARGO_PKG_VERSION"),
+                device: format!("{:?}", self.device),
+                data: &self.data_sum,
+                config,
+                training: &training,
+            });
+            (config, training, key)
+        });
+        let all: Vec<(&C, TrainConfig, String)> = all.collect();
+        let mut results: Vec<Option<R>> = all.iter().map(|(.., key)| kept(&folder, key)).collect();
+        let missing: Vec<usize> = (0..all.len())
             .filter(|&index| results[index].is_none())
             .collect();
         let mut sweep = Sweep::new().with_workers(self.workers);
         if self.verbose {
-            let (all, before) = (configs.len(), configs.len() - missing.len());
-            eprintln!("{experiment}: {all} runs, {before} of them finished before");
-            sweep = sweep.with_progress(experiment);
+            let place = Experiment::ALL.iter().position(|&it| it == experiment);
+            let name = format!(
+                "{experiment} (experiment {} of {}), part {} of {}",
+                place.map_or(0, |place| place + 1),
+                Experiment::ALL.len(),
+                part[0],
+                part[1],
+            );
+            let before = all.len() - missing.len();
+            eprintln!(
+                "{name}: {} runs, {before} of them finished before",
+                all.len()
+            );
+            sweep = sweep.with_progress(name);
         }
         let fresh = sweep.run(&missing, |&index, job| {
             if self.interrupter.should_stop() {
                 return Err(ExperimentError::Interrupted);
             }
-            let (config, name) = &configs[index];
-            let result = run(config, job)?;
-            let config = name.clone();
-            let text = text(&Kept { config, result }) + "\n";
-            write_atomically(&path(&folder, name), text.as_bytes())?;
+            let (config, training, key) = &all[index];
+            let result = run(config, training, job)?;
+            let key = key.clone();
+            let path = path(&folder, &key);
+            write_atomically(&path, (text(&Kept { key, result }) + "\n").as_bytes())?;
             // As it would be read next time: floats may differ in the last digit.
-            Ok(kept(&folder, name).expect("what was written can be read"))
+            Ok(kept(&folder, &all[index].2).expect("what was written can be read"))
         })?;
         for (index, result) in missing.into_iter().zip(fresh) {
             results[index] = Some(result);
@@ -157,26 +196,37 @@ impl Setup {
     }
 }
 
+/// A checksum of all images and labels.
+fn checksum(data: &Mnist) -> String {
+    let sets = [&data.train, &data.test];
+    let labels = sets.map(|set| (0..set.len()).map(|i| set.label(i)).collect::<Vec<u8>>());
+    let images = sets
+        .into_iter()
+        .flat_map(|set| (0..set.len()).map(move |i| set.image(i)));
+    format!(
+        "{:08x}",
+        crc32(images.chain(labels.iter().map(Vec::as_slice)))
+    )
+}
+
 fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plain data has a JSON form")
 }
 
-/// The file of a run: its name is a hash of the configuration, which is in it.
-fn path(folder: &Path, config: &str) -> PathBuf {
+/// The file of a run: its name is a hash of the key, which is in it.
+fn path(folder: &Path, key: &str) -> PathBuf {
     // FNV-1a: the same on every machine and in every version.
-    let hash = config
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     folder.join(format!("{hash:016x}.json"))
 }
 
-/// The result of a finished run; none if there is no file, or one of another configuration or form.
-fn kept<R: DeserializeOwned>(folder: &Path, config: &str) -> Option<R> {
-    let text = fs::read(path(folder, config)).ok()?;
+/// The result of a finished run; none if there is no file, or one of another key or form.
+fn kept<R: DeserializeOwned>(folder: &Path, key: &str) -> Option<R> {
+    let text = fs::read(path(folder, key)).ok()?;
     let run: Kept<R> = serde_json::from_slice(&text).ok()?;
-    (run.config == config).then_some(run.result)
+    (run.key == key).then_some(run.result)
 }
 
 /// The first `count` images of a set, or all, as one batch.
@@ -221,6 +271,12 @@ pub(super) fn smooth(losses: &[Option<f64>]) -> Vec<Option<f64>> {
             sum.map(|sum| sum / SMOOTH as f64)
         })
         .collect()
+}
+
+/// The step in the middle of the first point of a [smoothed](smooth) curve that is below a loss of 1.
+pub(super) fn steps_to_1(curve: &[Option<f64>]) -> f64 {
+    let below = |loss: &Option<f64>| loss.is_some_and(|loss| loss < 1.0);
+    curve.iter().position(below).map_or(f64::INFINITY, middle)
 }
 
 /// The step in the middle of those that make point `i` of a curve.

@@ -1,10 +1,12 @@
 use serde::Serialize;
 
 use crate::init::InitStrategy;
+use crate::lab::experiment::Number;
 use crate::lab::model::Normalization;
 
-/// A colour of Okabe and Ito's palette, told apart by colour-blind readers too, or ink, which is
-/// black on paper and follows the text on the page.
+/// A colour that colour-blind readers tell from the others in its figure, with a contrast of at least
+/// 3 to 1 on the light page and on the dark one; or ink, which is black on paper and follows the text
+/// on the page. Blue, green and vermillion are Okabe and Ito's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Color(pub u8, pub u8, pub u8);
@@ -12,20 +14,20 @@ pub struct Color(pub u8, pub u8, pub u8);
 impl Color {
     /// The colour of text: almost black, so that it can be told from every other.
     pub const INK: Self = Self(0x1a, 0x1b, 0x1c);
-    /// Grey, for what is in the background.
-    pub const GREY: Self = Self(0x80, 0x80, 0x80);
-    /// Orange.
-    pub const ORANGE: Self = Self(0xe6, 0x9f, 0x00);
-    /// Sky blue.
-    pub const SKY: Self = Self(0x56, 0xb4, 0xe9);
-    /// Bluish green.
-    pub const GREEN: Self = Self(0x00, 0x9e, 0x73);
-    /// Blue.
-    pub const BLUE: Self = Self(0x00, 0x72, 0xb2);
+    /// Grey.
+    pub const GREY: Self = Self(0x76, 0x7b, 0x82);
     /// Vermillion.
     pub const VERMILLION: Self = Self(0xd5, 0x5e, 0x00);
-    /// Reddish purple.
-    pub const PURPLE: Self = Self(0xcc, 0x79, 0xa7);
+    /// Violet.
+    pub const VIOLET: Self = Self(0x9a, 0x45, 0xe6);
+    /// Blue.
+    pub const BLUE: Self = Self(0x00, 0x72, 0xb2);
+    /// Bluish green.
+    pub const GREEN: Self = Self(0x00, 0x9e, 0x73);
+    /// Dark amber.
+    pub const AMBER: Self = Self(0xa8, 0x79, 0x00);
+    /// Dark pink.
+    pub const PINK: Self = Self(0xc2, 0x50, 0x9a);
 }
 
 impl From<Color> for String {
@@ -40,7 +42,7 @@ impl From<InitStrategy> for Color {
         match strategy {
             InitStrategy::Zeros => Self::GREY,
             InitStrategy::StandardNormal => Self::VERMILLION,
-            InitStrategy::SmallNormal => Self::ORANGE,
+            InitStrategy::SmallNormal => Self::VIOLET,
             InitStrategy::Xavier => Self::BLUE,
             InitStrategy::He => Self::GREEN,
         }
@@ -52,8 +54,8 @@ impl From<Normalization> for Color {
     fn from(norm: Normalization) -> Self {
         match norm {
             Normalization::None => Self::INK,
-            Normalization::Batch => Self::SKY,
-            Normalization::Burn => Self::PURPLE,
+            Normalization::Batch => Self::AMBER,
+            Normalization::Burn => Self::PINK,
         }
     }
 }
@@ -88,8 +90,9 @@ impl Axis {
     }
 }
 
-/// How the points of a [`Series`] are drawn. What lies beyond an axis is drawn at its end; a point
-/// that is not finite, or not positive on a logarithmic axis, is left out.
+/// How the points of a [`Series`] are drawn. Lines and dots end where they leave the axes, and a
+/// triangle at the edge points to where they go; bars and bands are cut there. A point that is not a
+/// number, or has no logarithm on a logarithmic axis, is left out.
 #[derive(Clone, Debug)]
 pub enum Shape {
     /// A line through `(x, y)`.
@@ -146,16 +149,32 @@ impl Series {
     }
 
     /// The series with its line dashed, so that another one can be seen beneath.
-    pub fn dashed(mut self) -> Self {
+    pub fn dashed(self) -> Self {
+        self.with_line(Shape::Dashed)
+    }
+
+    /// The series with the points of its line dotted.
+    pub fn dotted(self) -> Self {
+        self.with_line(Shape::Dots)
+    }
+
+    fn with_line(mut self, shape: fn(Vec<[f64; 2]>) -> Shape) -> Self {
         if let Shape::Line(points) = self.shape {
-            self.shape = Shape::Dashed(points);
+            self.shape = shape(points);
         }
         self
     }
+
+    /// The points of a line, dashed or not, or of dots.
+    fn points(&self) -> &[[f64; 2]] {
+        match &self.shape {
+            Shape::Line(points) | Shape::Dashed(points) | Shape::Dots(points) => points,
+            Shape::Bars(_) | Shape::Band(_) => &[],
+        }
+    }
 }
 
-/// The least, the median and the largest of some values; those that are not finite count as larger
-/// than any.
+/// The least, the median and the largest of some values; NaN counts as larger than any.
 ///
 /// # Panics
 ///
@@ -163,13 +182,7 @@ impl Series {
 pub fn spread(values: &[f64]) -> [f64; 3] {
     let mut sorted: Vec<f64> = values
         .iter()
-        .map(|&value| {
-            if value.is_finite() {
-                value
-            } else {
-                f64::INFINITY
-            }
-        })
+        .map(|&value| if value.is_nan() { f64::INFINITY } else { value })
         .collect();
     sorted.sort_by(f64::total_cmp);
     let (last, middle) = (sorted.len() - 1, sorted.len() / 2);
@@ -180,7 +193,7 @@ pub fn spread(values: &[f64]) -> [f64; 3] {
     [sorted[0], median, sorted[last]]
 }
 
-/// The median of some values; those that are not finite count as larger than any.
+/// The median of some values; NaN counts as larger than any.
 ///
 /// # Panics
 ///
@@ -202,6 +215,48 @@ pub struct Panel {
     pub series: Vec<Series>,
 }
 
+impl Panel {
+    /// Where each named curve starts and ends: a sentence.
+    fn curves(&self) -> Option<String> {
+        let named = self.series.iter().filter(|it| !it.label.is_empty());
+        let curves: Vec<String> = named
+            .filter_map(|series| {
+                let ([_, first], [_, last]) = (series.points().first()?, series.points().last()?);
+                let (first, last) = (said(*first), said(*last));
+                Some(match first == last {
+                    true => format!("{} {first}", series.label),
+                    false => format!("{} {first} to {last}", series.label),
+                })
+            })
+            .collect();
+        let title = match self.title.is_empty() {
+            true => String::new(),
+            false => format!("{}, ", self.title),
+        };
+        (!curves.is_empty()).then(|| {
+            format!(
+                "{title}{}, from the left end to the right: {}.",
+                self.y.label,
+                curves.join("; ")
+            )
+        })
+    }
+
+    /// Whether a curve leaves the axes.
+    fn leaves(&self) -> bool {
+        let mut points = self.series.iter().flat_map(|series| series.points());
+        points.any(|&point| self.beyond(point).is_some())
+    }
+}
+
+/// A number as it is read out.
+fn said(value: f64) -> String {
+    match value.is_finite() {
+        true => Number(value).to_string(),
+        false => "no finite number".into(),
+    }
+}
+
 /// Panels side by side.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -219,8 +274,8 @@ pub struct Figure {
     pub name: String,
     /// What it shows.
     pub title: String,
-    /// What there is to see in it, for those who do not.
-    pub alt: String,
+    /// How to read it. What its curves come to is said by [`numbers`](Self::numbers).
+    pub text: String,
     /// What a reader steps through, if the rows are to be shown one by one: `strategy`, `epoch`.
     pub steps: Option<String>,
     /// From top to bottom.
@@ -231,7 +286,14 @@ pub struct Figure {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Key {
     pub(super) color: Color,
-    pub(super) dashed: bool,
+    pub(super) stroke: Stroke,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stroke {
+    Solid,
+    Dashed,
+    Dotted,
 }
 
 impl Figure {
@@ -239,13 +301,13 @@ impl Figure {
     pub fn new(
         name: impl Into<String>,
         title: impl Into<String>,
-        alt: impl Into<String>,
+        text: impl Into<String>,
         rows: Vec<Row>,
     ) -> Self {
         Self {
             name: name.into(),
             title: title.into(),
-            alt: alt.into(),
+            text: text.into(),
             steps: None,
             rows,
         }
@@ -257,6 +319,29 @@ impl Figure {
         self
     }
 
+    /// How to read the figure, its triangles included.
+    pub fn caption(&self) -> String {
+        let mut panels = self.rows.iter().flat_map(|row| &row.panels);
+        match panels.any(Panel::leaves) {
+            true => format!(
+                "{} A triangle at the edge marks where a curve leaves the axis, or where it has no finite \
+                 numbers any more.",
+                self.text
+            ),
+            false => self.text.clone(),
+        }
+    }
+
+    /// Where each curve starts and ends, for those who do not see it: a sentence a panel, in a figure of
+    /// a few panels that are not stepped through.
+    pub fn numbers(&self) -> Vec<String> {
+        let panels: Vec<&Panel> = self.rows.iter().flat_map(|row| &row.panels).collect();
+        match self.steps.is_none() && panels.len() <= 4 {
+            true => panels.into_iter().filter_map(Panel::curves).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// The names of the series, each once, in the order in which they are drawn.
     pub(super) fn legend(&self) -> Vec<(&str, Key)> {
         let mut legend: Vec<(&str, Key)> = Vec::new();
@@ -264,7 +349,11 @@ impl Figure {
         for series in panels.flat_map(|panel| &panel.series) {
             let key = Key {
                 color: series.color,
-                dashed: matches!(series.shape, Shape::Dashed(_)),
+                stroke: match series.shape {
+                    Shape::Dashed(_) => Stroke::Dashed,
+                    Shape::Dots(_) => Stroke::Dotted,
+                    _ => Stroke::Solid,
+                },
             };
             let entry = (series.label.as_str(), key);
             if !series.label.is_empty() && !legend.contains(&entry) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::figure::Figure;
+use super::figure::{Figure, Stroke};
 use crate::lab::experiment::{Claim, Findings, Size};
 
 const STYLE: &str = include_str!("page.css");
@@ -14,14 +14,16 @@ const SUMMARY: &str = "\
 <li><strong>How large the first weights are decides whether a deep network learns at all.</strong> Too large,
 and the signal explodes or sits at the ends of the activation; too small, and it fades to nothing. Weights
 that are all zero never learn: all units do the same.</li>
-<li><strong>ReLU goes with He</strong> (variance 2/n for n inputs): it throws away the negative half of every
-signal, and the 2 makes up for it. <strong>Tanh goes with Xavier</strong> (variance 1/n); so, by custom, does
-sigmoid, though a deep sigmoid network is hard to start with any weights.</li>
-<li><strong>In training, batch norm brings every unit of every layer to mean 0 and spread 1</strong>, over the
-images of the batch at hand, then to a mean and a spread that are learned. So the scale of the weights matters
+<li><strong>Tanh goes with Xavier</strong> (variance 1/n for n inputs): a sum of n independent terms has n times
+the variance of one, so dividing by n keeps it. So, by custom, does sigmoid, though a deep sigmoid network is
+hard to start with any weights. <strong>ReLU goes with He</strong> (variance 2/n): it throws away the negative
+half of every signal, and the 2 makes up for it.</li>
+<li><strong>In training, batch norm brings every unit of every layer to mean 0 and std 1</strong>, over the
+images of the batch at hand, then to a mean and a std that are learned. So the scale of the weights matters
 far less, and larger learning rates work.</li>
 <li><strong>In use, it goes by averages remembered from training</strong>, so that the answer to an image does
-not depend on which others came along.</li>
+not depend on which others came along. In Burn, call <code>.valid()</code> on the trained model first, and use
+the model that it returns.</li>
 <li><strong>So never let a test batch be normalised by its own statistics</strong>: one image alone, a small
 batch, or a batch of one class gets wrong answers. And the remembered averages must be fresh: recompute them
 after training if in doubt.</li>
@@ -42,16 +44,36 @@ are random numbers around 0 with std 1 in the shape of a bell, N(0, 0.01²) the 
 <dt>Gradient, learning rate, step</dt>
 <dd>The gradient says for each weight which way, and how strongly, the error changes with it. A step moves all
 weights against it, by the gradient times the learning rate.</dd>
+<dt>Loss, accuracy</dt>
+<dd>The loss says how wrong the network is, as a number to be made small: 0 is sure and right. The accuracy is
+the share of images whose first choice is right.</dd>
 <dt>Batch, epoch, seed</dt>
 <dd>A step looks at some images at once, a batch. An epoch is once through all images. A seed fixes what is drawn
 at random; repeating over seeds shows what is chance.</dd>
 <dt>Training, validation, test</dt>
 <dd>A network learns from the training images and is judged by images that it has not learned from.</dd>
+<dt>Saturated, dead</dt>
+<dd>A saturated unit sits at an end of its activation, where its output hardly changes with its sum, so that
+hardly any gradient comes through. A dead unit does so for every image.</dd>
+<dt>Batch norm</dt>
+<dd>Between a layer's sums and its activation, it takes from each unit's sums their mean over the batch and divides
+by their std, then multiplies by a number (gamma) and adds another (beta), which are learned.</dd>
+<dt>Running statistics</dt>
+<dd>The means and variances that batch norm remembers from training. Exponential: each batch moves them a tenth of
+the way, from 0 and 1. Debiased: the same without that start. Cumulative: the plain mean over all batches.
+Recalibrated: computed anew once the weights hold still.</dd>
+<dt>Biased, unbiased</dt>
+<dd>The variance within a batch of m values is on average too small, by the factor (m - 1) / m: it is biased. The
+unbiased one is divided by that factor.</dd>
+<dt>Median, percentile, band</dt>
+<dd>The median is the value in the middle, with as many below it as above; 15 in 100 values lie below the 15th
+percentile. In the figures a line is the median over seeds, and the band around it goes from the least to the
+largest.</dd>
 </dl>";
 
 /// One self-contained HTML file: a section for each of the findings, with figures to step through,
-/// claims, and the command that makes them again.
-pub fn page(findings: &[Findings]) -> String {
+/// claims, and the command that makes them again. `date` is the day of making it.
+pub fn page(findings: &[Findings], date: &str) -> String {
     let claims = || findings.iter().flat_map(|it| &it.claims);
     let holding = claims().filter(|claim| claim.holds).count();
     let mut html = String::new();
@@ -75,7 +97,8 @@ pub fn page(findings: &[Findings]) -> String {
     if findings.iter().any(|it| it.size == Size::Quick) {
         add(
             "<p><strong>This is a quick look:</strong> less data, fewer epochs and fewer repetitions than \
-             the texts and the claims are about. <code>cargo run --release --example report</code> does all of it.</p>\n",
+             the texts and the claims are about. <code>cargo run --release --example report</code> does all \
+             of it.</p>\n",
         );
     }
     add("<nav aria-label=\"Sections\"><ol>\n");
@@ -95,6 +118,24 @@ pub fn page(findings: &[Findings]) -> String {
         add(&section(it));
     }
     add("</main>\n");
+    if let Some(it) = findings.first() {
+        add(&format!(
+            "<footer>\n<p>Made on {date} by burn-kindling {}, with <code>cargo run --release --example \
+             report{}</code>, on {}: {}, {}.</p>\n</footer>\n",
+            env!("CARGO_PKG_VERSION"),
+            it.flags(),
+            escape(&it.device),
+            match it.size {
+                Size::Full => "full size",
+                Size::Quick => "quick size",
+            },
+            match it.seeds {
+                None => "as many seeds as each experiment takes by itself".into(),
+                Some(1) => "1 seed".into(),
+                Some(seeds) => format!("{seeds} seeds"),
+            },
+        ));
+    }
     add(&format!("<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
     // The name of a distribution stays on one line.
     html.replace("N(0, ", "N(0,\u{a0}")
@@ -116,12 +157,15 @@ fn section(findings: &Findings) -> String {
     write_to(
         &mut html,
         format_args!(
-            "<h3>What the literature says: {holding} of {} hold</h3>\n<table>\n<thead><tr>\
-             <th scope=\"col\">Claim</th><th scope=\"col\">Measured</th><th scope=\"col\">To hold</th>\
-             <th scope=\"col\">Holds</th></tr></thead>\n<tbody>\n",
+            "<h3>What the literature says: {holding} of {} hold</h3>\n<table role=\"table\">\n\
+             <thead role=\"rowgroup\"><tr role=\"row\">",
             findings.claims.len(),
         ),
     );
+    for name in COLUMNS {
+        html += &format!("<th scope=\"col\" role=\"columnheader\">{name}</th>");
+    }
+    html += "</tr></thead>\n<tbody role=\"rowgroup\">\n";
     for claim in &findings.claims {
         html += &claim_row(claim);
     }
@@ -129,26 +173,46 @@ fn section(findings: &Findings) -> String {
         &mut html,
         format_args!(
             "</tbody>\n</table>\n<p class=\"command\">To see it yourself: <code>{}</code></p>\n</section>\n",
-            findings.experiment.command(),
+            findings.command(),
         ),
     );
     html
 }
+
+const COLUMNS: [&str; 4] = ["Claim", "Measured", "To hold", "Holds"];
 
 fn claim_row(claim: &Claim) -> String {
     let (class, verdict) = match claim.holds {
         true => ("holds", "holds"),
         false => ("fails", "does not hold"),
     };
+    let why = claim
+        .why
+        .map(|why| format!(" <small>{}</small>", escape(why)));
+    let cells = [
+        format!(
+            "{} <cite>{}</cite>",
+            escape(&claim.statement),
+            escape(&claim.source)
+        ),
+        format!(
+            "<b>{}</b> <small>{}</small>",
+            claim.measured(),
+            escape(&claim.quantity)
+        ),
+        claim.bound.to_string(),
+        format!(
+            "<b class=\"verdict\">{verdict}</b>{}",
+            why.unwrap_or_default()
+        ),
+    ];
+    // The roles stay when the style sheet makes blocks of the cells, on a phone.
+    let cells = COLUMNS.iter().zip(cells);
+    let cells =
+        cells.map(|(name, cell)| format!("<td role=\"cell\" data-name=\"{name}\">{cell}</td>"));
     format!(
-        "<tr class=\"{class}\"><td data-name=\"Claim\">{} <cite>{}</cite></td><td data-name=\"Measured\">\
-         <b>{}</b> <small>{}</small></td><td data-name=\"To hold\">{}</td><td data-name=\"Verdict\">\
-         <b class=\"verdict\">{verdict}</b></td></tr>\n",
-        escape(&claim.statement),
-        escape(&claim.source),
-        claim.measured(),
-        escape(&claim.quantity),
-        claim.bound,
+        "<tr role=\"row\" class=\"{class}\">{}</tr>\n",
+        cells.collect::<String>()
     )
 }
 
@@ -172,22 +236,31 @@ fn figure(section: &str, figure: &Figure) -> String {
                 super::Color::INK => "currentColor",
                 _ => &color,
             };
-            let dash = if key.dashed {
-                " stroke-dasharray=\"6 4\""
-            } else {
-                ""
+            let mark = match key.stroke {
+                Stroke::Dotted => {
+                    format!(
+                        "<path d=\"M6 4h0M18 4h0\" stroke=\"{color}\" stroke-width=\"6\" stroke-linecap=\"round\"/>"
+                    )
+                }
+                Stroke::Dashed => {
+                    format!("<path d=\"M0 4h8M13 4h8\" stroke=\"{color}\" stroke-width=\"3\"/>")
+                }
+                Stroke::Solid => {
+                    format!("<path d=\"M0 4h24\" stroke=\"{color}\" stroke-width=\"3\"/>")
+                }
             };
-            write_to(
-                &mut html,
-                format_args!(
-                    "<li><svg viewBox=\"0 0 24 8\" width=\"24\" height=\"8\" aria-hidden=\"true\"><line x1=\"0\" \
-                     y1=\"4\" x2=\"24\" y2=\"4\" stroke=\"{color}\" stroke-width=\"3\"{dash}/></svg>{}</li>",
-                    escape(label)
-                ),
+            html += &format!(
+                "<li><svg viewBox=\"0 0 24 8\" width=\"24\" height=\"8\" aria-hidden=\"true\">{mark}</svg>{}</li>",
+                escape(label)
             );
         }
         html += "</ul>\n";
     }
+    let numbers = figure.numbers();
+    let described = match numbers.is_empty() {
+        true => format!("{id}-alt"),
+        false => format!("{id}-alt {id}-numbers"),
+    };
     for row in &figure.rows {
         let label = escape(&row.label);
         write_to(
@@ -198,11 +271,14 @@ fn figure(section: &str, figure: &Figure) -> String {
             write_to(&mut html, format_args!("<p class=\"label\">{label}</p>\n"));
         }
         let name = [figure.title.as_str(), row.label.as_str()].join(" ");
+        // What a histogram shows is in the titles of its panels.
+        let titles = row.panels.iter().map(|panel| panel.title.as_str());
+        let titles: Vec<&str> = titles.filter(|title| !title.is_empty()).collect();
         write_to(
             &mut html,
             format_args!(
-                "<div class=\"panels\" role=\"img\" aria-label=\"{}\" aria-describedby=\"{id}-alt\">\n",
-                escape(name.trim())
+                "<div class=\"panels\" role=\"img\" aria-label=\"{}\" aria-describedby=\"{described}\">\n",
+                escape(&[&[name.trim()][..], &titles].concat().join(". "))
             ),
         );
         for panel in &row.panels {
@@ -213,11 +289,18 @@ fn figure(section: &str, figure: &Figure) -> String {
     write_to(
         &mut html,
         format_args!(
-            "<figcaption id=\"{id}-alt\">{}</figcaption>\n</figure>\n",
-            escape(&figure.alt)
+            "<figcaption><p id=\"{id}-alt\">{}</p>\n",
+            escape(&figure.caption())
         ),
     );
-    html
+    if !numbers.is_empty() {
+        html += &format!("<details><summary>In numbers</summary>\n<ul id=\"{id}-numbers\">\n");
+        for sentence in numbers {
+            html += &format!("<li>{}</li>\n", escape(&sentence));
+        }
+        html += "</ul></details>\n";
+    }
+    html + "</figcaption>\n</figure>\n"
 }
 
 fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -242,7 +325,7 @@ pub fn claims_markdown(findings: &[Findings]) -> String {
                 "## {}\n\n`{}`\n\n| claim | source | measured | number | to hold | holds |\n\
                  | --- | --- | --- | --- | --- | --- |\n",
                 it.question,
-                it.experiment.command(),
+                it.command(),
             ),
         );
         for claim in &it.claims {
@@ -260,6 +343,19 @@ pub fn claims_markdown(findings: &[Findings]) -> String {
             );
         }
         text.push('\n');
+        let failing = it
+            .claims
+            .iter()
+            .filter_map(|claim| Some((claim, claim.why?)));
+        for (claim, why) in failing {
+            write_to(
+                &mut text,
+                format_args!("- **{}** does not hold. {why}\n", claim.statement),
+            );
+        }
+        if it.claims.iter().any(|claim| claim.why.is_some()) {
+            text.push('\n');
+        }
     }
     text.truncate(text.trim_end().len());
     text + "\n"

@@ -9,7 +9,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use super::figure::{self, Axis, Figure, Panel, Shape};
+use super::figure::{self, Axis, Figure, Key, Panel, Shape, Stroke};
 
 /// Width and height of a panel, in pixels.
 const PANEL: (u32, u32) = (290, 212);
@@ -118,11 +118,15 @@ impl Figure {
         let mut x = pad;
         for (label, key) in self.legend() {
             let y = line + line / 2;
-            let stroke = RGBColor::from(key.color).stroke_width(2 * scale);
-            for (from, to) in strokes(key.dashed) {
+            let color = RGBColor::from(key.color);
+            for (from, to) in strokes(key) {
                 let length = |share: f64| x + (f64::from(24 * scale) * share) as i32;
-                let path = PathElement::new(vec![(length(from), y), (length(to), y)], stroke);
-                root.draw(&path).map_err(failed).expect(DRAWS);
+                let ends = vec![(length(from), y), (length(to), y)];
+                let drawn = match key.stroke {
+                    Stroke::Dotted => root.draw(&Circle::new(ends[0], 3 * scale, color.filled())),
+                    _ => root.draw(&PathElement::new(ends, color.stroke_width(2 * scale))),
+                };
+                drawn.map_err(failed).expect(DRAWS);
             }
             write(
                 root,
@@ -159,10 +163,11 @@ fn entry_width(label: &str, scale: u32) -> u32 {
 }
 
 /// Where on a length of 1 the strokes of a line lie.
-fn strokes(dashed: bool) -> Vec<(f64, f64)> {
-    match dashed {
-        true => vec![(0.0, 0.3), (0.5, 0.8)],
-        false => vec![(0.0, 1.0)],
+fn strokes(key: Key) -> Vec<(f64, f64)> {
+    match key.stroke {
+        Stroke::Solid => vec![(0.0, 1.0)],
+        Stroke::Dashed => vec![(0.0, 0.3), (0.5, 0.8)],
+        Stroke::Dotted => vec![(0.2, 0.2), (0.7, 0.7)],
     }
 }
 
@@ -234,13 +239,10 @@ impl Panel {
         color: RGBColor,
         scale: u32,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let place = |[x, y]: [f64; 2]| Some((self.x.place(x)?, self.y.place(y)?));
         let stroke = color.stroke_width(2 * scale);
         match shape {
             Shape::Line(points) | Shape::Dashed(points) => {
-                let places: Vec<_> = points.iter().map(|&point| place(point)).collect();
-                for run in places.split(Option::is_none) {
-                    let run: Vec<_> = run.iter().copied().flatten().collect();
+                for run in self.visible(points) {
                     match shape {
                         Shape::Line(_) => {
                             plot.draw_series([PathElement::new(run, stroke)])?;
@@ -251,23 +253,29 @@ impl Panel {
                         }
                     }
                 }
+                self.draw_ends(plot, points, color, scale)?;
             }
             Shape::Dots(points) => {
-                let dots = points.iter().filter_map(|&point| place(point));
+                let there = points.iter().filter(|&&point| self.beyond(point).is_none());
+                let dots = there.filter_map(|&point| self.place(point));
                 plot.draw_series(dots.map(|at| Circle::new(at, 3 * scale, color.filled())))?;
+                self.draw_ends(plot, points, color, scale)?;
             }
             Shape::Bars(bars) => {
                 let bottom = self.y.ends()[0];
                 let boxes = bars.iter().filter_map(|&[from, to, height]| {
-                    let (from, to) = (self.x.place(from)?, self.x.place(to)?);
-                    let corners = [(from, bottom), (to, self.y.place(height)?)];
+                    let (from, to) = (self.x.cut(from)?, self.x.cut(to)?);
+                    let corners = [(from, bottom), (to, self.y.cut(height)?)];
                     (from < to).then(|| Rectangle::new(corners, color.filled()))
                 });
                 plot.draw_series(boxes)?;
             }
             Shape::Band(points) => {
                 let edge = |[x, low, high]: [f64; 3]| {
-                    Some((self.x.place(x)?, self.y.place(low)?, self.y.place(high)?))
+                    let (low, high) = (self.y.cut(low)?, self.y.cut(high)?);
+                    // Of a band beyond the axis, not even an edge is drawn.
+                    let beyond = low == high && self.y.ends().contains(&low);
+                    (!beyond).then_some((self.x.cut(x)?, low, high))
                 };
                 let edges: Vec<_> = points.iter().map(|&point| edge(point)).collect();
                 for run in edges.split(Option::is_none) {
@@ -281,6 +289,99 @@ impl Panel {
         }
         Ok(())
     }
+
+    /// A triangle at the edge, once where a curve leaves the axes upwards or downwards.
+    fn draw_ends<B: DrawingBackend>(
+        &self,
+        plot: &mut Plot<'_, '_, B>,
+        points: &[[f64; 2]],
+        color: RGBColor,
+        scale: u32,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+        let (long, half) = (7 * scale as i32, 4 * scale as i32);
+        let mut before = None;
+        for &point in points {
+            let beyond = self.beyond(point);
+            if let Some(at) = beyond
+                && before != Some(at.1)
+            {
+                let down = if at.1 == self.y.ends()[0] {
+                    -long
+                } else {
+                    long
+                };
+                let corners = vec![(0, 0), (-half, down), (half, down)];
+                plot.draw_series([
+                    EmptyElement::at(at) + plotters::element::Polygon::new(corners, color.filled())
+                ])?;
+            }
+            before = beyond.map(|at| at.1);
+        }
+        Ok(())
+    }
+
+    /// Where a point is in the coordinates that are drawn; nowhere if it is not finite.
+    fn place(&self, [x, y]: [f64; 2]) -> Option<(f64, f64)> {
+        let (x, y) = (self.x.coordinate(x), self.y.coordinate(y));
+        (x.is_finite() && y.is_finite()).then_some((x, y))
+    }
+
+    /// The place on the upper or lower edge that is next to a point beyond it; for a value that is not
+    /// a number on the upper one.
+    pub(super) fn beyond(&self, [x, y]: [f64; 2]) -> Option<(f64, f64)> {
+        let [bottom, top] = self.y.ends();
+        let (x, place) = (self.x.cut(x)?, self.y.coordinate(y));
+        match place {
+            _ if y.is_nan() || place > top => Some((x, top)),
+            _ if place < bottom && place.is_finite() => Some((x, bottom)),
+            _ => None,
+        }
+    }
+
+    /// The parts of a line that lie within the axes.
+    fn visible(&self, points: &[[f64; 2]]) -> Vec<Vec<(f64, f64)>> {
+        let mut runs: Vec<Vec<(f64, f64)>> = Vec::new();
+        for ends in points.windows(2) {
+            let (Some(from), Some(to)) = (self.place(ends[0]), self.place(ends[1])) else {
+                continue;
+            };
+            let Some((from, to)) = self.within(from, to) else {
+                continue;
+            };
+            match runs.last_mut() {
+                Some(run) if run.last() == Some(&from) => run.push(to),
+                _ => runs.push(vec![from, to]),
+            }
+        }
+        runs
+    }
+
+    /// The part of a straight line that lies within the axes (Liang & Barsky 1984).
+    fn within(&self, from: (f64, f64), to: (f64, f64)) -> Option<((f64, f64), (f64, f64))> {
+        let (across, up) = (to.0 - from.0, to.1 - from.1);
+        let ([left, right], [bottom, top]) = (self.x.ends(), self.y.ends());
+        let sides = [
+            (-across, from.0 - left),
+            (across, right - from.0),
+            (-up, from.1 - bottom),
+            (up, top - from.1),
+        ];
+        let (mut enters, mut leaves) = (0.0_f64, 1.0_f64);
+        for (outwards, room) in sides {
+            match outwards {
+                0.0 if room < 0.0 => return None,
+                0.0 => {}
+                _ if outwards < 0.0 => enters = enters.max(room / outwards),
+                _ => leaves = leaves.min(room / outwards),
+            }
+        }
+        let at = |share: f64| match share {
+            0.0 => from,
+            1.0 => to,
+            _ => (from.0 + share * across, from.1 + share * up),
+        };
+        (enters <= leaves).then(|| (at(enters), at(leaves)))
+    }
 }
 
 impl Axis {
@@ -292,11 +393,15 @@ impl Axis {
         }
     }
 
-    /// Where a value is drawn: at an end if it lies beyond, nowhere if it is no number or has no
-    /// logarithm.
-    fn place(&self, value: f64) -> Option<f64> {
+    /// A value in the coordinates that are drawn.
+    fn coordinate(&self, value: f64) -> f64 {
+        if self.log { value.log10() } else { value }
+    }
+
+    /// Where a value is drawn that is cut at the ends; nowhere if it is no number or has no logarithm.
+    fn cut(&self, value: f64) -> Option<f64> {
         let [from, to] = self.ends();
-        let value = if self.log { value.log10() } else { value };
+        let value = self.coordinate(value);
         (!value.is_nan() && value != f64::NEG_INFINITY).then(|| value.clamp(from, to))
     }
 

@@ -117,9 +117,16 @@ impl Progress {
         let seconds = self.started.elapsed().as_secs_f64() * rest as f64 / done.max(1) as f64;
         match rest {
             0 => String::new(),
-            _ if seconds < 90.0 => format!("  about {seconds:.0} s left"),
-            _ => format!("  about {:.0} min left", seconds / 60.0),
+            _ => format!("  about {} left", duration(seconds)),
         }
+    }
+}
+
+/// A time in seconds, or in minutes where it is long.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds < 90.0 {
+        true => format!("{seconds:.0} s"),
+        false => format!("{:.0} min", seconds / 60.0),
     }
 }
 

@@ -427,15 +427,8 @@ pub fn evaluate(model: &Classifier, images: &ImageSet, device: &Device) -> Score
         let batch = batch.expect("a set in memory gives every batch");
         let [count] = batch.targets.dims();
         let output = model.forward_step(batch);
+        right += output.right();
         loss += count as f64 * output.loss.into_scalar::<f64>();
-        right += output
-            .logits
-            .argmax(1)
-            .squeeze_dim::<1>(1)
-            .equal(output.targets)
-            .int()
-            .sum()
-            .into_scalar::<i64>();
     }
     let count = images.len() as f64;
     Score {

@@ -24,6 +24,15 @@ pub struct StepOutput {
     pub targets: Tensor<1, Int>,
 }
 
+impl StepOutput {
+    /// How many images the network tells right.
+    pub fn right(&self) -> i64 {
+        let answers = self.logits.clone().argmax(1).squeeze_dim::<1>(1);
+        let right = answers.equal(self.targets.clone()).int().sum();
+        right.into_scalar::<i64>()
+    }
+}
+
 impl Classifier {
     /// Loss and logits of a batch.
     pub fn forward_step(&self, batch: DigitBatch) -> StepOutput {

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::display::duration;
 use super::{TrainConfig, TrainError, Trained, Trainer, TrainingStep};
 use crate::lab::mnist::ImageSet;
 
@@ -235,10 +236,10 @@ impl Progress {
         let elapsed = self.started.elapsed().as_secs_f64();
         let behind = done.advanced.max(finished as f64);
         let time = match jobs - finished {
-            0 => format!("in {elapsed:.0} s"),
+            0 => format!("in {}", duration(elapsed)),
             _ => {
                 let left = elapsed * (jobs as f64 - behind).max(0.0) / behind;
-                format!("about {left:.0} s left")
+                format!("about {} left", duration(left))
             }
         };
         eprintln!("{name}: {finished} of {jobs} runs, {time}");
