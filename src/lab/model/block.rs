@@ -126,7 +126,18 @@ impl<A: Module + ModuleDisplay> Block<A> {
     where
         A: Affine<D>,
     {
-        self.activation.forward(self.pre_activation(input))
+        match self.batch_norm_relu() {
+            Some(norm) => norm.forward_relu(self.affine.forward(input)),
+            None => self.activation.forward(self.pre_activation(input)),
+        }
+    }
+
+    /// The normalisation, where it and the activation are one operation.
+    pub(super) fn batch_norm_relu(&self) -> Option<&BatchNorm> {
+        match (&self.norm, self.activation) {
+            (Some(Norm::Batch(norm)), Activation::Relu) => Some(norm),
+            _ => None,
+        }
     }
 
     /// What goes into the activation.

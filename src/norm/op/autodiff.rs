@@ -1,6 +1,7 @@
 //! The backward pass: one node for each of the two functions.
 //!
-//! A node keeps what the closed form needs and no more: the input, the statistics, gamma; not the output. With
+//! A node keeps what the closed form needs and no more: the input, the statistics, gamma and beta; not the output. Where
+//! that went through a ReLU, `g` is 0 where the output, computed once more from the input, is not above 0. With
 //! `g = dL/dy`, `xhat = (x - mean) / sqrt(variance + epsilon)` and means over the channel's values,
 //!
 //! - `dL/dbeta = sum g`, `dL/dgamma = sum g * xhat`;
@@ -25,6 +26,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
+        rectify: bool,
     ) -> BatchNormForward<Self> {
         let parents = [input.node(), gamma.node(), beta.node()];
         let lift = |output, mean, mean_rest, variance| BatchNormForward {
@@ -37,6 +39,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
             OpsKind::Tracked(mut prep) => {
                 let input_id = prep.checkpoint(&input);
                 let gamma = gamma.into_primitive();
+                let beta = beta.into_primitive();
                 let BatchNormForward {
                     output,
                     mean,
@@ -45,16 +48,19 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                 } = B::batch_norm_forward(
                     input.into_primitive(),
                     gamma.clone(),
-                    beta.into_primitive(),
+                    beta.clone(),
                     epsilon,
+                    rectify,
                 );
                 let kept = Kept {
                     input: input_id,
                     gamma,
+                    beta,
                     mean: mean.clone(),
                     mean_rest: Some(mean_rest.clone()),
                     variance: variance.clone(),
                     epsilon,
+                    rectify,
                 };
                 lift(prep.finish(kept, output), mean, mean_rest, variance)
             }
@@ -64,6 +70,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                     gamma.into_primitive(),
                     beta.into_primitive(),
                     epsilon,
+                    rectify,
                 );
                 let output = prep.finish(result.output);
                 lift(output, result.mean, result.mean_rest, result.variance)
@@ -75,9 +82,11 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         _input: FloatTensor<Self>,
         _gradient: FloatTensor<Self>,
         _gamma: FloatTensor<Self>,
+        _beta: FloatTensor<Self>,
         _statistics: BatchNormStatistics<Self>,
         _epsilon: f64,
         _frozen: bool,
+        _rectified: bool,
     ) -> BatchNormGradients<Self> {
         panic!(
             "the backward pass of batch norm has no derivative here: second-order gradients are not supported"
@@ -91,6 +100,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         epsilon: f64,
+        rectify: bool,
     ) -> FloatTensor<Self> {
         let parents = [
             input.node(),
@@ -107,23 +117,27 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
             OpsKind::Tracked(mut prep) => {
                 let input_id = prep.checkpoint(&input);
                 let gamma = gamma.into_primitive();
+                let beta = beta.into_primitive();
                 let mean = mean.into_primitive();
                 let variance = variance.into_primitive();
                 let output = B::batch_norm_inference(
                     input.into_primitive(),
                     gamma.clone(),
-                    beta.into_primitive(),
+                    beta.clone(),
                     mean.clone(),
                     variance.clone(),
                     epsilon,
+                    rectify,
                 );
                 let kept = Kept {
                     input: input_id,
                     gamma,
+                    beta,
                     mean,
                     mean_rest: None,
                     variance,
                     epsilon,
+                    rectify,
                 };
                 prep.finish(kept, output)
             }
@@ -134,6 +148,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                 mean.into_primitive(),
                 variance.into_primitive(),
                 epsilon,
+                rectify,
             )),
         }
     }
@@ -145,11 +160,13 @@ struct Kept<B: Backend> {
     /// The input, which the checkpointer keeps or computes again.
     input: NodeId,
     gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
     mean: FloatTensor<B>,
     /// None for a mean that was given: it is as exact as it will be.
     mean_rest: Option<FloatTensor<B>>,
     variance: FloatTensor<B>,
     epsilon: f64,
+    rectify: bool,
 }
 
 impl<B: BatchNormBackend> Kept<B> {
@@ -176,9 +193,11 @@ impl<B: BatchNormBackend> Kept<B> {
             input,
             gradient,
             self.gamma,
+            self.beta,
             statistics,
             self.epsilon,
             frozen,
+            self.rectify,
         )
     }
 }

@@ -1,7 +1,8 @@
 //! The differentiable operation behind batch normalisation.
 //!
 //! Two functions of tensors, one for each of the statistics that can normalise: [`batch_norm_train`] uses those of
-//! the batch, [`batch_norm_inference`] those it is given. Neither knows of modules or of running statistics.
+//! the batch, [`batch_norm_inference`] those it is given; and [`batch_norm_relu_train`] and [`batch_norm_relu_inference`],
+//! which go through a ReLU as well. None knows of modules or of running statistics.
 //! [`mod@reference`] holds the same two written as the paper writes them: the page to read first.
 //!
 //! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has them
@@ -72,6 +73,30 @@ pub fn batch_norm_train<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> BatchNormOutput<D> {
+    train(input, gamma, beta, epsilon, false)
+}
+
+/// [`batch_norm_train`] and a ReLU in one operation: the output is `max(y, 0)`, NaN where `y` is.
+///
+/// It spares the ReLU's own passes over the activation, forward and backward, and the tensor between the two. The
+/// gradient is 0 where `y` is 0, as elsewhere.
+pub fn batch_norm_relu_train<const D: usize>(
+    input: Tensor<D>,
+    gamma: Option<Tensor<1>>,
+    beta: Option<Tensor<1>>,
+    epsilon: f64,
+) -> BatchNormOutput<D> {
+    train(input, gamma, beta, epsilon, true)
+}
+
+/// Either of the two.
+pub(super) fn train<const D: usize>(
+    input: Tensor<D>,
+    gamma: Option<Tensor<1>>,
+    beta: Option<Tensor<1>>,
+    epsilon: f64,
+    rectify: bool,
+) -> BatchNormOutput<D> {
     let gamma = parameter(&input, "gamma", gamma, 1.0);
     let beta = parameter(&input, "beta", beta, 0.0);
     let result = <Dispatch as BatchNormBackend>::batch_norm_forward(
@@ -79,6 +104,7 @@ pub fn batch_norm_train<const D: usize>(
         gamma.into_dispatch(),
         beta.into_dispatch(),
         epsilon,
+        rectify,
     );
     BatchNormOutput {
         output: Tensor::from_dispatch(result.output),
@@ -107,6 +133,30 @@ pub fn batch_norm_inference<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<D> {
+    inference(input, [mean, variance], gamma, beta, epsilon, false)
+}
+
+/// [`batch_norm_inference`] and a ReLU in one operation, as [`batch_norm_relu_train`].
+pub fn batch_norm_relu_inference<const D: usize>(
+    input: Tensor<D>,
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    gamma: Option<Tensor<1>>,
+    beta: Option<Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<D> {
+    inference(input, [mean, variance], gamma, beta, epsilon, true)
+}
+
+/// Either of the two.
+pub(super) fn inference<const D: usize>(
+    input: Tensor<D>,
+    [mean, variance]: [Tensor<1>; 2],
+    gamma: Option<Tensor<1>>,
+    beta: Option<Tensor<1>>,
+    epsilon: f64,
+    rectify: bool,
+) -> Tensor<D> {
     let gamma = parameter(&input, "gamma", gamma, 1.0);
     let beta = parameter(&input, "beta", beta, 0.0);
     let mean = parameter(&input, "mean", Some(mean), 0.0);
@@ -118,6 +168,7 @@ pub fn batch_norm_inference<const D: usize>(
         mean.into_dispatch(),
         variance.into_dispatch(),
         epsilon,
+        rectify,
     ))
 }
 
@@ -208,8 +259,8 @@ pub struct BatchNormStatistics<B: Backend> {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait BatchNormBackend: Backend {
-    /// Normalises by the statistics of the batch; see [`batch_norm_train`].
-    #[fusion(id = "burn_kindling::batch_norm_forward", meta = |input, gamma, _beta, _epsilon| BatchNormForwardMetadata {
+    /// Normalises by the statistics of the batch; see [`batch_norm_train`], and with `rectify` [`batch_norm_relu_train`].
+    #[fusion(id = "burn_kindling::batch_norm_forward", meta = |input, gamma, _beta, _epsilon, _rectify| BatchNormForwardMetadata {
         output: input.clone(),
         mean: gamma.clone(),
         mean_rest: gamma.clone(),
@@ -220,31 +271,38 @@ pub trait BatchNormBackend: Backend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
+        rectify: bool,
     ) -> BatchNormForward<Self> {
-        portable::forward::<Self>(input, gamma, beta, epsilon)
+        portable::forward::<Self>(input, gamma, beta, epsilon, rectify)
     }
 
     /// The gradients of [`batch_norm_forward`](Self::batch_norm_forward), given that of its output.
     ///
     /// With `frozen` those of [`batch_norm_inference`](Self::batch_norm_inference) instead: the statistics do not
-    /// depend on the input.
-    #[fusion(id = "burn_kindling::batch_norm_backward", meta = |input, _gradient, gamma, _statistics, _epsilon, _frozen| BatchNormGradientsMetadata {
+    /// depend on the input. `rectified` is what was `rectify` there.
+    #[fusion(id = "burn_kindling::batch_norm_backward", meta = |input, _gradient, gamma, _beta, _statistics, _epsilon, _frozen, _rectified| BatchNormGradientsMetadata {
         input: input.clone(),
         gamma: gamma.clone(),
         beta: gamma.clone(),
     })]
+    #[allow(clippy::too_many_arguments)]
     fn batch_norm_backward(
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
         #[extension_type] statistics: BatchNormStatistics<Self>,
         epsilon: f64,
         frozen: bool,
+        rectified: bool,
     ) -> BatchNormGradients<Self> {
-        portable::backward::<Self>(input, gradient, gamma, statistics, epsilon, frozen)
+        portable::backward::<Self>(
+            input, gradient, gamma, beta, statistics, epsilon, frozen, rectified,
+        )
     }
 
-    /// Normalises by a given mean and variance; see [`batch_norm_inference`].
+    /// Normalises by a given mean and variance; see [`batch_norm_inference`], and with `rectify`
+    /// [`batch_norm_relu_inference`].
     #[fusion(id = "burn_kindling::batch_norm_inference", dtype = input, shape = input)]
     fn batch_norm_inference(
         input: FloatTensor<Self>,
@@ -253,7 +311,8 @@ pub trait BatchNormBackend: Backend {
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         epsilon: f64,
+        rectify: bool,
     ) -> FloatTensor<Self> {
-        portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon)
+        portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon, rectify)
     }
 }

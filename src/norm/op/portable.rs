@@ -14,6 +14,7 @@ pub(super) fn forward<B: Backend>(
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
     epsilon: f64,
+    rectify: bool,
 ) -> BatchNormForward<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
@@ -21,20 +22,23 @@ pub(super) fn forward<B: Backend>(
     let centred = centre::<B>(input, mean.clone());
     let result = B::batch_norm_train(centred, gamma, beta, epsilon);
     BatchNormForward {
-        output: B::float_cast(result.output, dtype.into()),
+        output: B::float_cast(rectified::<B>(result.output, rectify), dtype.into()),
         mean,
         mean_rest: result.mean,
         variance: result.variance,
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 pub(super) fn backward<B: Backend>(
     input: FloatTensor<B>,
     gradient: FloatTensor<B>,
     gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
     statistics: BatchNormStatistics<B>,
     epsilon: f64,
     frozen: bool,
+    rectify: bool,
 ) -> BatchNormGradients<B> {
     let dtype = input.dtype();
     let BatchNormStatistics {
@@ -43,7 +47,18 @@ pub(super) fn backward<B: Backend>(
         variance,
     } = statistics;
     let centred = centre::<B>(in_statistics_dtype::<B>(input), mean);
-    let gradient = in_statistics_dtype::<B>(gradient);
+    let mut gradient = in_statistics_dtype::<B>(gradient);
+    if rectify {
+        let output = B::batch_norm(
+            centred.clone(),
+            gamma.clone(),
+            beta,
+            mean_rest.clone(),
+            variance.clone(),
+            epsilon,
+        );
+        gradient = B::relu_backward(B::relu(output), gradient);
+    }
     let gradients = B::batch_norm_train_backward(
         centred,
         gamma.clone(),
@@ -74,11 +89,17 @@ pub(super) fn inference<B: Backend>(
     mean: FloatTensor<B>,
     variance: FloatTensor<B>,
     epsilon: f64,
+    rectify: bool,
 ) -> FloatTensor<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
     let output = B::batch_norm(input, gamma, beta, mean, variance, epsilon);
-    B::float_cast(output, dtype.into())
+    B::float_cast(rectified::<B>(output, rectify), dtype.into())
+}
+
+/// The output, through a ReLU with `rectify`.
+fn rectified<B: Backend>(output: FloatTensor<B>, rectify: bool) -> FloatTensor<B> {
+    if rectify { B::relu(output) } else { output }
 }
 
 /// `input - mean`, for `[batch, channels, ...]` and `[channels]`.
@@ -138,12 +159,20 @@ mod tests {
 
     #[test]
     fn agrees_with_the_kernels() {
+        for rectify in [false, true] {
+            agrees(rectify);
+        }
+    }
+
+    fn agrees(rectify: bool) {
         let (input, gradient) = (random([6, 5, 7], 100.0), random([6, 5, 7], 0.0));
         let (gamma, beta) = (random([5], 1.0), random([5], 0.0));
+        let given = || (input.clone(), gamma.clone(), beta.clone());
 
-        let found = forward::<Flex>(input.clone(), gamma.clone(), beta.clone(), EPSILON);
-        let expected =
-            Flex::batch_norm_forward(input.clone(), gamma.clone(), beta.clone(), EPSILON);
+        let (x, g, b) = given();
+        let found = forward::<Flex>(x, g, b, EPSILON, rectify);
+        let (x, g, b) = given();
+        let expected = Flex::batch_norm_forward(x, g, b, EPSILON, rectify);
         assert_same::<3>(found.output, expected.output);
         assert_same::<1>(found.mean.clone(), expected.mean);
         assert_same::<1>(found.variance.clone(), expected.variance);
@@ -154,30 +183,23 @@ mod tests {
                 mean_rest: found.mean_rest.clone(),
                 variance: found.variance.clone(),
             };
-            let (input, gradient, gamma) = (input.clone(), gradient.clone(), gamma.clone());
-            let expected = Flex::batch_norm_backward(
-                input.clone(),
-                gradient.clone(),
-                gamma.clone(),
-                statistics(),
-                EPSILON,
-                frozen,
-            );
-            let found = backward::<Flex>(input, gradient, gamma, statistics(), EPSILON, frozen);
+            let (x, g, b) = given();
+            let dy = gradient.clone();
+            let expected =
+                Flex::batch_norm_backward(x, dy, g, b, statistics(), EPSILON, frozen, rectify);
+            let (x, g, b) = given();
+            let dy = gradient.clone();
+            let found = backward::<Flex>(x, dy, g, b, statistics(), EPSILON, frozen, rectify);
             assert_same::<3>(found.input, expected.input);
             assert_same::<1>(found.gamma, expected.gamma);
             assert_same::<1>(found.beta, expected.beta);
         }
 
-        let expected = Flex::batch_norm_inference(
-            input.clone(),
-            gamma.clone(),
-            beta.clone(),
-            found.mean.clone(),
-            found.variance.clone(),
-            EPSILON,
-        );
-        let found = inference::<Flex>(input, gamma, beta, found.mean, found.variance, EPSILON);
+        let (x, g, b) = given();
+        let (mean, variance) = (found.mean.clone(), found.variance.clone());
+        let expected = Flex::batch_norm_inference(x, g, b, mean, variance, EPSILON, rectify);
+        let (x, g, b) = given();
+        let found = inference::<Flex>(x, g, b, found.mean, found.variance, EPSILON, rectify);
         assert_same::<3>(found, expected);
     }
 }

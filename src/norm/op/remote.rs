@@ -40,7 +40,7 @@ fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServ
     server
         .with_custom_op::<B, _>("burn_kindling::batch_norm_forward", |handles, op, _| {
             let [input, gamma, beta] = inputs::<B, 3>(handles, op);
-            let result = B::batch_norm_forward(input, gamma, beta, epsilon(op));
+            let result = B::batch_norm_forward(input, gamma, beta, epsilon(op), flag(op, 1));
             let outputs = [
                 result.output,
                 result.mean,
@@ -50,20 +50,36 @@ fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServ
             publish::<B, 4>(handles, op, outputs);
         })
         .with_custom_op::<B, _>("burn_kindling::batch_norm_backward", |handles, op, _| {
-            let [input, gradient, gamma, mean, mean_rest, variance] = inputs::<B, 6>(handles, op);
+            let [input, gradient, gamma, beta, mean, mean_rest, variance] =
+                inputs::<B, 7>(handles, op);
             let statistics = BatchNormStatistics {
                 mean,
                 mean_rest,
                 variance,
             };
-            let frozen = op.scalars.get(1) == Some(&ScalarIr::Bool(true));
-            let result =
-                B::batch_norm_backward(input, gradient, gamma, statistics, epsilon(op), frozen);
+            let result = B::batch_norm_backward(
+                input,
+                gradient,
+                gamma,
+                beta,
+                statistics,
+                epsilon(op),
+                flag(op, 1),
+                flag(op, 2),
+            );
             publish::<B, 3>(handles, op, [result.input, result.gamma, result.beta]);
         })
         .with_custom_op::<B, _>("burn_kindling::batch_norm_inference", |handles, op, _| {
             let [input, gamma, beta, mean, variance] = inputs::<B, 5>(handles, op);
-            let output = B::batch_norm_inference(input, gamma, beta, mean, variance, epsilon(op));
+            let output = B::batch_norm_inference(
+                input,
+                gamma,
+                beta,
+                mean,
+                variance,
+                epsilon(op),
+                flag(op, 1),
+            );
             publish::<B, 1>(handles, op, [output]);
         })
 }
@@ -84,6 +100,14 @@ fn epsilon(op: &CustomOpIr) -> f64 {
     match op.scalars.first() {
         Some(ScalarIr::Float(epsilon)) => *epsilon,
         other => panic!("{} takes an epsilon, found {other:?}", op.id),
+    }
+}
+
+/// A flag among an operation's arguments, given its place among those that are no tensors.
+fn flag(op: &CustomOpIr, place: usize) -> bool {
+    match op.scalars.get(place) {
+        Some(ScalarIr::Bool(flag)) => *flag,
+        other => panic!("{} takes a flag, found {other:?}", op.id),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The three operations on slices: what is summed, and which line the values are mapped through.
 
-use super::lanes::{GradientAndInput, Input, Real, Target, Value};
-use super::walk::{ChannelLines, Region, share};
+use super::lanes::{Gradient, GradientAndInput, Input, Real, Target, Value};
+use super::walk::{ChannelLines, ChannelsNormalised, Region, share};
 use crate::norm::op::layout::Dims;
 
 /// Values that make a task of their own worth starting.
@@ -57,7 +57,12 @@ fn pieces(dims: Dims) -> usize {
     (dims.len() / TASK).clamp(1, 4 * GROUPS)
 }
 
-/// Training mode, forward: writes the output, returns each channel's statistics.
+/// The least that a channel is mapped to: 0 for a ReLU, which leaves what is not a number.
+fn floor(rectify: bool) -> f64 {
+    if rectify { 0.0 } else { f64::NEG_INFINITY }
+}
+
+/// Training mode, forward: writes the output, through a ReLU with `rectify`; returns each channel's statistics.
 ///
 /// # Safety
 ///
@@ -69,13 +74,15 @@ pub(super) unsafe fn forward<T: Value>(
     gamma: &[T::Real],
     beta: &[T::Real],
     epsilon: f64,
+    rectify: bool,
 ) -> Vec<Statistics<T::Real>> {
     let count = dims.values_per_channel() as f64;
     let mut statistics = vec![Statistics::default(); dims.channels];
     in_regions(dims, &mut statistics, |region, statistics| {
         // SAFETY: as the caller promises; regions share no values.
         let (centre, sums) = unsafe { settled_sums(&region, input, count) };
-        let mut lines = ChannelLines::with_capacity(region.channels.len());
+        let mut means = Vec::with_capacity(region.channels.len());
+        let mut normalised = Vec::with_capacity(region.channels.len());
         for (index, channel) in region.channels.clone().enumerate() {
             let [sum, sum_of_squares] = sums[index];
             let centre = centre[index].to_f64();
@@ -86,12 +93,17 @@ pub(super) unsafe fn forward<T: Value>(
             let mean = T::Real::from_f64(centre + off_centre);
             let mean_rest = off_centre - (mean.to_f64() - centre);
             let scale = gamma[channel].to_f64() / (variance + epsilon).sqrt();
-            lines.push(mean, scale, 0.0, beta[channel].to_f64() - scale * mean_rest);
+            means.push(mean);
+            normalised.push((scale, beta[channel].to_f64() - scale * mean_rest));
             statistics[index] = Statistics {
                 mean,
                 mean_rest: T::Real::from_f64(mean_rest),
                 variance: T::Real::from_f64(variance),
             };
+        }
+        let mut lines = ChannelLines::new(ChannelsNormalised::about(means), floor(rectify));
+        for (scale, shift) in normalised {
+            lines.push(scale, 0.0, shift);
         }
         // SAFETY: as the caller promises; regions share no values.
         unsafe { region.map(input, output, &lines) };
@@ -114,10 +126,10 @@ unsafe fn settled_sums<T: Value>(
     count: f64,
 ) -> (Vec<T::Real>, Vec<[f64; 2]>) {
     // SAFETY: as the caller promises.
-    let mut centre = unsafe { region.guess_means(input) };
-    let sums = unsafe { region.sums(input, &centre) };
+    let mut about = ChannelsNormalised::about(unsafe { region.guess_means(input) });
+    let sums = unsafe { region.sums(input, &about) };
     let mut settled = true;
-    for (centre, [sum, sum_of_squares]) in centre.iter_mut().zip(&sums) {
+    for (centre, [sum, sum_of_squares]) in about.centre.iter_mut().zip(&sums) {
         let off_centre = sum / count;
         let shift = sum * off_centre;
         if shift > 4.0 * (sum_of_squares - shift) && off_centre.is_finite() {
@@ -126,58 +138,65 @@ unsafe fn settled_sums<T: Value>(
         }
     }
     if settled {
-        return (centre, sums);
+        return (about.centre, sums);
     }
     // SAFETY: as the caller promises.
-    let sums = unsafe { region.sums(input, &centre) };
-    (centre, sums)
+    let sums = unsafe { region.sums(input, &about) };
+    (about.centre, sums)
 }
 
 /// Backward: writes the input's gradient, returns each channel's gradients of gamma and beta.
 ///
-/// With `frozen` the statistics do not depend on the input.
+/// With `frozen` the statistics do not depend on the input. With `RECTIFIED` the output went through a ReLU.
 ///
 /// # Safety
 ///
 /// `input` and `gradient` must be valid for reading and `output` for writing `dims.len()` values; `gradient` and
 /// `output` may be the same.
 #[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn backward<T: Value>(
+pub(super) unsafe fn backward<T: Value, const RECTIFIED: bool>(
     dims: Dims,
     input: Input<T>,
     gradient: Input<T>,
     output: Target<T>,
     gamma: &[T::Real],
+    beta: &[T::Real],
     statistics: &[Statistics<T::Real>],
     epsilon: f64,
     frozen: bool,
 ) -> Vec<ParameterGradients<T::Real>> {
     let count = dims.values_per_channel() as f64;
-    let both = GradientAndInput(gradient.0, input.0);
+    let both = GradientAndInput::<T, RECTIFIED>(gradient.0, input.0);
     let mut parameters = vec![ParameterGradients::default(); dims.channels];
     in_regions(dims, &mut parameters, |region, parameters| {
         let statistics = &statistics[region.channels.clone()];
-        let centre: Vec<T::Real> = statistics.iter().map(|channel| channel.mean).collect();
+        let inverse_deviation =
+            |of: &Statistics<T::Real>| 1.0 / (of.variance.to_f64() + epsilon).sqrt();
+        let mut by = ChannelsNormalised::about(statistics.iter().map(|of| of.mean).collect());
+        if RECTIFIED {
+            for (index, channel) in region.channels.clone().enumerate() {
+                let of = &statistics[index];
+                let scale = gamma[channel].to_f64() * inverse_deviation(of);
+                by.scale[index] = T::Real::from_f64(scale);
+                by.shift[index] =
+                    T::Real::from_f64(beta[channel].to_f64() - scale * of.mean_rest.to_f64());
+            }
+        }
         // SAFETY: as the caller promises; regions share no values.
-        let sums = unsafe { region.sums(both, &centre) };
-        let mut lines = ChannelLines::with_capacity(region.channels.len());
+        let sums = unsafe { region.sums(both, &by) };
+        let mut lines = ChannelLines::new(by, f64::NEG_INFINITY);
         for (index, channel) in region.channels.clone().enumerate() {
             let [sum, sum_of_products] = sums[index];
-            let Statistics {
-                mean,
-                mean_rest,
-                variance,
-            } = statistics[index];
-            let mean_rest = mean_rest.to_f64();
-            let inverse_deviation = 1.0 / (variance.to_f64() + epsilon).sqrt();
+            let mean_rest = statistics[index].mean_rest.to_f64();
+            let inverse_deviation = inverse_deviation(&statistics[index]);
             let for_gamma = (sum_of_products - mean_rest * sum) * inverse_deviation;
             let scale = gamma[channel].to_f64() * inverse_deviation;
             if frozen {
-                lines.push(T::Real::default(), scale, 0.0, 0.0);
+                lines.push(scale, 0.0, 0.0);
             } else {
                 let slope = -scale * inverse_deviation * for_gamma / count;
                 let shift = -scale * sum / count - slope * mean_rest;
-                lines.push(mean, scale, slope, shift);
+                lines.push(scale, slope, shift);
             }
             parameters[index] = ParameterGradients {
                 gamma: T::Real::from_f64(for_gamma),
@@ -187,7 +206,7 @@ pub(super) unsafe fn backward<T: Value>(
         // SAFETY: as the caller promises; regions share no values.
         unsafe {
             if frozen {
-                region.map(gradient, output, &lines);
+                region.map(Gradient(both), output, &lines);
             } else {
                 region.map(both, output, &lines);
             }
@@ -196,7 +215,7 @@ pub(super) unsafe fn backward<T: Value>(
     parameters
 }
 
-/// Inference mode: writes the output.
+/// Inference mode: writes the output, through a ReLU with `rectify`.
 ///
 /// # Safety
 ///
@@ -211,6 +230,7 @@ pub(super) unsafe fn inference<T: Value>(
     mean: &[T::Real],
     variance: &[T::Real],
     epsilon: f64,
+    rectify: bool,
 ) {
     // Nothing is known of a channel but from its parameters, so that all channels are walked at once, in the order in
     // which they lie.
@@ -219,10 +239,10 @@ pub(super) unsafe fn inference<T: Value>(
         channels: 0..dims.channels,
         pieces: pieces(dims),
     };
-    let mut lines = ChannelLines::with_capacity(dims.channels);
+    let mut lines = ChannelLines::new(ChannelsNormalised::about(mean.to_vec()), floor(rectify));
     for channel in 0..dims.channels {
         let scale = gamma[channel].to_f64() / (variance[channel].to_f64() + epsilon).sqrt();
-        lines.push(mean[channel], scale, 0.0, beta[channel].to_f64());
+        lines.push(scale, 0.0, beta[channel].to_f64());
     }
     // SAFETY: as the caller promises.
     unsafe { region.map(input, output, &lines) };

@@ -24,6 +24,7 @@ pub(super) trait Real:
     + Sub<Output = Self>
     + Mul<Output = Self>
     + AddAssign
+    + PartialOrd
 {
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
@@ -138,6 +139,15 @@ fn fetch<T, const L: usize>(from: *const T) {
     let _ = from;
 }
 
+/// What a source goes by at each lane: the centre that the input's deviations are taken from, and what the deviation `d`
+/// was normalised to in the forward pass, `scale * d + shift`.
+#[derive(Clone, Copy)]
+pub(super) struct Normalised<R, const L: usize> {
+    pub centre: [R; L],
+    pub scale: [R; L],
+    pub shift: [R; L],
+}
+
 /// What the kernels go over: at each place a value `u` that is summed and scaled, and the deviation `d` of the input
 /// from a centre.
 ///
@@ -157,7 +167,7 @@ pub(super) unsafe trait Source: Copy + Send + Sync {
     unsafe fn read<const L: usize>(
         self,
         at: usize,
-        centre: &[RealOf<Self>; L],
+        by: &Normalised<RealOf<Self>, L>,
     ) -> [[RealOf<Self>; L]; 2];
 
     /// Has `L` neighbouring places, of this tensor or not, brought into the cache.
@@ -181,15 +191,16 @@ pub(super) type RealOf<S> = <<S as Source>::Value as Value>::Real;
 #[derive(Clone, Copy)]
 pub(super) struct Input<T>(pub *const T);
 
-/// The output's gradient as `u`, and the input.
+/// The output's gradient as `u`, and the input. With `RECTIFIED` the output went through a ReLU, which lets a gradient
+/// through where it let the value through.
 #[derive(Clone, Copy)]
-pub(super) struct GradientAndInput<T>(pub *const T, pub *const T);
+pub(super) struct GradientAndInput<T, const RECTIFIED: bool>(pub *const T, pub *const T);
 
 // SAFETY: the pointers are only read through, and the values they point at are Sync.
 unsafe impl<T: Sync> Send for Input<T> {}
 unsafe impl<T: Sync> Sync for Input<T> {}
-unsafe impl<T: Sync> Send for GradientAndInput<T> {}
-unsafe impl<T: Sync> Sync for GradientAndInput<T> {}
+unsafe impl<T: Sync, const RECTIFIED: bool> Send for GradientAndInput<T, RECTIFIED> {}
+unsafe impl<T: Sync, const RECTIFIED: bool> Sync for GradientAndInput<T, RECTIFIED> {}
 
 #[inline(always)]
 fn deviation<R: Real, const L: usize>(mut block: [R; L], centre: &[R; L]) -> [R; L] {
@@ -205,9 +216,13 @@ unsafe impl<T: Value> Source for Input<T> {
     const TENSORS: usize = 1;
 
     #[inline(always)]
-    unsafe fn read<const L: usize>(self, at: usize, centre: &[T::Real; L]) -> [[T::Real; L]; 2] {
+    unsafe fn read<const L: usize>(
+        self,
+        at: usize,
+        by: &Normalised<T::Real, L>,
+    ) -> [[T::Real; L]; 2] {
         // SAFETY: as the caller promises.
-        let d = deviation(unsafe { read::<T, L>(self.0.add(at)) }, centre);
+        let d = deviation(unsafe { read::<T, L>(self.0.add(at)) }, &by.centre);
         [d, d]
     }
 
@@ -218,22 +233,61 @@ unsafe impl<T: Value> Source for Input<T> {
 }
 
 // SAFETY: reads L values from `at` of each of the two.
-unsafe impl<T: Value> Source for GradientAndInput<T> {
+unsafe impl<T: Value, const RECTIFIED: bool> Source for GradientAndInput<T, RECTIFIED> {
     type Value = T;
     const TENSORS: usize = 2;
 
     #[inline(always)]
-    unsafe fn read<const L: usize>(self, at: usize, centre: &[T::Real; L]) -> [[T::Real; L]; 2] {
+    unsafe fn read<const L: usize>(
+        self,
+        at: usize,
+        by: &Normalised<T::Real, L>,
+    ) -> [[T::Real; L]; 2] {
         // SAFETY: as the caller promises, of tensors of the same shape.
-        let (gradient, input) =
+        let (mut gradient, input) =
             unsafe { (read::<T, L>(self.0.add(at)), read::<T, L>(self.1.add(at))) };
-        [gradient, deviation(input, centre)]
+        let d = deviation(input, &by.centre);
+        if RECTIFIED {
+            let zero = T::Real::default();
+            for lane in 0..L {
+                if by.scale[lane] * d[lane] + by.shift[lane] <= zero {
+                    gradient[lane] = zero;
+                }
+            }
+        }
+        [gradient, d]
     }
 
     #[inline(always)]
     fn fetch<const L: usize>(self, at: usize) {
         fetch::<T, L>(self.0.wrapping_add(at));
         fetch::<T, L>(self.1.wrapping_add(at));
+    }
+}
+
+/// The output's gradient alone, as `u` and in the place of `d`: of the input it is only asked what a ReLU let through.
+#[derive(Clone, Copy)]
+pub(super) struct Gradient<T, const RECTIFIED: bool>(pub GradientAndInput<T, RECTIFIED>);
+
+// SAFETY: reads what the other reads.
+unsafe impl<T: Value, const RECTIFIED: bool> Source for Gradient<T, RECTIFIED> {
+    type Value = T;
+    const TENSORS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn read<const L: usize>(
+        self,
+        at: usize,
+        by: &Normalised<T::Real, L>,
+    ) -> [[T::Real; L]; 2] {
+        // SAFETY: as the caller promises.
+        let [gradient, _] = unsafe { self.0.read(at, by) };
+        [gradient, gradient]
+    }
+
+    #[inline(always)]
+    fn fetch<const L: usize>(self, at: usize) {
+        self.0.fetch::<L>(at);
     }
 }
 
@@ -250,7 +304,7 @@ pub(super) unsafe fn sums<S: Source, const L: usize>(
     stride: usize,
     count: usize,
     ahead: usize,
-    centre: &[RealOf<S>; L],
+    by: &Normalised<RealOf<S>, L>,
 ) -> [[RealOf<S>; L]; 2] {
     let mut sum_u = [RealOf::<S>::default(); L];
     let mut sum_ud = [RealOf::<S>::default(); L];
@@ -260,7 +314,7 @@ pub(super) unsafe fn sums<S: Source, const L: usize>(
             source.fetch::<L>(at + ahead);
         }
         // SAFETY: as the caller promises.
-        let [u, d] = unsafe { source.read(at, centre) };
+        let [u, d] = unsafe { source.read(at, by) };
         for lane in 0..L {
             sum_u[lane] += u[lane];
             sum_ud[lane] += u[lane] * d[lane];
@@ -269,14 +323,15 @@ pub(super) unsafe fn sums<S: Source, const L: usize>(
     [sum_u, sum_ud]
 }
 
-/// The line through which a channel's values are mapped: `scale * u + slope * d + shift`, where `d` is the deviation
-/// from `centre`; `slope` plays no part where `u` is `d`.
+/// The line through which a channel's values are mapped: `scale * u + slope * d + shift`, and no lower than `floor`;
+/// `slope` plays no part where `u` is `d`.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<R, const L: usize> {
-    pub centre: [R; L],
+    pub by: Normalised<R, L>,
     pub scale: [R; L],
     pub slope: [R; L],
     pub shift: [R; L],
+    pub floor: R,
 }
 
 /// Maps `count` blocks that begin `stride` places apart. Source and target may be the same tensor. With `ahead`, the
@@ -305,12 +360,16 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
         }
         // SAFETY: as the caller promises. The block is read whole before any of it is written.
         unsafe {
-            let [u, d] = source.read(at, &lines.centre);
+            let [u, d] = source.read(at, &lines.by);
             let mut y = [RealOf::<S>::default(); L];
             for lane in 0..L {
                 y[lane] = lines.scale[lane] * u[lane] + lines.shift[lane];
                 if S::TENSORS == 2 {
                     y[lane] += lines.slope[lane] * d[lane];
+                }
+                // What is not a number stays so.
+                if y[lane] <= lines.floor {
+                    y[lane] = lines.floor;
                 }
             }
             write(target.0.add(at), y);

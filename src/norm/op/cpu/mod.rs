@@ -79,6 +79,7 @@ fn forward<B, T>(
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
     epsilon: f64,
+    rectify: bool,
 ) -> BatchNormForward<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
@@ -95,7 +96,7 @@ where
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, statistics) = unsafe {
         write_over::<B, T, _>(input, |input, output| {
-            kernels::forward(dims, input, output, &gamma, &beta, epsilon)
+            kernels::forward(dims, input, output, &gamma, &beta, epsilon, rectify)
         })
     };
     let per_channel = |value: fn(&Statistics<T::Real>) -> T::Real| {
@@ -109,13 +110,16 @@ where
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn backward<B, T>(
     input: FloatTensor<B>,
     gradient: FloatTensor<B>,
     gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
     statistics: BatchNormStatistics<B>,
     epsilon: f64,
     frozen: bool,
+    rectified: bool,
 ) -> BatchNormGradients<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
@@ -127,6 +131,7 @@ where
         &[&gradient],
         &[
             &gamma,
+            &beta,
             &statistics.mean,
             &statistics.mean_rest,
             &statistics.variance,
@@ -138,6 +143,7 @@ where
     let (gradient, _) = order.apply::<B>(gradient);
     let dims = order.dims::<B>(&input);
     let gamma = channel_values::<B, T::Real>(gamma);
+    let beta = channel_values::<B, T::Real>(beta);
     let mean = channel_values::<B, T::Real>(statistics.mean);
     let mean_rest = channel_values::<B, T::Real>(statistics.mean_rest);
     let variance = channel_values::<B, T::Real>(statistics.variance);
@@ -156,12 +162,17 @@ where
     // that nobody else holds shares no memory with it.
     let (output, parameters) = unsafe {
         write_over::<B, T, _>(gradient, |gradient, output| {
-            kernels::backward(
+            let backward = match rectified {
+                true => kernels::backward::<T, true>,
+                false => kernels::backward::<T, false>,
+            };
+            backward(
                 dims,
                 values,
                 gradient,
                 output,
                 &gamma,
+                &beta,
                 &statistics,
                 epsilon,
                 frozen,
@@ -186,6 +197,7 @@ fn inference<B, T>(
     mean: FloatTensor<B>,
     variance: FloatTensor<B>,
     epsilon: f64,
+    rectify: bool,
 ) -> FloatTensor<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
@@ -202,7 +214,7 @@ where
     let (output, ()) = unsafe {
         write_over::<B, T, _>(input, |input, output| {
             kernels::inference(
-                dims, input, output, &gamma, &beta, &mean, &variance, epsilon,
+                dims, input, output, &gamma, &beta, &mean, &variance, epsilon, rectify,
             );
         })
     };
@@ -228,22 +240,31 @@ macro_rules! impl_batch_norm {
                 gamma: FloatTensor<Self>,
                 beta: FloatTensor<Self>,
                 epsilon: f64,
+                rectify: bool,
             ) -> BatchNormForward<Self> {
-                for_dtype!(input.dtype(), $types, forward(input, gamma, beta, epsilon))
+                for_dtype!(
+                    input.dtype(),
+                    $types,
+                    forward(input, gamma, beta, epsilon, rectify)
+                )
             }
 
             fn batch_norm_backward(
                 input: FloatTensor<Self>,
                 gradient: FloatTensor<Self>,
                 gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
                 statistics: BatchNormStatistics<Self>,
                 epsilon: f64,
                 frozen: bool,
+                rectified: bool,
             ) -> BatchNormGradients<Self> {
                 for_dtype!(
                     input.dtype(),
                     $types,
-                    backward(input, gradient, gamma, statistics, epsilon, frozen)
+                    backward(
+                        input, gradient, gamma, beta, statistics, epsilon, frozen, rectified
+                    )
                 )
             }
 
@@ -254,11 +275,12 @@ macro_rules! impl_batch_norm {
                 mean: FloatTensor<Self>,
                 variance: FloatTensor<Self>,
                 epsilon: f64,
+                rectify: bool,
             ) -> FloatTensor<Self> {
                 for_dtype!(
                     input.dtype(),
                     $types,
-                    inference(input, gamma, beta, mean, variance, epsilon)
+                    inference(input, gamma, beta, mean, variance, epsilon, rectify)
                 )
             }
         }

@@ -14,7 +14,7 @@ use std::iter::{repeat_n, repeat_with};
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::lanes::{self, LANES, Lines, Real, RealOf, Source, Target};
+use super::lanes::{self, LANES, Lines, Normalised, Real, RealOf, Source, Target};
 use crate::norm::op::layout::Dims;
 
 /// Below this many values in a row, a channel's neighbours are walked along with it.
@@ -78,28 +78,83 @@ impl ColumnSums {
     }
 }
 
-/// The lines of several channels, each array with one value a channel; see [`Lines`].
+/// What sources go by in several channels, each array with one value a channel; see [`Normalised`].
 #[derive(Clone)]
-pub(super) struct ChannelLines<R> {
+pub(super) struct ChannelsNormalised<R> {
     pub centre: Vec<R>,
     pub scale: Vec<R>,
-    pub slope: Vec<R>,
     pub shift: Vec<R>,
 }
 
-impl<R: Real> ChannelLines<R> {
-    pub fn with_capacity(channels: usize) -> Self {
+impl<R: Real> ChannelsNormalised<R> {
+    /// For sources that go by the centre alone.
+    pub fn about(centre: Vec<R>) -> Self {
+        let unused = vec![R::default(); centre.len()];
         Self {
-            centre: Vec::with_capacity(channels),
+            centre,
+            scale: unused.clone(),
+            shift: unused,
+        }
+    }
+
+    /// What goes for all columns, where each channel has `inner`.
+    fn of_columns(&self, inner: usize) -> Cow<'_, Self> {
+        if inner == 1 {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            centre: repeat_each(&self.centre, inner),
+            scale: repeat_each(&self.scale, inner),
+            shift: repeat_each(&self.shift, inner),
+        })
+    }
+
+    /// `L` neighbours from `at`.
+    #[inline(always)]
+    fn block<const L: usize>(&self, at: usize) -> Normalised<R, L> {
+        Normalised {
+            centre: block(&self.centre, at),
+            scale: block(&self.scale, at),
+            shift: block(&self.shift, at),
+        }
+    }
+
+    /// One channel's for all lanes.
+    #[inline(always)]
+    fn splat<const L: usize>(&self, channel: usize) -> Normalised<R, L> {
+        Normalised {
+            centre: [self.centre[channel]; L],
+            scale: [self.scale[channel]; L],
+            shift: [self.shift[channel]; L],
+        }
+    }
+}
+
+/// The lines of several channels, each array with one value a channel; see [`Lines`].
+#[derive(Clone)]
+pub(super) struct ChannelLines<R> {
+    by: ChannelsNormalised<R>,
+    scale: Vec<R>,
+    slope: Vec<R>,
+    shift: Vec<R>,
+    floor: R,
+}
+
+impl<R: Real> ChannelLines<R> {
+    /// Lines to be pushed, a channel each, for what sources go by.
+    pub fn new(by: ChannelsNormalised<R>, floor: f64) -> Self {
+        let channels = by.centre.len();
+        Self {
+            by,
             scale: Vec::with_capacity(channels),
             slope: Vec::with_capacity(channels),
             shift: Vec::with_capacity(channels),
+            floor: R::from_f64(floor),
         }
     }
 
     /// Appends the line of another channel.
-    pub fn push(&mut self, centre: R, scale: f64, slope: f64, shift: f64) {
-        self.centre.push(centre);
+    pub fn push(&mut self, scale: f64, slope: f64, shift: f64) {
         self.scale.push(R::from_f64(scale));
         self.slope.push(R::from_f64(slope));
         self.shift.push(R::from_f64(shift));
@@ -111,10 +166,11 @@ impl<R: Real> ChannelLines<R> {
             return Cow::Borrowed(self);
         }
         Cow::Owned(Self {
-            centre: repeat_each(&self.centre, inner).into_owned(),
-            scale: repeat_each(&self.scale, inner).into_owned(),
-            slope: repeat_each(&self.slope, inner).into_owned(),
-            shift: repeat_each(&self.shift, inner).into_owned(),
+            by: self.by.of_columns(inner).into_owned(),
+            scale: repeat_each(&self.scale, inner),
+            slope: repeat_each(&self.slope, inner),
+            shift: repeat_each(&self.shift, inner),
+            floor: self.floor,
         })
     }
 
@@ -122,10 +178,11 @@ impl<R: Real> ChannelLines<R> {
     #[inline(always)]
     fn block<const L: usize>(&self, at: usize) -> Lines<R, L> {
         Lines {
-            centre: block(&self.centre, at),
+            by: self.by.block(at),
             scale: block(&self.scale, at),
             slope: block(&self.slope, at),
             shift: block(&self.shift, at),
+            floor: self.floor,
         }
     }
 
@@ -133,24 +190,22 @@ impl<R: Real> ChannelLines<R> {
     #[inline(always)]
     fn splat<const L: usize>(&self, channel: usize) -> Lines<R, L> {
         Lines {
-            centre: [self.centre[channel]; L],
+            by: self.by.splat(channel),
             scale: [self.scale[channel]; L],
             slope: [self.slope[channel]; L],
             shift: [self.shift[channel]; L],
+            floor: self.floor,
         }
     }
 }
 
 /// Each value as often as its channel has columns.
-fn repeat_each<R: Copy>(values: &[R], columns: usize) -> Cow<'_, [R]> {
-    if columns == 1 {
-        return Cow::Borrowed(values);
-    }
+fn repeat_each<R: Copy>(values: &[R], columns: usize) -> Vec<R> {
     let mut repeated = Vec::with_capacity(values.len() * columns);
     for &value in values {
         repeated.extend(repeat_n(value, columns));
     }
-    Cow::Owned(repeated)
+    repeated
 }
 
 #[inline(always)]
@@ -204,18 +259,22 @@ impl Region {
         extent * index / self.pieces..extent * (index + 1) / self.pieces
     }
 
-    /// The sums of each channel about its centre.
+    /// The sums of each channel.
     ///
     /// # Safety
     ///
     /// `source` must be of tensors of the region's dimensions.
-    pub unsafe fn sums<S: Source>(&self, source: S, centre: &[RealOf<S>]) -> Vec<Sums> {
-        let centre = &repeat_each(centre, self.columns_per_channel());
+    pub unsafe fn sums<S: Source>(
+        &self,
+        source: S,
+        by: &ChannelsNormalised<RealOf<S>>,
+    ) -> Vec<Sums> {
+        let by = &*by.of_columns(self.columns_per_channel());
         let of_piece = |places| {
             AutoArch::new().dispatch(SumPiece {
                 region: self,
                 source,
-                centre,
+                by,
                 places,
             })
         };
@@ -254,7 +313,7 @@ impl Region {
         let sums = AutoArch::new().dispatch(SumPiece {
             region: self,
             source,
-            centre: &vec![RealOf::<S>::default(); self.channels.len() * columns],
+            by: &ChannelsNormalised::about(vec![Default::default(); self.channels.len() * columns]),
             places,
         });
         sums.of_channels(self.channels.len(), columns)
@@ -337,8 +396,8 @@ impl Region {
 struct SumPiece<'a, S: Source> {
     region: &'a Region,
     source: S,
-    /// One value a channel, or a column where rows are walked.
-    centre: &'a [RealOf<S>],
+    /// Of one value a channel, or a column where rows are walked.
+    by: &'a ChannelsNormalised<RealOf<S>>,
     places: Range<usize>,
 }
 
@@ -369,10 +428,10 @@ impl<S: Source> SumPiece<'_, S> {
                 let of_lanes = &mut of_lanes[index];
                 let (offset, len) = self.region.run(channel, outer, &self.places);
                 in_blocks!(len, BLOCKS, |at, count, L| {
-                    let centre = [self.centre[index]; L];
+                    let by = self.by.splat::<L>(index);
                     // SAFETY: the run lies within the tensor, and the blocks within the run.
                     let [u, ud] = unsafe {
-                        lanes::sums::<S, L>(self.source, offset + at, L, count, ahead, &centre)
+                        lanes::sums::<S, L>(self.source, offset + at, L, count, ahead, &by)
                     };
                     add(&mut of_lanes[0][..L], &u);
                     add(&mut of_lanes[1][..L], &ud);
@@ -404,10 +463,9 @@ impl<S: Source> SumPiece<'_, S> {
             let rows = ROW_RUN.min(self.places.end - row);
             in_blocks!(width, 1, |column, _count, L| {
                 let at = row * stride + first_column + column;
-                let centre = block(self.centre, column);
+                let by = self.by.block::<L>(column);
                 // SAFETY: the rows are the tensor's, and the columns are the region's.
-                let [u, ud] =
-                    unsafe { lanes::sums::<S, L>(self.source, at, stride, rows, 0, &centre) };
+                let [u, ud] = unsafe { lanes::sums::<S, L>(self.source, at, stride, rows, 0, &by) };
                 add(&mut sums.u[column..column + L], &u);
                 add(&mut sums.ud[column..column + L], &ud);
             });

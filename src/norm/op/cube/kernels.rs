@@ -368,6 +368,26 @@ fn not_negative<P: Float, N: Size>(variance: Vector<P, N>) -> Vector<P, N> {
     values
 }
 
+/// What a ReLU lets through, values or their gradients, given what goes into it; all of it without `rectify`. What is
+/// not a number goes through.
+#[cube]
+fn gated<P: Float, N: Size>(
+    values: Vector<P, N>,
+    input: Vector<P, N>,
+    #[comptime] rectify: bool,
+) -> Vector<P, N> {
+    let mut result = values;
+    if comptime!(rectify) {
+        let zero = P::new(0.0);
+        #[unroll]
+        for lane in 0usize..N::value() {
+            let shut = input.extract(lane) <= zero;
+            result.insert(lane, select(shut, zero, values.extract(lane)));
+        }
+    }
+    result
+}
+
 /// Writes `(x - mean) * scale + shift` for what a unit looks at, last things first: those that were just read for the
 /// statistics are still in the device's cache.
 #[cube]
@@ -381,12 +401,13 @@ fn normalise<T: Float, P: Float, N: Size>(
     scale: Vector<P, N>,
     shift: Vector<P, N>,
     #[comptime] plan: Plan,
+    #[comptime] rectify: bool,
 ) {
     for at in 0..share.steps {
         let place = position(extent, share, share.steps - 1 - at, plan);
         let value = Vector::<P, N>::cast_from(input[place]);
         let normalised = (value - mean - mean_rest) * scale + shift;
-        output[place] = Vector::cast_from(normalised);
+        output[place] = Vector::cast_from(gated::<P, N>(normalised, normalised, rectify));
     }
 }
 
@@ -419,6 +440,7 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
     epsilon: InputScalar,
     extent: Extent,
     #[comptime] plan: Plan,
+    #[comptime] rectify: bool,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = share(extent, plan);
@@ -440,6 +462,7 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
         gamma * inverse_deviation::<P, N>(found.variance, epsilon.get::<P>()),
         load::<P, N>(beta, share.channel, plan.across),
         plan,
+        rectify,
     );
 }
 
@@ -542,6 +565,7 @@ pub fn apply<T: Float, P: Float, N: Size>(
     extent: Extent,
     #[comptime] plan: Plan,
     #[comptime] exact: bool,
+    #[comptime] rectify: bool,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = share(extent, plan);
@@ -561,10 +585,12 @@ pub fn apply<T: Float, P: Float, N: Size>(
         gamma * inverse_deviation::<P, N>(variance, epsilon.get::<P>()),
         load::<P, N>(beta, share.channel, plan.across),
         plan,
+        rectify,
     );
 }
 
-/// `sum dy` and `sum dy * (x - mean)` of what a unit looks at.
+/// `sum dy` and `sum dy * (x - mean)` of what a unit looks at; where the output went through a ReLU, `dy` is what that lets
+/// through, by `scale` and `shift` of the forward pass.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 struct Sums<P: Float, N: Size> {
@@ -578,18 +604,23 @@ fn sums_of_unit<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     mean: Vector<P, N>,
     mean_rest: Vector<P, N>,
+    scale: Vector<P, N>,
+    shift: Vector<P, N>,
     extent: Extent,
     share: Share,
     #[comptime] plan: Plan,
+    #[comptime] rectified: bool,
 ) -> Sums<P, N> {
     let mut sum = Vector::<P, N>::new(P::new(0.0));
     let mut product = Vector::<P, N>::new(P::new(0.0));
     for at in 0..share.steps {
         let place = position(extent, share, at, plan);
-        let dy = Vector::<P, N>::cast_from(gradient[place]);
         let value = Vector::<P, N>::cast_from(input[place]);
+        let deviation = value - mean - mean_rest;
+        let dy = Vector::<P, N>::cast_from(gradient[place]);
+        let dy = gated::<P, N>(dy, deviation * scale + shift, rectified);
         sum += dy;
-        product += dy * (value - mean - mean_rest);
+        product += dy * deviation;
     }
     Sums::<P, N> {
         gradient: sum,
@@ -641,13 +672,15 @@ fn add_vector<P: Float, N: Size>(values: Vector<P, N>) -> P {
     sum
 }
 
-/// What the gradient of the input is made of: `dx = scale * (dy - offset - slope * (x - mean))`.
+/// What the gradient of the input is made of: `dx = scale * (dy - offset - slope * (x - mean))`; and `shift`, which with
+/// the scale made the output of the input.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 struct Line<P: Float, N: Size> {
     scale: Vector<P, N>,
     offset: Vector<P, N>,
     slope: Vector<P, N>,
+    shift: Vector<P, N>,
 }
 
 /// The line of a channel of `count` values; with `frozen` statistics do not depend on the input.
@@ -655,12 +688,11 @@ struct Line<P: Float, N: Size> {
 fn line<P: Float, N: Size>(
     sums: Sums<P, N>,
     gamma: Vector<P, N>,
-    variance: Vector<P, N>,
-    epsilon: P,
+    beta: Vector<P, N>,
+    inverse: Vector<P, N>,
     count: P,
     #[comptime] frozen: bool,
 ) -> Line<P, N> {
-    let inverse = inverse_deviation::<P, N>(variance, epsilon);
     let zero = Vector::<P, N>::new(P::new(0.0));
     let mut offset = zero;
     let mut slope = zero;
@@ -673,6 +705,7 @@ fn line<P: Float, N: Size>(
         scale: gamma * inverse,
         offset,
         slope,
+        shift: beta,
     }
 }
 
@@ -688,12 +721,14 @@ fn differentiate<T: Float, P: Float, N: Size>(
     extent: Extent,
     share: Share,
     #[comptime] plan: Plan,
+    #[comptime] rectified: bool,
 ) {
     for at in 0..share.steps {
         let place = position(extent, share, share.steps - 1 - at, plan);
-        let dy = Vector::<P, N>::cast_from(gradient[place]);
         let value = Vector::<P, N>::cast_from(input[place]);
         let deviation = value - mean - mean_rest;
+        let dy = Vector::<P, N>::cast_from(gradient[place]);
+        let dy = gated::<P, N>(dy, deviation * line.scale + line.shift, rectified);
         let dx = line.scale * (dy - line.offset - line.slope * deviation);
         output[place] = Vector::cast_from(dx);
     }
@@ -705,6 +740,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
     gamma: &Tensor<P>,
+    beta: &Tensor<P>,
     mean: &Tensor<P>,
     mean_rest: &Tensor<P>,
     variance: &Tensor<P>,
@@ -716,6 +752,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     extent: Extent,
     #[comptime] plan: Plan,
     #[comptime] frozen: bool,
+    #[comptime] rectified: bool,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = share(extent, plan);
@@ -723,39 +760,82 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
     let variance = load::<P, N>(variance, share.channel, plan.across);
     let gamma = load::<P, N>(gamma, share.channel, plan.across);
-    let epsilon = epsilon.get::<P>();
-    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share, plan);
+    let beta = load::<P, N>(beta, share.channel, plan.across);
+    let inverse = inverse_deviation::<P, N>(variance, epsilon.get::<P>());
+    let own = sums_of_unit::<T, P, N>(
+        input,
+        gradient,
+        mean,
+        mean_rest,
+        gamma * inverse,
+        beta,
+        extent,
+        share,
+        plan,
+        rectified,
+    );
     let sums = add_lane::<P, N>(own, plan);
     if share.active && share.row == 0 {
-        let normalised = sums.product * inverse_deviation::<P, N>(variance, epsilon);
+        let normalised = sums.product * inverse;
         store::<P, N>(for_gamma, share.channel, normalised, plan.across);
         store::<P, N>(for_beta, share.channel, sums.gradient, plan.across);
     }
-    let line = line::<P, N>(sums, gamma, variance, epsilon, count.get::<P>(), frozen);
+    let line = line::<P, N>(sums, gamma, beta, inverse, count.get::<P>(), frozen);
     differentiate::<T, P, N>(
-        input, gradient, output, mean, mean_rest, line, extent, share, plan,
+        input, gradient, output, mean, mean_rest, line, extent, share, plan, rectified,
     );
 }
 
-/// The sums of parts of the channels, into `[2, parts, channels]`.
+/// What made the output of the input, `[2, channels]`: the scale and the shift of each channel.
+#[cube(launch_unchecked)]
+pub fn forward_lines<P: Float>(
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    variance: &Tensor<P>,
+    lines: &mut Tensor<P>,
+    epsilon: InputScalar,
+    #[define(P)] _dtype: ElemType,
+) {
+    let channel = ABSOLUTE_POS;
+    let channels = lines.shape(1);
+    if channel < channels {
+        let variance = Vector::<P, One>::new(variance[channel]);
+        let inverse = inverse_deviation::<P, One>(variance, epsilon.get::<P>());
+        lines[channel] = gamma[channel] * inverse.extract(0usize);
+        lines[channels + channel] = beta[channel];
+    }
+}
+
+/// The sums of parts of the channels, into `[2, parts, channels]`. Where the output went through a ReLU, `lines` is what
+/// [`forward_lines`] gives; else it is not read.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_parts<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
     mean: &Tensor<P>,
     mean_rest: &Tensor<P>,
+    lines: &Tensor<P>,
     parts: &mut Tensor<P>,
     extent: Extent,
     #[comptime] plan: Plan,
+    #[comptime] rectified: bool,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = share(extent, plan);
+    let channels = parts.shape(2);
     let mean = load::<P, N>(mean, share.channel, plan.across);
     let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
-    let own = sums_of_unit::<T, P, N>(input, gradient, mean, mean_rest, extent, share, plan);
+    let mut scale = Vector::<P, N>::new(P::new(0.0));
+    let mut shift = scale;
+    if comptime!(rectified) {
+        scale = load::<P, N>(lines, share.channel, plan.across);
+        shift = load_at::<P, N>(lines, channels, share.channel, plan.across);
+    }
+    let own = sums_of_unit::<T, P, N>(
+        input, gradient, mean, mean_rest, scale, shift, extent, share, plan, rectified,
+    );
     let sums = add_lane::<P, N>(own, plan);
     if share.active && share.row == 0 {
-        let channels = parts.shape(2);
         let plane = parts.shape(1) * channels;
         let own = CUBE_POS_Y as usize * channels;
         store_at::<P, N>(parts, own, share.channel, sums.gradient, plan.across);
@@ -765,11 +845,12 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
 
 /// The gradients of gamma and beta from the sums of parts; one cube for each group of channels, and vectors of one.
 ///
-/// `lines` is `[3, channels]`: what [`backward_apply`] makes the gradient of the input of.
+/// `lines` is `[4, channels]`: what [`backward_apply`] makes the gradient of the input of.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_merge<P: Float>(
     parts: &Tensor<P>,
     gamma: &Tensor<P>,
+    beta: &Tensor<P>,
     variance: &Tensor<P>,
     for_gamma: &mut Tensor<P>,
     for_beta: &mut Tensor<P>,
@@ -794,16 +875,18 @@ pub fn backward_merge<P: Float>(
     let sums = add_lane::<P, One>(Sums::<P, One> { gradient, product }, plan);
     if share.active && share.row == 0 {
         let channel = share.channel;
-        let epsilon = epsilon.get::<P>();
         let variance = Vector::<P, One>::new(variance[channel]);
-        let normalised = sums.product * inverse_deviation::<P, One>(variance, epsilon);
+        let inverse = inverse_deviation::<P, One>(variance, epsilon.get::<P>());
+        let normalised = sums.product * inverse;
         for_gamma[channel] = normalised.extract(0usize);
         for_beta[channel] = sums.gradient.extract(0usize);
         let gamma = Vector::<P, One>::new(gamma[channel]);
-        let line = line::<P, One>(sums, gamma, variance, epsilon, count.get::<P>(), frozen);
+        let beta = Vector::<P, One>::new(beta[channel]);
+        let line = line::<P, One>(sums, gamma, beta, inverse, count.get::<P>(), frozen);
         lines[channel] = line.scale.extract(0usize);
         lines[channels + channel] = line.offset.extract(0usize);
         lines[2 * channels + channel] = line.slope.extract(0usize);
+        lines[3 * channels + channel] = line.shift.extract(0usize);
     }
 }
 
@@ -818,6 +901,7 @@ pub fn backward_apply<T: Float, P: Float, N: Size>(
     output: &mut Tensor<Vector<T, N>>,
     extent: Extent,
     #[comptime] plan: Plan,
+    #[comptime] rectified: bool,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = share(extent, plan);
@@ -826,10 +910,11 @@ pub fn backward_apply<T: Float, P: Float, N: Size>(
         scale: load::<P, N>(lines, share.channel, plan.across),
         offset: load_at::<P, N>(lines, channels, share.channel, plan.across),
         slope: load_at::<P, N>(lines, 2 * channels, share.channel, plan.across),
+        shift: load_at::<P, N>(lines, 3 * channels, share.channel, plan.across),
     };
     let mean = load::<P, N>(mean, share.channel, plan.across);
     let mean_rest = load::<P, N>(mean_rest, share.channel, plan.across);
     differentiate::<T, P, N>(
-        input, gradient, output, mean, mean_rest, line, extent, share, plan,
+        input, gradient, output, mean, mean_rest, line, extent, share, plan, rectified,
     );
 }

@@ -40,7 +40,7 @@ const TOGETHER: usize = 4;
 /// Cubes that fill any device.
 const CUBES: usize = 1024;
 /// The most tensors that a kernel takes; its scalars are one binding more.
-const MOST_TENSORS: u32 = 9;
+const MOST_TENSORS: u32 = 10;
 
 impl Strided for CubeBackend {
     const TAKES_PITCH: bool = true;
@@ -282,6 +282,7 @@ impl BatchNormBackend for CubeBackend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
+        rectify: bool,
     ) -> BatchNormForward<Self> {
         check::<Self>(&input, &[], &[&gamma, &beta]);
         let order = Order::of::<Self>(&input);
@@ -289,7 +290,7 @@ impl BatchNormBackend for CubeBackend {
         let dims = order.dims::<Self>(&input);
         let Some(division) = Division::of(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
-            return portable::forward::<Self>(input, gamma, beta, epsilon);
+            return portable::forward::<Self>(input, gamma, beta, epsilon, rectify);
         };
         let [gamma, beta] = [gamma, beta].map(into_contiguous);
         let (client, dtype) = (input.client.clone(), input.dtype);
@@ -317,6 +318,7 @@ impl BatchNormBackend for CubeBackend {
                     scalar(epsilon, dtype),
                     division.extent(),
                     division.plan,
+                    rectify,
                     elems(dtype),
                 );
             }
@@ -368,6 +370,7 @@ impl BatchNormBackend for CubeBackend {
                     division.extent(),
                     division.plan,
                     true,
+                    rectify,
                     elems(dtype),
                 );
             }
@@ -384,15 +387,18 @@ impl BatchNormBackend for CubeBackend {
         input: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
         statistics: BatchNormStatistics<Self>,
         epsilon: f64,
         frozen: bool,
+        rectified: bool,
     ) -> BatchNormGradients<Self> {
         check::<Self>(
             &input,
             &[&gradient],
             &[
                 &gamma,
+                &beta,
                 &statistics.mean,
                 &statistics.mean_rest,
                 &statistics.variance,
@@ -408,9 +414,11 @@ impl BatchNormBackend for CubeBackend {
         let dims = order.dims::<Self>(&input);
         let Some(division) = Division::of(&input, dims, rows) else {
             let [input, gradient] = [input, gradient].map(|tensor| order.undo::<Self>(tensor));
-            return portable::backward::<Self>(input, gradient, gamma, statistics, epsilon, frozen);
+            return portable::backward::<Self>(
+                input, gradient, gamma, beta, statistics, epsilon, frozen, rectified,
+            );
         };
-        let gamma = into_contiguous(gamma);
+        let [gamma, beta] = [gamma, beta].map(into_contiguous);
         let mean = into_contiguous(statistics.mean);
         let mean_rest = into_contiguous(statistics.mean_rest);
         let variance = into_contiguous(statistics.variance);
@@ -434,6 +442,7 @@ impl BatchNormBackend for CubeBackend {
                     gradient.into_tensor_arg(),
                     input.into_tensor_arg(),
                     gamma.into_tensor_arg(),
+                    beta.into_tensor_arg(),
                     mean.into_tensor_arg(),
                     mean_rest.into_tensor_arg(),
                     variance.into_tensor_arg(),
@@ -445,16 +454,34 @@ impl BatchNormBackend for CubeBackend {
                     division.extent(),
                     division.plan,
                     frozen,
+                    rectified,
                     elems(dtype),
                 );
             }
         } else {
             let shape = [2, division.parts, dims.channels];
             let parts = empty_like(&input, shape, super::statistics_dtype(dtype));
-            let lines = empty_like(&input, [3, dims.channels], super::statistics_dtype(dtype));
+            let lines = empty_like(&input, [4, dims.channels], super::statistics_dtype(dtype));
             let merge = division.of_parts();
+            let units = division.plan.lanes * division.plan.rows;
             // SAFETY: as above.
             unsafe {
+                let mut forward_lines = mean.clone();
+                if rectified {
+                    forward_lines =
+                        empty_like(&input, [2, dims.channels], super::statistics_dtype(dtype));
+                    kernels::forward_lines::launch_unchecked(
+                        &client,
+                        CubeCount::new_1d(dims.channels.div_ceil(units) as u32),
+                        division.units(),
+                        gamma.clone().into_tensor_arg(),
+                        beta.clone().into_tensor_arg(),
+                        variance.clone().into_tensor_arg(),
+                        forward_lines.clone().into_tensor_arg(),
+                        epsilon,
+                        elems(dtype)[1],
+                    );
+                }
                 kernels::backward_parts::launch_unchecked(
                     &client,
                     division.cubes(),
@@ -465,9 +492,11 @@ impl BatchNormBackend for CubeBackend {
                     input.clone().into_tensor_arg(),
                     mean.clone().into_tensor_arg(),
                     mean_rest.clone().into_tensor_arg(),
+                    forward_lines.into_tensor_arg(),
                     parts.clone().into_tensor_arg(),
                     division.extent(),
                     division.plan,
+                    rectified,
                     elems(dtype),
                 );
                 kernels::backward_merge::launch_unchecked(
@@ -477,6 +506,7 @@ impl BatchNormBackend for CubeBackend {
                     address_type,
                     parts.into_tensor_arg(),
                     gamma.into_tensor_arg(),
+                    beta.into_tensor_arg(),
                     variance.into_tensor_arg(),
                     for_gamma.clone().into_tensor_arg(),
                     for_beta.clone().into_tensor_arg(),
@@ -502,6 +532,7 @@ impl BatchNormBackend for CubeBackend {
                     output_arg,
                     division.extent(),
                     division.plan,
+                    rectified,
                     elems(dtype),
                 );
             }
@@ -520,6 +551,7 @@ impl BatchNormBackend for CubeBackend {
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         epsilon: f64,
+        rectify: bool,
     ) -> FloatTensor<Self> {
         check::<Self>(&input, &[], &[&gamma, &beta, &mean, &variance]);
         let order = Order::of::<Self>(&input);
@@ -527,7 +559,9 @@ impl BatchNormBackend for CubeBackend {
         let dims = order.dims::<Self>(&input);
         let Some(division) = Division::of(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
-            return portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon);
+            return portable::inference::<Self>(
+                input, gamma, beta, mean, variance, epsilon, rectify,
+            );
         };
         let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(into_contiguous);
         let (client, dtype) = (input.client.clone(), input.dtype);
@@ -552,6 +586,7 @@ impl BatchNormBackend for CubeBackend {
                 division.extent(),
                 division.plan,
                 false,
+                rectify,
                 elems(dtype),
             );
         }
