@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use burn::module::Param;
 use burn::nn;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_kindling::lab::{cli, device};
+use burn_kindling::lab::cli;
+use burn_kindling::lab::device::{self, Found};
 use burn_kindling::norm;
 use clap::Parser;
 use serde::Serialize;
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match device::pick(arguments.device.as_deref()) {
         Ok(found) => {
-            arguments.compare(found.device);
+            arguments.compare(found);
             ExitCode::SUCCESS
         }
         Err(error) => cli::fail(error.into()),
@@ -95,7 +96,8 @@ fn main() -> ExitCode {
 }
 
 impl Arguments {
-    fn compare(&self, device: Device) {
+    fn compare(&self, found: Found) {
+        let device = &found.device;
         let batches = self.batches;
         device.seed(self.seed);
         let inputs = |mean, deviation| Inputs {
@@ -105,20 +107,20 @@ impl Arguments {
         };
         let (ordinary, far, tiny) = (inputs(0.5, 1.5), inputs(1e4, 1e-2), inputs(0.0, 1e-6));
         let comparisons = vec![
-            ordinary.compare([2, 100], &device),
-            ordinary.compare([32, 100], &device),
-            ordinary.compare([256, 100], &device),
-            ordinary.compare([16, 32, 50], &device),
-            ordinary.compare([8, 16, 14, 14], &device),
-            ordinary.compare([64, 16, 28, 28], &device),
-            ordinary.compare([4, 8, 6, 6, 6], &device),
-            far.compare([64, 16, 8, 8], &device),
-            tiny.compare([64, 16, 8, 8], &device),
+            ordinary.compare([2, 100], device),
+            ordinary.compare([32, 100], device),
+            ordinary.compare([256, 100], device),
+            ordinary.compare([16, 32, 50], device),
+            ordinary.compare([8, 16, 14, 14], device),
+            ordinary.compare([64, 16, 28, 28], device),
+            ordinary.compare([4, 8, 6, 6, 6], device),
+            far.compare([64, 16, 8, 8], device),
+            tiny.compare([64, 16, 8, 8], device),
         ];
         let small_batches =
-            Vec::from([2, 4, 8, 32, 128].map(|values| SmallBatches::train(values, &device)));
+            Vec::from([2, 4, 8, 32, 128].map(|values| SmallBatches::train(values, device)));
         let report = Report {
-            device: format!("{device:?}"),
+            device: found.to_string(),
             batches,
             verdict: verdict(&comparisons, &small_batches),
             comparisons,

@@ -54,6 +54,10 @@ fn run(args: &Args) -> Result<(), DeviceError> {
             }
         }
     }
+    match cfg!(feature = "remote") {
+        true => println!("remote    whatever the example serve lends: `--device remote:HOST:PORT`"),
+        false => println!("remote    not compiled in; build with `--features remote`"),
+    }
     println!();
     println!("without --device: {}", device::pick(None)?);
     Ok(())
@@ -76,14 +80,14 @@ impl Args {
             types(&found.device)
         );
         if !self.no_speed {
-            match device::measure(&found.device) {
+            match device::measure(found) {
                 Ok(speed) => println!(
                     "{:<9} matrix product {:.1} GFLOP/s, batch norm {:.2} GB/s",
                     "",
                     speed.matrix_product / 1e9,
                     speed.batch_norm / 1e9
                 ),
-                Err(error) => println!("{:<9} cannot be measured: {error}", ""),
+                Err(error) => println!("{:<9} {error}", ""),
             }
         }
     }

@@ -79,8 +79,9 @@ fn run(args: &Args, layout: Layout) -> Result<String, Box<dyn Error>> {
     if args.to.exists() && !args.force {
         return Err(format!("{to} is there already; replace it by --force").into());
     }
-    let device = device::pick(None)?.device;
-    let (mut config, mut model) = open(&args.from, &device)?;
+    let found = device::pick(None)?;
+    eprintln!("exporting on {found}");
+    let (mut config, mut model) = open(&args.from, &found.device)?;
     if args.fold {
         (config, model) = (config.folded(), model.fold());
     }

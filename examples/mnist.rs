@@ -179,17 +179,21 @@ impl Args {
         }
     }
 
-    /// The devices to train on, which have the float type asked for.
-    fn devices(&self) -> Result<Vec<Found>, DeviceError> {
+    /// The devices to train on, which have the float type of the run.
+    fn devices(&self) -> Result<Vec<Found>, TrainError> {
+        let dtype = match &self.resume {
+            Some(folder) => RunFolder::open(folder)?.config()?.dtype,
+            None => self.dtype,
+        };
         let devices = match self.devices.is_empty() {
             true => vec![device::pick(self.device.as_deref())?],
             false => {
                 let opened = self.devices.iter().map(|name| device::open(name));
-                opened.collect::<Result<_, _>>()?
+                opened.collect::<Result<_, DeviceError>>()?
             }
         };
         for Found { name, device, .. } in &devices {
-            device::check_dtype(name, device, self.dtype)?;
+            device::check_dtype(name, device, dtype)?;
         }
         Ok(devices)
     }
@@ -283,6 +287,12 @@ fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {
             }
         ),
     );
+    if result.skipped_steps > 0 {
+        line(
+            "skipped",
+            format!("{} steps whose gradients overflowed", result.skipped_steps),
+        );
+    }
     line("parameters", result.parameters.to_string());
     line("record", folder.record().display().to_string());
     line(

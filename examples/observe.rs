@@ -6,8 +6,9 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, loss::MseLoss, loss::Reduction};
 use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::lab::device::{self, DeviceError};
 use burn_kindling::observe::{Observer, Point, watch};
 
 #[derive(Module, Debug)]
@@ -28,8 +29,10 @@ impl Net {
     }
 }
 
-fn main() {
-    let device = Device::default().autodiff();
+fn main() -> Result<(), DeviceError> {
+    let found = device::pick(None)?;
+    eprintln!("training on {found}");
+    let device = found.device.autodiff();
     device.seed(1);
     let start = std::env::args().nth(1).map(|name| strategy(&name));
     let linear = |inputs, outputs| {
@@ -70,6 +73,7 @@ fn main() {
             println!();
         }
     }
+    Ok(())
 }
 
 fn strategy(name: &str) -> InitStrategy {

@@ -57,7 +57,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
-    let device = device::pick(args.device.as_deref())?.device;
+    let found = device::pick(args.device.as_deref())?;
+    eprintln!("reading on {found}");
+    let device = found.device;
     let (config, model) = match args.network.is_dir() {
         false => Classifier::open(&args.network, &device)?,
         true => {

@@ -32,7 +32,7 @@
 //!     }
 //! }
 //!
-//! let device = Device::default().autodiff();
+//! let device = Device::flex().autodiff();
 //! let hidden = Hidden::new(784, 100, &device);
 //! let output = hidden.forward(Tensor::ones([32, 784], &device));
 //! assert_eq!(output.dims(), [32, 100]);

@@ -310,6 +310,17 @@ fn a_device_without_the_float_type_says_which_it_has() {
         assert!(message.contains(word), "{message}");
     }
     assert!(!run.exists());
+
+    // A run that goes on has a type of its own.
+    use burn_kindling::lab::train::{Precision, RunFolder, TrainConfig};
+    let config = TrainConfig {
+        dtype: Precision::F16,
+        ..TrainConfig::default()
+    };
+    RunFolder::create(&run, &config).unwrap();
+    let output = mnist(&["--device", "ndarray", "--resume", run.to_str().unwrap()]);
+    let message = failure(&output, 1);
+    assert!(message.contains("'ndarray'"), "{message}");
 }
 
 #[test]
@@ -317,7 +328,14 @@ fn the_devices_are_listed_with_what_they_are_and_what_is_missing() {
     let output = example("devices").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
-    for word in ["flex", "GB;", "bf16", "GFLOP/s", "without --device: "] {
+    for word in [
+        "flex",
+        "GB;",
+        "bf16",
+        "GFLOP/s",
+        "remote ",
+        "without --device: ",
+    ] {
         assert!(said.contains(word), "{said}");
     }
     if !cfg!(feature = "cuda") {

@@ -5,7 +5,6 @@
 #[path = "common/devices.rs"]
 mod devices;
 
-use std::io::Write;
 use std::sync::LazyLock;
 
 use burn::data::dataloader::DataLoader;
@@ -24,15 +23,14 @@ use burn_kindling::record::{Layout, Record};
 
 static MNIST: LazyLock<Mnist> = LazyLock::new(|| Mnist::load(&Mnist::find(None).unwrap()).unwrap());
 
-/// The devices that are compiled in and present, but for Flex, which they are compared with. Of those that are not
-/// present it is said why, past the test harness, which would keep it to itself.
+/// The devices that are compiled in and present, but for Flex, which they are compared with.
 static OTHERS: LazyLock<Vec<Found>> = LazyLock::new(|| {
-    let (mut others, mut stderr) = (Vec::new(), std::io::stderr());
+    let mut others = Vec::new();
     for survey in device::survey() {
         match survey.devices {
             Ok(devices) => others.extend(devices.into_iter().map(Result::unwrap)),
             Err(DeviceError::NotCompiledIn { .. }) => {}
-            Err(error) => writeln!(stderr, "skipped: {error}").unwrap(),
+            Err(error) => devices::say_skipped(&error),
         }
     }
     others.retain(|found| found.name != "flex");
@@ -337,6 +335,7 @@ fn half_precision_trains_where_the_device_has_it() {
                     continue;
                 }
                 let half = result.unwrap();
+                assert_eq!(half.skipped_steps, 0);
                 // Rounding moves the end of so short a training by a few percent; what matters is that it gets there.
                 let (off, loss) = (half.epochs[1].valid.loss - after, half.epochs[1].valid.loss);
                 assert!(
@@ -360,6 +359,30 @@ fn first_weight_dtype(network: &Classifier) -> DType {
         Classifier::Mlp(mlp) => mlp.output.weight.val().dtype(),
         Classifier::Cnn(cnn) => cnn.output.weight.val().dtype(),
     }
+}
+
+/// A signal that grows from layer to layer soon leaves the range of f16.
+#[test]
+fn steps_that_overflow_in_f16_move_nothing_and_are_counted() {
+    let images = MNIST.train.subset(0..64);
+    let mut config = TrainConfig {
+        dtype: Precision::F16,
+        ..config(ModelConfig::Mlp(
+            MlpConfig::new()
+                .with_init(InitStrategy::StandardNormal)
+                .with_norm(Normalization::None),
+        ))
+    };
+    let flex = Device::flex();
+    let overflown = train(&config, vec![flex.clone()], &images);
+    assert_eq!(overflown.skipped_steps, 2);
+    let before = tensors(&initial_model(&config, &flex), None);
+    assert!(tensors(&overflown.network, None) == before);
+
+    config.dtype = Precision::F32;
+    let trained = train(&config, vec![flex], &images);
+    assert_eq!(trained.skipped_steps, 0);
+    assert!(tensors(&trained.network, None) != before);
 }
 
 /// They keep their direction: what rounding to 11 bits adds is small beside them, and to 8 bits eight times that.
@@ -411,17 +434,11 @@ fn two_devices_take_the_step_of_the_mean_gradient() {
     });
     let before = tensors(&model, None);
 
-    for devices in [
-        vec![Device::flex(), Device::flex()],
-        OTHERS
-            .iter()
-            .take(2)
-            .map(|found| found.device.clone())
-            .collect(),
-    ] {
-        if devices.len() < 2 {
-            continue;
-        }
+    // Each twice, and each with the next.
+    let all: Vec<Device> = OTHERS.iter().map(|found| found.device.clone()).collect();
+    let all = [vec![Device::flex()], all].concat();
+    let twice = all.iter().map(|device| vec![device.clone(); 2]);
+    for devices in twice.chain(all.windows(2).map(<[Device]>::to_vec)) {
         let after = tensors(&train(&config, devices.clone(), &images).network, None);
         for ((name, _, before), (_, _, after)) in before.iter().zip(&after) {
             let of = |tensors: &[Named]| {
@@ -547,6 +564,6 @@ fn every_device_has_a_name_that_opens_it() {
 
 #[test]
 fn a_device_can_be_measured() {
-    let speed = device::measure(&Device::flex()).unwrap();
+    let speed = device::measure(&device::open("flex").unwrap()).unwrap();
     assert!(speed.matrix_product > 1e6 && speed.batch_norm > 1e6);
 }

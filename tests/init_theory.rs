@@ -1,9 +1,13 @@
 //! Signal propagation: against closed forms, against plain integration, and against networks.
 
+#[path = "common/devices.rs"]
+mod devices;
+
 use std::f64::consts::{PI, TAU};
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 use burn_kindling::init::{Activation, InitStrategy, LayerSignal};
+use devices::any_device;
 
 /// From a signal that has all but vanished to one far in saturation.
 const SECOND_MOMENTS: [f64; 8] = [1e-12, 1e-4, 0.1, 1.0, 4.0, 100.0, 784.0, 1e6];
@@ -124,7 +128,7 @@ fn strategies_keep_or_lose_the_signal_as_their_names_promise() {
 #[test]
 fn wide_networks_do_as_predicted() {
     const WIDTH: usize = 1000;
-    let device = Device::default();
+    let device = any_device();
     device.seed(21);
     let strategies = [
         InitStrategy::StandardNormal,

@@ -1,13 +1,17 @@
 //! Batches of MNIST: which images an epoch holds, in which order, and as which numbers.
 #![cfg(feature = "lab")]
 
+#[path = "common/devices.rs"]
+mod devices;
+
 use std::sync::Arc;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::split::split_dataloader;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use burn_kindling::lab::mnist::{DigitBatch, DigitBatcher, ImageSet, Loader, MEAN, STD};
+use devices::any_device;
 use proptest::prelude::*;
 
 /// A set in which the first two pixels of an image spell its index.
@@ -75,7 +79,7 @@ fn sorted(batches: &[Vec<usize>]) -> Vec<usize> {
 }
 
 fn shuffled(len: usize, batch_size: usize, seed: u64) -> Loader {
-    Loader::new(set(len), batch_size, Device::default()).shuffled(seed)
+    Loader::new(set(len), batch_size, any_device()).shuffled(seed)
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn pixels_are_normalised() {
         *pixel = value as u8;
     }
     let set = ImageSet::new(pixels.clone(), [4]);
-    let loader = Loader::new(set, 1, Device::default());
+    let loader = Loader::new(set, 1, any_device());
     let batch = loader.iter().next().unwrap().unwrap();
     for (found, pixel) in floats(batch.images).iter().zip(pixels) {
         let expected = (f64::from(pixel) / 255.0 - 0.1307) / 0.3081;
@@ -96,7 +100,7 @@ fn pixels_are_normalised() {
 
 #[test]
 fn an_unshuffled_epoch_is_in_order_and_keeps_its_last_batch() {
-    let loader = Loader::new(set(301), 100, Device::default());
+    let loader = Loader::new(set(301), 100, any_device());
     assert_eq!(loader.num_items(), 301);
     for _ in 0..2 {
         let batches = epoch(&loader);
@@ -169,7 +173,7 @@ fn an_epoch_that_was_left_early_counts() {
 #[test]
 fn to_device_carries_on_at_the_same_epoch() {
     let loader = shuffled(500, 64, 7).starting_at_epoch(3);
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let moved = loader.to_device(&device);
     assert_eq!(moved.num_items(), 500);
     let batch = moved.iter().next().unwrap().unwrap();
@@ -185,7 +189,7 @@ fn to_device_carries_on_at_the_same_epoch() {
 
 #[test]
 fn slices_share_out_the_set() {
-    let device = Device::default();
+    let device = any_device();
     let plain: Arc<dyn DataLoader<DigitBatch>> =
         Arc::new(Loader::new(set(103), 10, device.clone()));
     let parts = split_dataloader(plain.clone(), &[device.clone(), device.clone(), device]);
@@ -208,7 +212,7 @@ fn slices_share_out_the_set() {
 fn dropping_an_epoch_early_ends_its_thread() {
     let pixels: Arc<[u8]> = vec![0; 5_000 * ImageSet::PIXELS].into();
     let images = ImageSet::new(pixels.clone(), vec![0; 5_000]);
-    let loader = Loader::new(images, 10, Device::default());
+    let loader = Loader::new(images, 10, any_device());
     let held = Arc::strong_count(&pixels);
     for batches in [0, 1, 7] {
         let mut iter = loader.iter();
@@ -230,21 +234,22 @@ fn dropping_an_epoch_early_ends_its_thread() {
 #[test]
 fn an_empty_set_has_no_batches() {
     assert!(epoch(&shuffled(0, 10, 1)).is_empty());
-    assert!(epoch(&Loader::new(set(0), 10, Device::default())).is_empty());
+    assert!(epoch(&Loader::new(set(0), 10, any_device())).is_empty());
 }
 
 #[test]
 #[should_panic(expected = "a batch needs at least one image")]
 fn a_batch_size_of_zero_is_a_mistake() {
-    Loader::new(set(1), 0, Device::default());
+    Loader::new(set(1), 0, any_device());
 }
 
 #[test]
 fn burns_own_loader_makes_the_same_batches() {
     let images = set(130);
-    let device = Device::default();
+    let device = any_device();
     let theirs = DataLoaderBuilder::new(DigitBatcher)
         .batch_size(50)
+        .set_device(device.clone())
         .build(images.clone());
     let ours = Loader::new(images.clone(), 50, device.clone());
     let pairs: Vec<_> = theirs.iter().zip(ours.iter()).collect();

@@ -1,11 +1,14 @@
 //! Pictures of digits: brought into MNIST's form whatever their size and colours, and drawn.
 #![cfg(feature = "lab")]
 
+#[path = "common/devices.rs"]
+mod devices;
+
 use std::fs;
 use std::path::PathBuf;
 
-use burn::tensor::Device;
 use burn_kindling::lab::mnist::{ImageSet, Mnist, Picture, PictureError, draw, normalise};
+use devices::any_device;
 use image::imageops::{self, FilterType};
 use image::{GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
@@ -260,7 +263,7 @@ fn a_picture_of_too_many_pixels_is_refused() {
 fn a_picture_is_a_networks_input() {
     let test = shipped_test_set();
     let picture = open_grey(&blown_up(test.image(0), FilterType::Nearest)).unwrap();
-    let device = Device::default();
+    let device = any_device();
     let tensor = picture.tensor(&device);
     assert_eq!(tensor.dims(), [1, 28, 28]);
     let expected = normalise([picture.pixels()].into_iter(), &device);

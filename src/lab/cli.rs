@@ -13,7 +13,10 @@ use super::train::{Interrupter, TrainError};
 pub fn fail(error: Box<dyn Error>) -> ExitCode {
     eprintln!("error: {error}");
     let usage = matches!(error.downcast_ref(), Some(DeviceError::Unknown { .. }))
-        || matches!(error.downcast_ref(), Some(TrainError::Config(_)));
+        || matches!(
+            error.downcast_ref(),
+            Some(TrainError::Config(_) | TrainError::Device(DeviceError::Unknown { .. }))
+        );
     let stopped = matches!(error.downcast_ref(), Some(ExperimentError::Interrupted));
     ExitCode::from(match (usage, stopped) {
         (true, _) => 2,

@@ -111,6 +111,11 @@ impl BatchNormConfig {
 /// clone kept from before an optimizer step thus never feels the training after it. [`valid`](Module::valid) and
 /// [`into_record`](Module::into_record) take copies at once.
 ///
+/// Where Burn trains on several devices, each normalises its batch by that batch's own statistics. Under its
+/// `MultiDevice` strategy the workers are forks, and feed the same running ones: a step on `n` devices is `n` updates,
+/// each with the whole momentum, in an order that is not determined. Under the distributed strategy every worker maps
+/// its fork's parameters, and so has running statistics of its own; those of the first device are kept.
+///
 /// # Records
 ///
 /// The parameters are `gamma`, `beta`, `running_mean` and `running_var`, `[channels]` each, as in Burn. The averages

@@ -20,7 +20,7 @@ use super::BatchNorm;
 /// use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 /// use burn_kindling::norm::{BatchNormConfig, Fold};
 ///
-/// let device = Device::default();
+/// let device = Device::flex();
 /// let conv = Conv2dConfig::new([3, 8], [3, 3]).with_bias(false).init(&device);
 /// let norm = BatchNormConfig::new(8).init(&device);
 /// let images = Tensor::<4>::random([2, 3, 9, 9], Distribution::Default, &device);

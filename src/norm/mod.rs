@@ -34,7 +34,7 @@
 //!     }
 //! }
 //!
-//! let device = Device::default();
+//! let device = Device::flex();
 //! let training = device.clone().autodiff();
 //! let block = Block {
 //!     linear: LinearConfig::new(10, 20).with_bias(false).init(&training),

@@ -29,7 +29,7 @@ pub enum Statistics {
 /// use burn::tensor::{Device, Distribution, Tensor};
 /// use burn_kindling::norm::{BatchNormConfig, Mode};
 ///
-/// let device = Device::default();
+/// let device = Device::flex();
 /// let norm = BatchNormConfig::new(3).init(&device);
 /// let shifted = Tensor::<2>::random([64, 3], Distribution::Normal(5.0, 2.0), &device);
 ///

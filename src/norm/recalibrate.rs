@@ -87,7 +87,7 @@ pub enum RecalibrateError {
 ///     norm: BatchNorm,
 /// }
 ///
-/// let device = Device::default();
+/// let device = Device::flex();
 /// let model = Model { linear: LinearConfig::new(4, 8).init(&device), norm: BatchNormConfig::new(8).init(&device) };
 /// let batches: Vec<_> =
 ///     (0..10).map(|_| Tensor::<2>::random([32, 4], Distribution::Default, &device)).collect();

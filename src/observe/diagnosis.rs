@@ -96,7 +96,7 @@ impl Report {
     /// use burn_kindling::init::{Activation, InitStrategy};
     /// use burn_kindling::observe::{Finding, Observer, Point};
     ///
-    /// # let device = Device::default();
+    /// # let device = Device::flex();
     /// # let x = Tensor::<2>::random([32, 100], Distribution::Default, &device);
     /// let layer = LinearConfig::new(100, 100).init(&device);
     /// let layer = InitStrategy::Zeros.apply(layer);

@@ -28,7 +28,7 @@
 //!     }
 //! }
 //!
-//! let device = Device::default().autodiff();
+//! let device = Device::flex().autodiff();
 //! let mut model = Model {
 //!     hidden: vec![LinearConfig::new(8, 16).init(&device), LinearConfig::new(16, 16).init(&device)],
 //!     output: LinearConfig::new(16, 1).init(&device),

@@ -22,7 +22,7 @@ pub fn watch<const D: usize>(name: impl Display, tensor: Tensor<D>) -> Tensor<D>
 /// use burn_kindling::init::Activation;
 /// use burn_kindling::observe::{Observer, Point};
 ///
-/// # let x = Tensor::<2>::from_floats([[0.5, -3.0], [0.1, -4.0]], &Device::default());
+/// # let x = Tensor::<2>::from_floats([[0.5, -3.0], [0.1, -4.0]], &Device::flex());
 /// let (_, seen) = Observer::new().run(|| Point::new("hidden").after(Activation::Tanh).watch(x.tanh()));
 /// let report = seen.report();
 ///

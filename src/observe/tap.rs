@@ -33,23 +33,10 @@ pub(super) fn tap<const D: usize>(tensor: Tensor<D>, view: [usize; 3]) -> (Tenso
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
-    Cube: cfg(any(
-        feature = "wgpu",
-        feature = "vulkan",
-        feature = "metal",
-        feature = "webgpu",
-        feature = "cuda",
-        feature = "rocm"
-    )),
+    Cube: cfg(feature = "cube"),
+    Remote: cfg(feature = "remote"),
     Autodiff,
-    Fusion: cfg(any(
-        feature = "wgpu",
-        feature = "vulkan",
-        feature = "metal",
-        feature = "webgpu",
-        feature = "cuda",
-        feature = "rocm"
-    )),
+    Fusion: cfg(feature = "fusion"),
 )]
 pub trait TapBackend: Backend {
     /// Returns `input`; its gradient goes to `input`, and reshaped to `view` to `leaf`.
@@ -65,15 +52,11 @@ impl TapBackend for burn::backend::Flex {}
 #[cfg(feature = "ndarray")]
 impl TapBackend for burn::backend::NdArray {}
 
-#[cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "webgpu",
-    feature = "cuda",
-    feature = "rocm"
-))]
+#[cfg(feature = "cube")]
 impl TapBackend for burn::backend::Cube {}
+
+#[cfg(feature = "remote")]
+impl<R: burn_router::RouterChannel> TapBackend for burn_router::BackendRouter<R> {}
 
 impl<B: TapBackend, C: CheckpointStrategy> TapBackend for Autodiff<B, C> {
     fn tap(input: FloatTensor<Self>, leaf: FloatTensor<Self>, view: Shape) -> FloatTensor<Self> {

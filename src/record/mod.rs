@@ -14,7 +14,7 @@
 //! use burn::tensor::Device;
 //! use burn_kindling::record::{Layout, Record};
 //!
-//! let (folder, device) = (tempfile::tempdir()?, Device::default());
+//! let (folder, device) = (tempfile::tempdir()?, Device::flex());
 //! let path = folder.path().join("linear.safetensors");
 //! let config = LinearConfig::new(4, 3);
 //! let linear: Linear = config.init(&device);

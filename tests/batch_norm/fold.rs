@@ -11,7 +11,7 @@ use burn::nn::{Linear, LinearConfig, LinearLayout, PaddingConfig2d};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Fold};
 
-use crate::{assert_close, devices, numbers};
+use crate::{any_device, assert_close, devices, numbers};
 
 /// A layer that has seen some data, with gamma and beta of its own.
 fn trained(channels: usize, affine: bool, device: &Device) -> BatchNorm {
@@ -109,27 +109,29 @@ fn every_layer_folds() {
 
 #[test]
 fn a_folded_layer_still_trains() {
-    let device = Device::default().autodiff();
-    let (linear, norm) = (
-        LinearConfig::new(3, 2).with_bias(false).init(&device),
-        trained(2, true, &device).train(),
-    );
-    let frozen: Linear = LinearConfig::new(3, 2).init(&device).no_grad().fold(&norm);
-    assert!(!frozen.weight.is_require_grad() && !frozen.bias.unwrap().is_require_grad());
+    for device in devices() {
+        let device = device.autodiff();
+        let (linear, norm) = (
+            LinearConfig::new(3, 2).with_bias(false).init(&device),
+            trained(2, true, &device).train(),
+        );
+        let frozen: Linear = LinearConfig::new(3, 2).init(&device).no_grad().fold(&norm);
+        assert!(!frozen.weight.is_require_grad() && !frozen.bias.unwrap().is_require_grad());
 
-    let folded = linear.fold(&norm);
-    let grads = folded
-        .forward(Tensor::<2>::ones([4, 3], &device))
-        .sum()
-        .backward();
-    assert!(folded.weight.grad(&grads).is_some());
-    assert!(folded.bias.unwrap().grad(&grads).is_some());
-    assert!(norm.gamma.unwrap().grad(&grads).is_none());
+        let folded = linear.fold(&norm);
+        let grads = folded
+            .forward(Tensor::<2>::ones([4, 3], &device))
+            .sum()
+            .backward();
+        assert!(folded.weight.grad(&grads).is_some());
+        assert!(folded.bias.unwrap().grad(&grads).is_some());
+        assert!(norm.gamma.unwrap().grad(&grads).is_none());
+    }
 }
 
 #[test]
 fn what_cannot_fold_panics_with_a_sentence() {
-    let device = Device::default();
+    let device = any_device();
     let linear = || LinearConfig::new(3, 2).init(&device);
     let attempts: [(BatchNormConfig, &str); 2] = [
         (

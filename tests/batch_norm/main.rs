@@ -17,7 +17,7 @@ mod statistics;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
-use devices::{devices, is_processor, processors};
+use devices::{any_device, devices, devices_with, is_processor, processors};
 
 /// A tensor of the type and shape, from f64 numbers.
 fn tensor<const D: usize>(

@@ -9,7 +9,7 @@ use burn_kindling::norm::{
     BatchNorm, BatchNormConfig, Mode, RunningAverage, freeze, freeze_statistics, unfreeze,
 };
 
-use crate::{assert_close, devices, init, numbers, tensor};
+use crate::{any_device, assert_close, devices, devices_with, init, numbers, tensor};
 
 fn running(norm: &BatchNorm) -> (Vec<f64>, Vec<f64>) {
     (
@@ -124,13 +124,15 @@ fn a_frozen_layer_on_a_training_device_is_an_inference_layer() {
 
 #[test]
 fn freezing_gamma_alone_leaves_the_statistics_in_training() {
-    let device = Device::default().autodiff();
-    let norm = BatchNormConfig::new(2)
-        .init(&device)
-        .freeze_group(ParamGroup::from_path("gamma"));
-    assert!(!norm.gamma.as_ref().unwrap().is_require_grad());
-    norm.forward(batch(&device));
-    assert_ne!(running(&norm).0, [0.0; 2]);
+    for device in devices() {
+        let device = device.autodiff();
+        let norm = BatchNormConfig::new(2)
+            .init(&device)
+            .freeze_group(ParamGroup::from_path("gamma"));
+        assert!(!norm.gamma.as_ref().unwrap().is_require_grad());
+        norm.forward(batch(&device));
+        assert_ne!(running(&norm).0, [0.0; 2]);
+    }
 }
 
 #[test]
@@ -141,7 +143,7 @@ fn freezing_reaches_the_batch_norms_of_a_model_and_nothing_else() {
         norms: Vec<BatchNorm>,
         dropout: nn::Dropout,
     }
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let model = Model {
         linear: nn::LinearConfig::new(2, 2).init(&device),
         norms: vec![
@@ -225,7 +227,7 @@ fn running_statistics_can_normalise_and_be_updated_too() {
 
 #[test]
 fn it_shows_like_burns() {
-    let device = Device::default();
+    let device = any_device();
     let norm = BatchNormConfig::new(3).init(&device);
     let burns = nn::BatchNormConfig::new(3).init(&device);
     assert_eq!(norm.to_string(), burns.to_string());
@@ -275,31 +277,30 @@ fn records_go_to_burns_layer_and_back() {
 
 #[test]
 fn records_carry_what_an_average_needs_to_go_on() {
-    let device = Device::default().autodiff();
-    for average in [
-        RunningAverage::DebiasedExponential,
-        RunningAverage::Cumulative,
-    ] {
-        let config = BatchNormConfig::new(2).with_average(average);
-        let straight = config.init(&device);
-        straight.forward(batch(&device));
-        let resumed = config
-            .init(&device)
-            .load_record(straight.clone().into_record());
-        for norm in [&straight, &resumed] {
-            norm.forward(batch(&device) * 2.0);
+    for device in devices() {
+        let device = device.autodiff();
+        for average in [
+            RunningAverage::DebiasedExponential,
+            RunningAverage::Cumulative,
+        ] {
+            let config = BatchNormConfig::new(2).with_average(average);
+            let straight = config.init(&device);
+            straight.forward(batch(&device));
+            let resumed = config
+                .init(&device)
+                .load_record(straight.clone().into_record());
+            for norm in [&straight, &resumed] {
+                norm.forward(batch(&device) * 2.0);
+            }
+            assert_eq!(running(&resumed), running(&straight));
         }
-        assert_eq!(running(&resumed), running(&straight));
     }
 }
 
 #[test]
 fn half_precision_keeps_its_statistics_in_f32() {
-    for device in devices() {
-        for dtype in [DType::F16, DType::BF16] {
-            if !device.supports_dtype(dtype) {
-                continue;
-            }
+    for dtype in [DType::F16, DType::BF16] {
+        for device in devices_with(dtype) {
             let training = device.clone().autodiff();
             let wide = init(&BatchNormConfig::new(2), DType::F32, &training);
             let half = init(&BatchNormConfig::new(2), dtype, &training);
@@ -327,10 +328,7 @@ fn half_precision_keeps_its_statistics_in_f32() {
 
 #[test]
 fn half_precision_gradients_flow() {
-    for device in devices()
-        .into_iter()
-        .filter(|device| device.supports_dtype(DType::F16))
-    {
+    for device in devices_with(DType::F16) {
         let device = device.autodiff();
         let norm = init(&BatchNormConfig::new(2), DType::F16, &device);
         let x = tensor(
@@ -363,17 +361,19 @@ fn half_precision_gradients_flow() {
 
 #[test]
 fn it_trains_under_gradient_checkpointing() {
-    let device = Device::default().autodiff().gradient_checkpointing();
-    let norm = BatchNormConfig::new(2).init(&device);
-    let frozen = BatchNormConfig::new(2).init(&device).freeze();
-    let x = batch(&device).require_grad();
-    let grads = frozen
-        .forward(norm.forward(x.clone()))
-        .powi_scalar(2)
-        .sum()
-        .backward();
-    assert!(x.grad(&grads).is_some());
-    assert_ne!(running(&norm).0, [0.0; 2]);
+    for device in devices() {
+        let device = device.autodiff().gradient_checkpointing();
+        let norm = BatchNormConfig::new(2).init(&device);
+        let frozen = BatchNormConfig::new(2).init(&device).freeze();
+        let x = batch(&device).require_grad();
+        let grads = frozen
+            .forward(norm.forward(x.clone()))
+            .powi_scalar(2)
+            .sum()
+            .backward();
+        assert!(x.grad(&grads).is_some());
+        assert_ne!(running(&norm).0, [0.0; 2]);
+    }
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn a_burn_layer_and_ours_agree_but_for_the_variance_that_is_remembered() {
 
 /// Everything a model does with its batch norm but for one line: where it comes from.
 macro_rules! a_model_with {
-    (use $($norm:ident)::+) => {{
+    (use $($norm:ident)::+, on $device:ident) => {{
         use $($norm)::+::{BatchNorm, BatchNormConfig};
 
         #[derive(Module, Debug)]
@@ -425,17 +425,17 @@ macro_rules! a_model_with {
             norm: BatchNorm,
         }
 
-        let device = Device::default().autodiff();
+        let device = &$device;
         let weights = nn::Initializer::Constant { value: 0.5 };
         let model = Model {
-            linear: nn::LinearConfig::new(2, 3).with_initializer(weights).init(&device),
-            norm: BatchNormConfig::new(3).with_epsilon(1e-3).with_momentum(0.0).init(&device),
+            linear: nn::LinearConfig::new(2, 3).with_initializer(weights).init(device),
+            norm: BatchNormConfig::new(3).with_epsilon(1e-3).with_momentum(0.0).init(device),
         };
         let forward = |model: &Model, x: Tensor<2>| numbers(model.norm.forward(model.linear.forward(x)));
-        let x = batch(&device);
+        let x = batch(device);
         let mut results = vec![forward(&model, x.clone())];
-        results.push(forward(&model.clone().to_device(&device), x.clone()));
-        let model = model.fork(&device);
+        results.push(forward(&model.clone().to_device(device), x.clone()));
+        let model = model.fork(device);
         let valid = model.valid();
         results.push(forward(&valid, x.clone().without_autodiff()));
         results.push(forward(&valid.train(), x.clone()));
@@ -449,15 +449,19 @@ macro_rules! a_model_with {
 
 #[test]
 fn one_use_line_swaps_burns_layer_for_ours() {
-    let (ours, shown, params, devices) = a_model_with!(use burn_kindling::norm);
-    let (burns, burns_shown, burns_params, burns_devices) = a_model_with!(use burn::nn);
-    for (ours, burns) in ours.iter().zip(&burns) {
-        assert_close("output", ours, burns, 1e-5);
+    for device in devices() {
+        let device = device.autodiff();
+        let (ours, shown, params, devices) = a_model_with!(use burn_kindling::norm, on device);
+        let (burns, burns_shown, burns_params, burns_devices) =
+            a_model_with!(use burn::nn, on device);
+        for (ours, burns) in ours.iter().zip(&burns) {
+            assert_close("output", ours, burns, 1e-5);
+        }
+        assert_eq!(
+            (shown, params, devices),
+            (burns_shown, burns_params, burns_devices)
+        );
     }
-    assert_eq!(
-        (shown, params, devices),
-        (burns_shown, burns_params, burns_devices)
-    );
 }
 
 /// The message of the panic that `misuse` must raise.
@@ -474,7 +478,7 @@ fn panic_of<T>(misuse: impl FnOnce() -> T) -> String {
 
 #[test]
 fn misuse_panics_with_a_sentence() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let config = BatchNormConfig::new(3);
     let norm = config.init(&device);
     let says =
@@ -498,7 +502,7 @@ fn misuse_panics_with_a_sentence() {
     );
     // One value a channel is fine where the running statistics normalise.
     norm.valid()
-        .forward(Tensor::<2>::zeros([1, 3], &Device::default()));
+        .forward(Tensor::<2>::zeros([1, 3], &any_device()));
 
     says(
         panic_of(|| BatchNormConfig::new(0).init(&device)),

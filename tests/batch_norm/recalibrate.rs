@@ -8,7 +8,7 @@ use burn_kindling::norm::{
     BatchNorm, BatchNormConfig, RecalibrateError, Recalibration, RunningAverage, recalibrate,
 };
 
-use crate::{assert_close, devices, numbers, oracle};
+use crate::{any_device, assert_close, devices, numbers, oracle};
 
 #[derive(Module, Debug)]
 struct Model {
@@ -143,61 +143,64 @@ fn one_pass_is_exact_for_the_first_layer_and_for_a_single_batch() {
 
 #[test]
 fn an_average_goes_on_from_the_recalibrated_values() {
-    let device = Device::default().autodiff();
-    let norm = BatchNormConfig::new(1)
-        .with_average(RunningAverage::Cumulative)
-        .init(&device);
-    let batches = [[1.0, 3.0], [3.0, 5.0], [5.0, 7.0]]
-        .map(|[a, b]| Tensor::<2>::from_floats([[a], [b]], &device));
-    let norm = recalibrate(
-        &norm,
-        Recalibration::LayerByLayer,
-        || batches.clone(),
-        |norm: &BatchNorm, batch| norm.forward(batch),
-        |_| (),
-    )
-    .unwrap();
-    assert_close(
-        "pooled",
-        &numbers(norm.running_mean().unwrap()),
-        &[4.0],
-        1e-7,
-    );
-    norm.forward(Tensor::<2>::from_floats([[7.0], [9.0]], &device));
-    // Three batches of mean 4 and one of mean 8.
-    assert_close("next", &numbers(norm.running_mean().unwrap()), &[5.0], 1e-6);
+    for device in devices() {
+        let device = device.autodiff();
+        let norm = BatchNormConfig::new(1)
+            .with_average(RunningAverage::Cumulative)
+            .init(&device);
+        let batches = [[1.0, 3.0], [3.0, 5.0], [5.0, 7.0]]
+            .map(|[a, b]| Tensor::<2>::from_floats([[a], [b]], &device));
+        let norm = recalibrate(
+            &norm,
+            Recalibration::LayerByLayer,
+            || batches.clone(),
+            |norm: &BatchNorm, batch| norm.forward(batch),
+            |_| (),
+        )
+        .unwrap();
+        assert_close(
+            "pooled",
+            &numbers(norm.running_mean().unwrap()),
+            &[4.0],
+            1e-7,
+        );
+        norm.forward(Tensor::<2>::from_floats([[7.0], [9.0]], &device));
+        // Three batches of mean 4 and one of mean 8.
+        assert_close("next", &numbers(norm.running_mean().unwrap()), &[5.0], 1e-6);
+    }
 }
 
 #[test]
 fn a_bad_batch_does_not_count() {
-    let device = Device::default();
-    let norm = BatchNormConfig::new(2).init(&device);
-    let batches = [[[1.0, 1.0], [3.0, 3.0]], [[f32::NAN, 5.0], [1.0, 7.0]]]
-        .map(|batch| Tensor::<2>::from_floats(batch, &device));
-    let run = |batches: &[Tensor<2>]| {
-        recalibrate(
-            &norm,
-            Recalibration::OnePass,
-            || batches.to_vec(),
-            |norm: &BatchNorm, batch| norm.forward(batch),
-            |_| (),
-        )
-    };
-    let recalibrated = run(&batches).unwrap();
-    assert_eq!(numbers(recalibrated.running_mean().unwrap()), [2.0, 4.0]);
-    assert_eq!(
-        run(&batches[1..]).unwrap_err(),
-        RecalibrateError::TooFewValues {
-            layer: 0,
-            channel: 0,
-            values: 0
-        }
-    );
+    for device in devices() {
+        let norm = BatchNormConfig::new(2).init(&device);
+        let batches = [[[1.0, 1.0], [3.0, 3.0]], [[f32::NAN, 5.0], [1.0, 7.0]]]
+            .map(|batch| Tensor::<2>::from_floats(batch, &device));
+        let run = |batches: &[Tensor<2>]| {
+            recalibrate(
+                &norm,
+                Recalibration::OnePass,
+                || batches.to_vec(),
+                |norm: &BatchNorm, batch| norm.forward(batch),
+                |_| (),
+            )
+        };
+        let recalibrated = run(&batches).unwrap();
+        assert_eq!(numbers(recalibrated.running_mean().unwrap()), [2.0, 4.0]);
+        assert_eq!(
+            run(&batches[1..]).unwrap_err(),
+            RecalibrateError::TooFewValues {
+                layer: 0,
+                channel: 0,
+                values: 0
+            }
+        );
+    }
 }
 
 #[test]
 fn what_cannot_be_done_is_an_error() {
-    let device = Device::default();
+    let device = any_device();
     let norm = BatchNormConfig::new(2).init(&device);
     let batch = Tensor::<2>::ones([1, 2], &device);
     let run = |batches: Vec<Tensor<2>>, forward: &dyn Fn(&BatchNorm, Tensor<2>)| {

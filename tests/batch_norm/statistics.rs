@@ -1,11 +1,11 @@
 //! Running statistics: never behind, shared by what has the same weights, unharmed by threads and bad batches.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, RunningAverage};
 
-use crate::{assert_close, devices, numbers, processors};
+use crate::{assert_close, devices, is_processor, numbers};
 
 /// The running mean of a layer of one channel.
 fn mean(norm: &BatchNorm) -> f64 {
@@ -93,13 +93,15 @@ fn validation_models_and_records_are_snapshots() {
 
 #[test]
 fn loading_a_record_does_not_touch_clones() {
-    let device = Device::default().autodiff();
-    let norm = keeps_the_last(&device);
-    norm.forward(about(3.0, &device));
-    let loaded = norm
-        .clone()
-        .load_record(keeps_the_last(&device).into_record());
-    assert_eq!((mean(&loaded), mean(&norm)), (0.0, 3.0));
+    for device in devices() {
+        let device = device.autodiff();
+        let norm = keeps_the_last(&device);
+        norm.forward(about(3.0, &device));
+        let loaded = norm
+            .clone()
+            .load_record(keeps_the_last(&device).into_record());
+        assert_eq!((mean(&loaded), mean(&norm)), (0.0, 3.0));
+    }
 }
 
 #[test]
@@ -117,6 +119,29 @@ fn clones_and_forks_share_them_until_the_weights_part() {
         let norm = SgdConfig::new().init().step(0.1, norm, grads);
         norm.forward(about(5.0, &device));
         assert_eq!((mean(&norm), mean(&best)), (5.0, 3.0));
+    }
+}
+
+/// As Burn's distributed learner makes them: each worker forks a clone, and marks its parameters where the device can.
+#[test]
+fn forks_that_are_mapped_have_statistics_of_their_own() {
+    struct Mark;
+    impl ModuleMapper for Mark {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let id = param.id;
+            param.map(|tensor| match is_processor(&tensor.device()) {
+                true => tensor,
+                false => tensor.set_distributed(id),
+            })
+        }
+    }
+    for device in devices() {
+        let device = device.autodiff();
+        let norm = keeps_the_last(&device);
+        let [main, other] = [(); 2].map(|()| norm.clone().fork(&device).map(&mut Mark));
+        main.forward(about(3.0, &device));
+        other.forward(about(5.0, &device));
+        assert_eq!((mean(&main), mean(&other), mean(&norm)), (3.0, 5.0, 0.0));
     }
 }
 
@@ -144,7 +169,7 @@ fn a_fork_on_another_device_feeds_the_original() {
 fn every_batch_of_every_thread_counts_once() {
     const THREADS: usize = 8;
     const BATCHES: usize = 50;
-    for device in processors() {
+    for device in devices() {
         let device = device.autodiff();
         let norm = BatchNormConfig::new(1)
             .with_average(RunningAverage::Cumulative)
@@ -208,12 +233,14 @@ fn a_channel_with_nan_or_infinity_in_the_batch_stays_as_it_was() {
 
 #[test]
 fn they_take_no_part_in_the_graph() {
-    let device = Device::default().autodiff();
-    let norm = BatchNormConfig::new(1).init(&device).unfreeze();
-    for _ in 0..2 {
-        norm.forward(about(3.0, &device).require_grad());
+    for device in devices() {
+        let device = device.autodiff();
+        let norm = BatchNormConfig::new(1).init(&device).unfreeze();
+        for _ in 0..2 {
+            norm.forward(about(3.0, &device).require_grad());
+        }
+        assert!(!norm.running_mean().unwrap().is_require_grad());
+        assert!(!norm.running_mean().unwrap().is_tracked());
+        assert!(!norm.running_var().unwrap().is_tracked());
     }
-    assert!(!norm.running_mean().unwrap().is_require_grad());
-    assert!(!norm.running_mean().unwrap().is_tracked());
-    assert!(!norm.running_var().unwrap().is_tracked());
 }

@@ -3,31 +3,53 @@
 // Each test takes its part, and Burn's NdArray is on its way out.
 #![allow(dead_code, deprecated)]
 
-use std::sync::OnceLock;
-
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
+#[cfg(feature = "lab")]
 use burn_kindling::lab::device::{self, Found};
 
-/// One device of every backend that is compiled in and present, without autodiff. Says what is left out, and why.
+/// One device of every backend that is compiled in and present, without autodiff.
+#[cfg(feature = "lab")]
 pub fn devices() -> Vec<Device> {
-    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
-    let open = || {
-        device::compiled_in()
-            .filter_map(|name| {
-                device::open(name)
-                    .inspect_err(|reason| eprintln!("not tested on {name}: {reason}"))
-                    .ok()
-            })
-            .map(|found| found.device)
-            .collect()
-    };
-    DEVICES.get_or_init(open).clone()
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(|| {
+        let opened = device::compiled_in().map(device::open);
+        let found = opened.filter_map(|found| found.inspect_err(say_skipped).ok());
+        found.map(|found| found.device).collect()
+    });
+    DEVICES.clone()
+}
+
+/// It is the lab that looks for GPUs.
+#[cfg(not(feature = "lab"))]
+pub fn devices() -> Vec<Device> {
+    processors()
+}
+
+/// Says why a device is left out, past the test harness, which would keep it to itself.
+#[cfg(feature = "lab")]
+pub fn say_skipped(reason: &device::DeviceError) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
+}
+
+/// Those that compute in a float type.
+pub fn devices_with(dtype: impl Into<DType>) -> Vec<Device> {
+    let dtype = dtype.into();
+    let mut devices = devices();
+    devices.retain(|device| device.supports_dtype(dtype));
+    devices
+}
+
+/// One, for what does not depend on it: a processor, where its backend is compiled in.
+pub fn any_device() -> Device {
+    let mut devices = processors().into_iter().chain(devices());
+    devices.next().expect("a device to test on")
 }
 
 /// Flex once more, as another machine would lend it: over the network, by a server that this starts. None where the
 /// remote backend is not compiled in.
 ///
 /// It is not among [`devices`]: Burn 0.22.1 ends a session at the first float tensor that is flipped.
+#[cfg(feature = "lab")]
 pub fn lent() -> Option<Found> {
     #[cfg(all(feature = "remote", feature = "flex"))]
     {
@@ -54,17 +76,15 @@ pub fn lent() -> Option<Found> {
 /// the four operations, and tensors that threads share come out mixed up under its fusion. What needs one of these is
 /// tested here alone.
 pub fn processors() -> Vec<Device> {
-    devices().into_iter().filter(is_processor).collect()
-}
-
-/// Whether a device computes on the processor, where batch norm sums in f64.
-pub fn is_processor(device: &Device) -> bool {
-    let device = device.clone().inner();
-    let processors = [
+    vec![
         #[cfg(feature = "flex")]
         Device::flex(),
         #[cfg(feature = "ndarray")]
         Device::ndarray(),
-    ];
-    processors.contains(&device)
+    ]
+}
+
+/// Whether a device computes on the processor, where batch norm sums in f64.
+pub fn is_processor(device: &Device) -> bool {
+    processors().contains(&device.clone().inner())
 }

@@ -12,7 +12,7 @@ mod statistics;
 mod units;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use devices::{devices, is_processor};
+use devices::{any_device, devices, is_processor};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

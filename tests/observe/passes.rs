@@ -14,7 +14,9 @@ use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
 use burn_kindling::observe::{Observation, Observer, Point, Report, watch};
 
-use crate::{assert_close, bits, devices, is_processor, normal, numbers, tensor};
+#[cfg(feature = "lab")]
+use crate::devices::lent;
+use crate::{any_device, assert_close, bits, devices, is_processor, normal, numbers, tensor};
 
 /// Every way for a point to be placed: on the input, after layers of both ranks, inside a residual, on a view.
 #[derive(Module, Debug)]
@@ -89,13 +91,14 @@ fn trained(model: &Net, output: Tensor<2>) -> (Gradients, Vec<Vec<u32>>) {
 }
 
 fn autodiff_devices() -> Vec<Device> {
-    devices()
-        .into_iter()
-        .flat_map(|device| {
-            let device = device.autodiff();
-            [device.clone(), device.gradient_checkpointing()]
-        })
-        .collect()
+    let devices = devices().into_iter();
+    #[cfg(feature = "lab")]
+    let devices = devices.chain(lent().map(|found| found.device));
+    let both = |device: Device| {
+        let device = device.autodiff();
+        [device.clone(), device.gradient_checkpointing()]
+    };
+    devices.flat_map(both).collect()
 }
 
 #[test]
@@ -264,7 +267,7 @@ fn parameters_are_compared_with_their_gradients_and_updates() {
 
 #[test]
 fn what_was_not_shown_is_not_reported() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let model = Net::new(&device);
     let (output, mut seen) = Observer::new().run(|| model.forward(images(&device)));
     seen.backward(&model, &output.sum().backward());
@@ -323,7 +326,7 @@ fn nothing_is_done_or_kept_when_nobody_watches() {
 
 #[test]
 fn an_observer_sees_its_own_closure_and_thread_only() {
-    let device = Device::default();
+    let device = any_device();
     let x = || Tensor::<2>::ones([2, 2], &device);
     let names = |report: Report| -> Vec<String> {
         report.layers.into_iter().map(|layer| layer.name).collect()
@@ -347,7 +350,7 @@ fn an_observer_sees_its_own_closure_and_thread_only() {
 
 #[test]
 fn a_panic_inside_ends_the_watching() {
-    let x = || Tensor::<2>::ones([2, 2], &Device::default());
+    let x = || Tensor::<2>::ones([2, 2], &any_device());
     let observer = Observer::new();
     let (_, seen) = observer.run(|| {
         watch("first", x());

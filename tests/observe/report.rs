@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::observe::{Histogram, Observer, Point, Report, watch};
 
-use crate::tensor;
+use crate::{any_device, tensor};
 
 fn report(device: &Device) -> Report {
     let device = device.clone().autodiff();
@@ -23,7 +23,7 @@ fn report(device: &Device) -> Report {
 
 #[test]
 fn it_prints_as_aligned_tables() {
-    let printed = report(&Device::default()).to_string();
+    let printed = report(&any_device()).to_string();
     let expected = "\
 layer   shape    mean     std  min     max   zero   sat.  dead  copies  grad std  histogram
 relu    2x2     1.750   1.479    0   4.000  25.0%  25.0%     0       0    3.0e-6  ████
@@ -43,7 +43,7 @@ bias       1        0         -          -                  -
 
 #[test]
 fn it_goes_through_json_and_back() {
-    let report = report(&Device::default());
+    let report = report(&any_device());
     let json = serde_json::to_value(&report).unwrap();
     assert!(json["layers"][2]["data"]["mean"].is_null());
     let read: Report = serde_json::from_value(json.clone()).unwrap();

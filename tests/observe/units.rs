@@ -5,7 +5,7 @@ use burn_kindling::init::Activation;
 use burn_kindling::observe::{Layer, Observer, Point};
 use proptest::prelude::*;
 
-use crate::{devices, normal, tensor};
+use crate::{any_device, devices, normal, tensor};
 
 fn layer<const D: usize>(activation: Option<Activation>, tensor: Tensor<D>) -> Layer {
     layer_along(1, activation, tensor)
@@ -154,7 +154,7 @@ fn any_axis_may_count_the_units() {
     expected = "the point `attention.0` has its units along axis 3, but the tensor there has 2 axes"
 )]
 fn a_missing_axis_is_named() {
-    let x = Tensor::<2>::ones([2, 2], &Device::default());
+    let x = Tensor::<2>::ones([2, 2], &any_device());
     let point = Point::new("attention.0").units_along(3);
     Observer::new().run(|| point.watch(x));
 }

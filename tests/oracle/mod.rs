@@ -1,13 +1,16 @@
-//! Batch normalisation over plain vectors in f64, with nothing shared with the crate; and what its tests share.
+//! Batch normalisation of `[batch, channels, inner]` over plain vectors in f64; and what the tests of its kernels share.
 
 // Each test takes its part.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../common/devices.rs"]
 mod devices;
+#[path = "../batch_norm/oracle.rs"]
+mod equations;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-pub use devices::{devices, is_processor};
+pub use devices::{any_device, devices, devices_with, is_processor};
+use equations::{Layout, Pass};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -29,42 +32,17 @@ pub struct Forward {
     pub variance: Vec<f64>,
 }
 
-pub struct Gradients {
-    pub input: Vec<f64>,
-    pub gamma: Vec<f64>,
-    pub beta: Vec<f64>,
-}
-
 impl Array {
-    fn channel(&self, index: usize) -> usize {
-        index / self.inner % self.channels
-    }
-
-    fn count(&self) -> f64 {
-        (self.batch * self.inner) as f64
-    }
-
-    /// The sum over each channel of `value(index)`.
-    fn sums(&self, value: impl Fn(usize) -> f64) -> Vec<f64> {
-        let mut sums = vec![0.0; self.channels];
-        for index in 0..self.values.len() {
-            sums[self.channel(index)] += value(index);
+    fn layout(&self) -> Layout {
+        Layout {
+            channels: self.channels,
+            trailing: self.inner,
         }
-        sums
     }
 
     pub fn statistics(&self) -> (Vec<f64>, Vec<f64>) {
-        let means: Vec<f64> = self
-            .sums(|index| self.values[index])
-            .iter()
-            .map(|sum| sum / self.count())
-            .collect();
-        let variances = self
-            .sums(|index| (self.values[index] - means[self.channel(index)]).powi(2))
-            .iter()
-            .map(|sum| sum / self.count())
-            .collect();
-        (means, variances)
+        let (mean, variance, _) = equations::moments(&self.values, &self.layout());
+        (mean, variance)
     }
 
     pub fn inference(
@@ -75,12 +53,10 @@ impl Array {
         beta: &[f64],
         epsilon: f64,
     ) -> Vec<f64> {
-        (0..self.values.len())
-            .map(|index| {
-                let c = self.channel(index);
-                gamma[c] * (self.values[index] - mean[c]) / (variance[c] + epsilon).sqrt() + beta[c]
-            })
-            .collect()
+        let (statistics, affine) = ((mean, variance), (gamma, beta));
+        // The gradients are not asked for: any will do.
+        let any = &self.values;
+        equations::pass(any, any, &self.layout(), statistics, affine, epsilon, false).output
     }
 
     pub fn train(&self, gamma: &[f64], beta: &[f64], epsilon: f64) -> Forward {
@@ -92,7 +68,7 @@ impl Array {
         }
     }
 
-    /// The gradients given that of the output, for the statistics given; `frozen` where they are constants.
+    /// The gradients of `sum(output * gradient)`, for the statistics given; `frozen` where they are constants.
     pub fn gradients(
         &self,
         gradient: &[f64],
@@ -101,30 +77,18 @@ impl Array {
         gamma: &[f64],
         epsilon: f64,
         frozen: bool,
-    ) -> Gradients {
-        let deviation = |c: usize| (variance[c] + epsilon).sqrt();
-        let normalised = |index: usize| {
-            let c = self.channel(index);
-            (self.values[index] - mean[c]) / deviation(c)
-        };
-        let for_beta = self.sums(|index| gradient[index]);
-        let for_gamma = self.sums(|index| gradient[index] * normalised(index));
-        let input = (0..self.values.len())
-            .map(|index| {
-                let c = self.channel(index);
-                let through_statistics = if frozen {
-                    0.0
-                } else {
-                    (for_beta[c] + normalised(index) * for_gamma[c]) / self.count()
-                };
-                gamma[c] / deviation(c) * (gradient[index] - through_statistics)
-            })
-            .collect();
-        Gradients {
-            input,
-            gamma: for_gamma,
-            beta: for_beta,
-        }
+    ) -> Pass {
+        let (layout, statistics) = (self.layout(), (mean, variance));
+        let affine = (gamma, &*vec![0.0; self.channels]);
+        equations::pass(
+            &self.values,
+            gradient,
+            &layout,
+            statistics,
+            affine,
+            epsilon,
+            !frozen,
+        )
     }
 }
 

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[cfg(any(feature = "cube", feature = "remote"))]
 use burn::backend::DispatchDevice;
-use burn::tensor::{Device, DeviceType, Tensor};
+use burn::tensor::{Device, DeviceType, ExecutionError, Tensor};
 
 use super::train::Precision;
 
@@ -101,7 +101,7 @@ macro_rules! backends {
 const GRAPHICS_DRIVER: &str = match cfg!(target_os = "linux") {
     true => {
         "install the GPU's Vulkan driver (on Debian, the package mesa-vulkan-drivers has those of AMD and Intel, and \
-         one that computes on the CPU), or take another device"
+         one that computes on the CPU; nvidia-vulkan-icd has NVIDIA's), or take another device"
     }
     false => "install the GPU's driver, or take another device",
 };
@@ -336,7 +336,12 @@ fn properties(device: &Device) -> (String, Option<u64>, bool) {
         let properties = client.properties();
         let software = properties.identity.physical.is_none();
         let name = properties.identity.name.clone();
-        return (name, properties.memory.max_memory(), software);
+        let memory = properties.memory.max_memory();
+        return (
+            name,
+            memory.or_else(|| software.then(main_memory).flatten()),
+            software,
+        );
     }
     #[cfg(feature = "remote")]
     if let DispatchDevice::Remote(_) = device.as_dispatch() {
@@ -368,19 +373,23 @@ fn line<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim())
 }
 
-/// Computes on a device. A backend reports some of what is wrong with it by a panic, which becomes an error here.
+/// Computes on a device.
 fn probe(device: &Device) -> Result<(), String> {
+    caught(|| Tensor::<1>::ones([2], device).sum().try_into_data())?;
+    Ok(())
+}
+
+/// What a device answers, or the first line of its error or its panic, which is not printed.
+fn caught<T>(ask: impl FnOnce() -> Result<T, ExecutionError>) -> Result<T, String> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        Tensor::<1>::ones([2], device).sum().try_into_data()
-    }));
+    let outcome = catch_unwind(AssertUnwindSafe(ask));
     std::panic::set_hook(hook);
-    match outcome {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(first_line(&error.to_string())),
-        Err(panic) => Err(first_line(panic_message(panic.as_ref()))),
-    }
+    let failure = match outcome {
+        Ok(answer) => return answer.map_err(|error| first_line(&error.to_string())),
+        Err(panic) => panic,
+    };
+    Err(first_line(panic_message(failure.as_ref())))
 }
 
 fn first_line(text: &str) -> String {

@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, ExecutionError, Tensor};
 
+use super::{DeviceError, Found, caught};
 use crate::norm::op::batch_norm_train;
 
 /// What a device runs small jobs at, in f32.
@@ -21,7 +22,14 @@ pub struct Speed {
 /// # Errors
 ///
 /// The device fails to compute.
-pub fn measure(device: &Device) -> Result<Speed, ExecutionError> {
+pub fn measure(found: &Found) -> Result<Speed, DeviceError> {
+    caught(|| run(&found.device)).map_err(|reason| DeviceError::NoAnswer {
+        name: found.name.clone(),
+        reason,
+    })
+}
+
+fn run(device: &Device) -> Result<Speed, ExecutionError> {
     let random = Distribution::Normal(0.0, 1.0);
     let [a, b] = [(); 2].map(|()| Tensor::<2>::random([512, 512], random, device));
     let product = fastest(device, || a.clone().matmul(b.clone()))?;

@@ -153,7 +153,8 @@ pub enum Precision {
     #[default]
     F32,
     /// IEEE half precision: 11 significant bits, from 6e-8 to 65504. The loss is multiplied by 1024 before the backward
-    /// pass, and the gradients divided by it, so that small ones do not vanish.
+    /// pass, and the gradients divided by it, so that small ones do not vanish. A step in which one overflows moves
+    /// nothing, and is counted; to know, the host waits for every step.
     F16,
     /// Brain half precision: 8 significant bits, over the range of f32.
     Bf16,

@@ -84,6 +84,10 @@ pub struct RunResult {
     pub parameters: usize,
     /// Loss and accuracy of every finished epoch, without its time.
     pub epochs: Vec<EpochScores>,
+    /// Steps since the start, or since the run was taken up again, that moved no weight because a gradient was not
+    /// finite: an overflow in [`Precision::F16`].
+    #[serde(default)]
+    pub skipped_steps: usize,
     /// Everything that another run with the same seed would not repeat.
     pub timing: Timing,
 }
@@ -127,10 +131,12 @@ impl Trainer {
     ///
     /// This crate's batch norm normalises each device's batch by that batch's own statistics, as data-parallel
     /// training elsewhere does unless its batch norm is a synchronised one. All devices feed the same running
-    /// statistics: each takes its batch in as if the batches had come one after the other. Which comes first is not
-    /// determined, so the running statistics, and with them the scores, repeat only to about the momentum times the
-    /// difference between two batches; the weights do not depend on it. (Under Burn's distributed strategy, which is
-    /// not on offer here, every device has running statistics of its own, and those of the first are kept.)
+    /// statistics: each takes its batch in as if the batches had come one after the other, so that `n` devices move
+    /// them by `n` batches a step. Which comes first is not determined, so the running statistics, and with them the
+    /// scores, repeat only to about the momentum times the difference between two batches. Gradients are added up in
+    /// the same order: with two devices the weights repeat, with more to rounding.
+    ///
+    /// Burn's distributed strategy is not on offer: of the backends here, CUDA alone can add up gradients that way.
     ///
     /// A device may be named more than once, and is then given several batches at a time.
     ///
@@ -204,6 +210,7 @@ impl Trainer {
             epochs,
             outcome,
             images,
+            skipped_steps,
         } = learned;
         let parameters = network.num_params();
         let started = Instant::now();
@@ -218,6 +225,7 @@ impl Trainer {
             outcome,
             test,
             parameters,
+            skipped_steps,
             timing: Timing {
                 device: self.names(),
                 images_per_second: match epochs.is_empty() {
@@ -259,6 +267,7 @@ impl Trainer {
                 .map(|epoch| epoch.scores)
                 .collect(),
             outcome: learned.outcome,
+            skipped_steps: learned.skipped_steps,
         })
     }
 
@@ -374,6 +383,7 @@ impl Trainer {
             _ => Outcome::Interrupted,
         };
         Ok(Learned {
+            skipped_steps: learned.model.scale.skipped(),
             network: learned.model.network,
             epochs,
             outcome,
@@ -397,6 +407,7 @@ struct Learned {
     outcome: Outcome,
     /// Training images of an epoch.
     images: usize,
+    skipped_steps: usize,
 }
 
 /// A network trained in memory, by [`Trainer::train`].
@@ -407,6 +418,8 @@ pub struct Trained {
     pub epochs: Vec<EpochScores>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Steps that were skipped, as in [`RunResult::skipped_steps`].
+    pub skipped_steps: usize,
 }
 
 /// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for

@@ -6,7 +6,7 @@ use burn::module::{ModuleVisitor, Param};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{ExecutionError, Int, Tensor};
+use burn::tensor::{Bool, ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
@@ -115,14 +115,16 @@ pub(super) struct Watched {
     #[module(skip)]
     watch: Watch,
     #[module(skip)]
-    scale: Scale,
+    pub(super) scale: Scale,
 }
 
-/// Factors on the loss before the backward pass, and on the gradients after it.
-#[derive(Clone, Copy, Debug)]
+/// Factors on the loss before the backward pass, and on the gradients after it; and how many steps were skipped
+/// because the first was too large.
+#[derive(Clone, Debug)]
 pub(super) struct Scale {
     loss: f64,
     gradients: f64,
+    skipped: Arc<AtomicUsize>,
 }
 
 impl Scale {
@@ -133,7 +135,12 @@ impl Scale {
         Self {
             loss,
             gradients: 1.0 / (loss * devices as f64),
+            skipped: Arc::default(),
         }
+    }
+
+    pub(super) fn skipped(&self) -> usize {
+        self.skipped.load(Ordering::Relaxed)
     }
 }
 
@@ -159,6 +166,16 @@ impl Watched {
             watch: Watch { watcher, steps },
             scale,
         }
+    }
+
+    /// Waits for the gradients.
+    fn all_finite(&self, gradients: &GradientsParams) -> bool {
+        let mut finite = Finite {
+            gradients,
+            all: None,
+        };
+        self.visit(&mut finite);
+        finite.all.is_none_or(|all| all.into_scalar::<bool>())
     }
 }
 
@@ -190,6 +207,10 @@ impl TrainStep for Watched {
         learning_rate: ModuleLearningRate,
         mut gradients: GradientsParams,
     ) -> Self {
+        if self.scale.loss != 1.0 && !self.all_finite(&gradients) {
+            self.scale.skipped.fetch_add(1, Ordering::Relaxed);
+            return self;
+        }
         if self.scale.gradients != 1.0 {
             self.visit(&mut Scaling {
                 gradients: &mut gradients,
@@ -197,6 +218,24 @@ impl TrainStep for Watched {
             });
         }
         optimizer.step(learning_rate, self, gradients)
+    }
+}
+
+/// Asks, on the device, whether the gradients of all parameters it visits are finite.
+struct Finite<'a> {
+    gradients: &'a GradientsParams,
+    all: Option<Tensor<1, Bool>>,
+}
+
+impl ModuleVisitor for Finite<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let finite = gradient.is_finite().all();
+            self.all = Some(match self.all.take() {
+                Some(all) => all.bool_and(finite),
+                None => finite,
+            });
+        }
     }
 }
 
