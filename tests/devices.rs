@@ -434,11 +434,17 @@ fn two_devices_take_the_step_of_the_mean_gradient() {
     });
     let before = tensors(&model, None);
 
-    // Each twice, and each with the next.
-    let all: Vec<Device> = OTHERS.iter().map(|found| found.device.clone()).collect();
-    let all = [vec![Device::flex()], all].concat();
-    let twice = all.iter().map(|device| vec![device.clone(); 2]);
-    for devices in twice.chain(all.windows(2).map(<[Device]>::to_vec)) {
+    for devices in [
+        vec![Device::flex(), Device::flex()],
+        OTHERS
+            .iter()
+            .take(2)
+            .map(|found| found.device.clone())
+            .collect(),
+    ] {
+        if devices.len() < 2 {
+            continue;
+        }
         let after = tensors(&train(&config, devices.clone(), &images).network, None);
         for ((name, _, before), (_, _, after)) in before.iter().zip(&after) {
             let of = |tensors: &[Named]| {

@@ -266,10 +266,11 @@ fn a_small_deviation_from_a_large_mean_is_not_lost() {
 /// The input of one layout and the gradient of another, broadcast from one value, or of a view.
 #[test]
 fn gradients_of_views() {
+    type View = fn(Tensor<4>) -> Tensor<4>;
     for device in devices() {
         let device = device.autodiff();
         let array = sample(4, 6 * 9, 69, 51);
-        let run = |view: fn(Tensor<4>) -> Tensor<4>, whole: bool, fused: bool| {
+        let run = |view: View, whole: bool, fused: bool| {
             let leaf = tensor3(&array, FloatDType::F32, &device).require_grad();
             let input = view(leaf.clone().reshape([4, 6, 9, 69]));
             let output = if fused {
@@ -287,7 +288,7 @@ fn gradients_of_views() {
                     .expect("the leaf requires a gradient"),
             )
         };
-        let views: [(&str, fn(Tensor<4>) -> Tensor<4>); 4] = [
+        let views: [(&str, View); 4] = [
             ("as it is", |input| input),
             ("channels last", |input| input.permute([0, 3, 1, 2])),
             ("rows with a pitch", |input| {

@@ -26,6 +26,7 @@ pub fn devices() -> Vec<Device> {
 
 /// Says why a device is left out, past the test harness, which would keep it to itself.
 #[cfg(feature = "lab")]
+#[allow(clippy::explicit_write)]
 pub fn say_skipped(reason: &device::DeviceError) {
     use std::io::Write;
     writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
