@@ -14,7 +14,8 @@
 //!   shape, which does just that and no more, is timed as well, and the difference of the two is what counts. Both
 //!   layers, ours and Burn's, are timed in this way.
 //!
-//! `backward ours and ReLU` is the latter with Burn's ReLU behind the layer: what one operation of both could save.
+//! `backward ours and ReLU` is the latter with Burn's ReLU behind the layer, `backward ours with ReLU` with the two as one
+//! operation.
 //!
 //! With the feature `lab`, then: a step of training, forward, backward and Adam, of its two networks, with each
 //! normalisation.
@@ -141,6 +142,10 @@ fn shape<const D: usize>(
     let rectified = || relu(trained.forward(leaf()));
     group.bench_function("backward ours and ReLU", |bencher| {
         backward(bencher, &rectified);
+    });
+    let at_once = || trained.forward_relu(leaf());
+    group.bench_function("backward ours with ReLU", |bencher| {
+        backward(bencher, &at_once);
     });
     group.bench_function("backward reference", |bencher| {
         backward(bencher, &reference);

@@ -183,11 +183,18 @@ impl Setup {
             }
             let (config, training, key) = &all[index];
             let result = run(config, training, job)?;
-            let key = key.clone();
-            let path = path(&folder, &key);
-            write_atomically(&path, (text(&Kept { key, result }) + "\n").as_bytes())?;
+            let path = path(&folder, key);
+            let finished = text(&Kept {
+                key: key.clone(),
+                result,
+            });
+            write_atomically(&path, (finished + "\n").as_bytes())?;
             // As it would be read next time: floats may differ in the last digit.
-            Ok(kept(&folder, &all[index].2).expect("what was written can be read"))
+            let damaged = || TrainError::Damaged {
+                path,
+                reason: "it does not read as it was written".into(),
+            };
+            Ok(kept(&folder, key).ok_or_else(damaged)?)
         })?;
         for (index, result) in missing.into_iter().zip(fresh) {
             results[index] = Some(result);
