@@ -244,18 +244,21 @@ unsafe impl<T: Value, const RECTIFIED: bool> Source for GradientAndInput<T, RECT
         by: &Normalised<T::Real, L>,
     ) -> [[T::Real; L]; 2] {
         // SAFETY: as the caller promises, of tensors of the same shape.
-        let (mut gradient, input) =
+        let (gradient, input) =
             unsafe { (read::<T, L>(self.0.add(at)), read::<T, L>(self.1.add(at))) };
         let d = deviation(input, &by.centre);
-        if RECTIFIED {
-            let zero = T::Real::default();
-            for lane in 0..L {
-                if by.scale[lane] * d[lane] + by.shift[lane] <= zero {
-                    gradient[lane] = zero;
-                }
-            }
+        if !RECTIFIED {
+            return [gradient, d];
         }
-        [gradient, d]
+        // A choice for every lane of a new block: over `gradient` itself it would become a store under a mask, and what
+        // reads it next would wait for memory.
+        let zero = T::Real::default();
+        let mut let_through = [zero; L];
+        for lane in 0..L {
+            let stopped = by.scale[lane] * d[lane] + by.shift[lane] <= zero;
+            let_through[lane] = if stopped { zero } else { gradient[lane] };
+        }
+        [let_through, d]
     }
 
     #[inline(always)]
