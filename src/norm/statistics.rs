@@ -1,10 +1,10 @@
 //! Running statistics: how they are averaged, updated, handed out and carried along with the module.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use burn::config::Config;
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, StreamId, Tensor};
 
 use super::batch_norm::{map_field, visit_field};
 
@@ -65,6 +65,19 @@ struct Averages {
     variance: Tensor<1>,
     /// The weight held, a value a channel; none for the exponential average, whose weight is always 1.
     weight: Option<Tensor<1>>,
+}
+
+impl Averages {
+    /// The same values, for any thread to read and to replace.
+    ///
+    /// Where operations wait for others to go along with (Burn's fusion), a tensor belongs to the stream of the thread
+    /// that made it. Clones on that thread count as one tensor, which is lost to them when another thread drops the
+    /// last but one at the wrong moment; clones elsewhere are tensors of their own. So what several threads hold
+    /// belongs to a stream that none of them computes on.
+    fn of_no_thread(&self) -> Self {
+        static STREAM: LazyLock<StreamId> = LazyLock::new(StreamId::allocate);
+        STREAM.executes(|| self.clone())
+    }
 }
 
 impl RunningStatistics {
@@ -150,12 +163,16 @@ impl RunningStatistics {
 
         let skip = variance.clone().is_nan().bool_or(variance.clone().is_inf());
         let unless_skipped = |new: Tensor<1>, held: Tensor<1>| new.mask_where(skip.clone(), held);
-        *held = Averages {
+        let new = Averages {
             mean: unless_skipped(mean, held.mean.clone()),
             variance: unless_skipped(variance, held.variance.clone()),
             weight: weight
                 .zip(held.weight.clone())
                 .map(|(weight, held)| unless_skipped(weight.cast(dtype), held)),
+        };
+        *held = match Arc::strong_count(&self.shared) {
+            1 => new,
+            _ => new.of_no_thread(),
         };
     }
 
