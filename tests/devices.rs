@@ -434,17 +434,13 @@ fn two_devices_take_the_step_of_the_mean_gradient() {
     });
     let before = tensors(&model, None);
 
-    for devices in [
-        vec![Device::flex(), Device::flex()],
-        OTHERS
-            .iter()
-            .take(2)
-            .map(|found| found.device.clone())
-            .collect(),
-    ] {
-        if devices.len() < 2 {
-            continue;
-        }
+    let others = OTHERS.iter().map(|found| found.device.clone());
+    // Each twice, which is two threads of one device, and two that differ.
+    let twice = std::iter::once(Device::flex()).chain(others.clone());
+    let mut all: Vec<_> = twice.map(|device| vec![device; 2]).collect();
+    all.push(others.take(2).collect());
+    all.retain(|devices| devices.len() == 2);
+    for devices in all {
         let after = tensors(&train(&config, devices.clone(), &images).network, None);
         for ((name, _, before), (_, _, after)) in before.iter().zip(&after) {
             let of = |tensors: &[Named]| {

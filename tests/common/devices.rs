@@ -73,9 +73,8 @@ pub fn lent() -> Option<Found> {
 /// Those that compute on the processor.
 ///
 /// On the others Burn chooses among its own kernels by timing them, so that the bits of a result differ from one call
-/// to the next; on the software Vulkan driver some of those it may choose sum up wrong numbers. They have no f64 beyond
-/// the four operations, and tensors that threads share come out mixed up under its fusion. What needs one of these is
-/// tested here alone.
+/// to the next; on the software Vulkan driver some of those it may choose sum up wrong numbers. And they have no f64
+/// beyond the four operations. What needs either is tested here alone.
 pub fn processors() -> Vec<Device> {
     vec![
         #[cfg(feature = "flex")]
