@@ -29,7 +29,7 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 
 /// The tensor's numbers, bit by bit.
 fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
-    let numbers = tensor.into_data().into_vec::<f32>();
+    let numbers = tensor.into_data().try_into_vec::<f32>();
     numbers.unwrap().into_iter().map(f32::to_bits).collect()
 }
 
