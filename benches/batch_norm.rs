@@ -17,13 +17,13 @@
 //! `backward ours and ReLU` is the latter with Burn's ReLU behind the layer, `backward ours with ReLU` with the two as one
 //! operation.
 //!
-//! With the feature `lab`, then: a step of training, forward, backward and Adam, of its two networks, with each
+//! Then: a step of training, forward, backward and Adam, of its two networks, with each
 //! normalisation.
 //!
 //! ```text
 //! cargo bench --bench batch_norm
 //! cargo bench --bench batch_norm -- 'flex/128x32x28x28'
-//! cargo bench --bench batch_norm --no-default-features --features lab,cuda
+//! cargo bench --bench batch_norm --no-default-features --features cuda
 //! python benches/peers/batch_norm.py
 //! ```
 //!
@@ -230,12 +230,11 @@ fn copy(group: &mut BenchmarkGroup<'_, WallTime>, len: usize) {
 }
 
 /// A step of training of the lab's networks, with each normalisation.
-#[cfg(feature = "lab")]
 fn training_steps(criterion: &mut Criterion) {
     use burn::optim::{AdamConfig, GradientsParams};
     use burn::tensor::Int;
-    use burn_kindling::lab::mnist::DigitBatch;
-    use burn_kindling::lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
+    use burn_kindling_lab::data::DigitBatch;
+    use burn_kindling_lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
 
     const BATCH: usize = 128;
     let device = Device::default().autodiff();
@@ -271,8 +270,5 @@ fn training_steps(criterion: &mut Criterion) {
     }
 }
 
-#[cfg(not(feature = "lab"))]
-criterion_group!(benches, all);
-#[cfg(feature = "lab")]
 criterion_group!(benches, all, training_steps);
 criterion_main!(benches);

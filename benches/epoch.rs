@@ -19,12 +19,10 @@ use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_kindling::lab::cli;
-use burn_kindling::lab::mnist::{ImageSet, Loader, Mnist};
-use burn_kindling::lab::model::{
-    Classifier, Cnn, CnnConfig, MlpConfig, ModelConfig, Normalization,
-};
-use burn_kindling::lab::train::{
+use burn_kindling_lab::cli;
+use burn_kindling_lab::data::{ImageSet, Loader, Mnist};
+use burn_kindling_lab::model::{Classifier, Cnn, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::train::{
     RunFolder, Schedule, StepOutput, TrainConfig, Trainer, initial_model,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

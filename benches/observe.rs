@@ -10,8 +10,8 @@ use std::hint::black_box;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use burn_kindling::lab::model::{Mlp, MlpConfig};
 use burn_kindling::observe::{Observer, Point, watch};
+use burn_kindling_lab::model::{Mlp, MlpConfig};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const BATCH: usize = 128;

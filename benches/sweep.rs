@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use burn_kindling::init::InitStrategy;
-use burn_kindling::lab::mnist::Mnist;
-use burn_kindling::lab::model::{MlpConfig, ModelConfig, Normalization};
-use burn_kindling::lab::train::{EpochScores, Sweep, TrainConfig, TrainError, Trainer};
+use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::model::{MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::train::{EpochScores, Sweep, TrainConfig, TrainError, Trainer};
 
 fn configs(seeds: u64) -> Vec<TrainConfig> {
     let mut configs = Vec::new();

@@ -2,7 +2,7 @@
 
 mod shared;
 
-use burn_kindling::lab::experiment::Experiment;
+use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
 /// See how far a change of the first layer moves the later ones, how a unit's input wanders over

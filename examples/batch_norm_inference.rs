@@ -2,7 +2,7 @@
 
 mod shared;
 
-use burn_kindling::lab::experiment::Experiment;
+use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
 /// Test one network by running statistics and by those of all kinds of test batches, with biased and

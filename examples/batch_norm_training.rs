@@ -2,7 +2,7 @@
 
 mod shared;
 
-use burn_kindling::lab::experiment::Experiment;
+use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
 /// Train with weights of sixteen scales and with many learning rates: without batch norm, with this

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use burn::module::Param;
 use burn::nn;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_kindling::lab::cli;
-use burn_kindling::lab::device::{self, Found};
 use burn_kindling::norm;
+use burn_kindling_lab::cli;
+use burn_kindling_lab::device::{self, Found};
 use clap::Parser;
 use serde::Serialize;
 

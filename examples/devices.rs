@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use burn::tensor::{DType, Device};
-use burn_kindling::lab::cli;
-use burn_kindling::lab::device::{self, DeviceError, Found, Survey};
+use burn_kindling_lab::cli;
+use burn_kindling_lab::device::{self, DeviceError, Found, Survey};
 use clap::Parser;
 
 /// List the devices that this program can compute on, and those it could.

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType};
-use burn_kindling::lab::device;
-use burn_kindling::lab::model::{Classifier, ModelConfig};
-use burn_kindling::lab::train::RunFolder;
 use burn_kindling::record::Layout;
+use burn_kindling_lab::device;
+use burn_kindling_lab::model::{Classifier, ModelConfig};
+use burn_kindling_lab::train::RunFolder;
 use clap::{Parser, ValueEnum};
 
 /// Write a trained network down for another program: for Burn, for PyTorch, for a small device.

@@ -2,7 +2,7 @@
 
 mod shared;
 
-use burn_kindling::lab::experiment::Experiment;
+use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
 /// Send random inputs through five untrained layers, for five initialisations and three

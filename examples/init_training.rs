@@ -2,7 +2,7 @@
 
 mod shared;
 
-use burn_kindling::lab::experiment::Experiment;
+use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
 /// Train five initialisations on MNIST, over several seeds, and look into their layers before, during

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn_kindling::init::{Activation, InitStrategy};
-use burn_kindling::lab::cli;
-use burn_kindling::lab::device::{self, DeviceError, Found};
-use burn_kindling::lab::mnist::Mnist;
-use burn_kindling::lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
-use burn_kindling::lab::train::{
+use burn_kindling_lab::cli;
+use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::device::{self, DeviceError, Found};
+use burn_kindling_lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::train::{
     Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, Schedule,
     TrainConfig, TrainError, Trainer,
 };

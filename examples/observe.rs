@@ -8,8 +8,8 @@ use burn::nn::{Linear, LinearConfig, loss::MseLoss, loss::Reduction};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Distribution, Tensor};
 use burn_kindling::init::{Activation, InitStrategy};
-use burn_kindling::lab::device::{self, DeviceError};
 use burn_kindling::observe::{Observer, Point, watch};
+use burn_kindling_lab::device::{self, DeviceError};
 
 #[derive(Module, Debug)]
 struct Net {

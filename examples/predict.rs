@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::tensor::activation::softmax;
-use burn_kindling::lab::mnist::{ImageSet, Mnist, Picture, draw, normalise};
-use burn_kindling::lab::model::{Classifier, ModelConfig};
-use burn_kindling::lab::train::RunFolder;
-use burn_kindling::lab::{cli, device};
+use burn_kindling_lab::data::{ImageSet, Mnist, Picture, draw, normalise};
+use burn_kindling_lab::model::{Classifier, ModelConfig};
+use burn_kindling_lab::train::RunFolder;
+use burn_kindling_lab::{cli, device};
 use clap::Parser;
 
 /// Say which digit an image shows, by a trained network.

@@ -4,8 +4,8 @@ mod shared;
 
 use std::process::ExitCode;
 
-use burn_kindling::lab::experiment::Experiment;
-use burn_kindling::lab::report;
+use burn_kindling_lab::page;
+use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
 /// Run what is missing of all experiments, and write one HTML page that tells what they found:
@@ -29,7 +29,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         shared::print_claims(&found);
         findings.push(found);
     }
-    let page = report::write(&setup.out, &findings)?;
+    let page = page::write(&setup.out, &findings)?;
     println!("the page is {}", page.display());
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-use burn_kindling::lab::{cli, device};
+use burn_kindling_lab::{cli, device};
 use clap::Parser;
 
 /// Lend a device of this machine to programs elsewhere: they take it by `--device remote:HOST:PORT`.

@@ -48,12 +48,8 @@
 //!   and updates, for any Burn model.
 //! - `record` (feature `record`): trained weights in and out. Burnpack, safetensors in PyTorch's
 //!   names and layouts, PyTorch's own files.
-//! - `lab` (feature `lab`, on by default): the networks under study, MNIST, training through Burn's
-//!   learner, and the experiments that show what all this does.
 
 pub mod init;
-#[cfg(feature = "lab")]
-pub mod lab;
 pub mod norm;
 pub mod observe;
 #[cfg(feature = "record")]

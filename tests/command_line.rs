@@ -1,5 +1,5 @@
 //! The examples as a person runs them: exit codes, messages, and what is left on disk.
-#![cfg(all(feature = "lab", feature = "flex"))]
+#![cfg(feature = "flex")]
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use burn_kindling::lab::train::{Outcome, RunResult};
+use burn_kindling_lab::train::{Outcome, RunResult};
 use common::{example, small_data};
 
 fn mnist(arguments: &[&str]) -> Output {
@@ -312,7 +312,7 @@ fn a_device_without_the_float_type_says_which_it_has() {
     assert!(!run.exists());
 
     // A run that goes on has a type of its own.
-    use burn_kindling::lab::train::{Precision, RunFolder, TrainConfig};
+    use burn_kindling_lab::train::{Precision, RunFolder, TrainConfig};
     let config = TrainConfig {
         dtype: Precision::F16,
         ..TrainConfig::default()

@@ -1,6 +1,6 @@
 //! The lab on every device that is compiled in and present: same weights, same numbers, records that go from one to
 //! the other, half precision, and several devices at once.
-#![cfg(all(feature = "lab", feature = "flex"))]
+#![cfg(feature = "flex")]
 
 #[path = "common/devices.rs"]
 mod devices;
@@ -12,14 +12,14 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_kindling::init::InitStrategy;
-use burn_kindling::lab::device::{self, DeviceError, Found};
-use burn_kindling::lab::mnist::{DigitBatch, ImageSet, Loader, Mnist};
-use burn_kindling::lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
-use burn_kindling::lab::train::{
+use burn_kindling::record::{Layout, Record};
+use burn_kindling_lab::data::{DigitBatch, ImageSet, Loader, Mnist};
+use burn_kindling_lab::device::{self, DeviceError, Found};
+use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::train::{
     OptimizerKind, Precision, Schedule, TrainConfig, TrainError, Trained, Trainer, evaluate,
     initial_model,
 };
-use burn_kindling::record::{Layout, Record};
 
 static MNIST: LazyLock<Mnist> = LazyLock::new(|| Mnist::load(&Mnist::find(None).unwrap()).unwrap());
 
@@ -472,7 +472,7 @@ fn two_devices_take_the_step_of_the_mean_gradient() {
 
 #[test]
 fn two_devices_learn_and_resume_as_one_does() {
-    use burn_kindling::lab::train::{Outcome, RunFolder};
+    use burn_kindling_lab::train::{Outcome, RunFolder};
     let data = Mnist {
         train: MNIST.train.subset(0..7_000),
         test: MNIST.test.clone(),

@@ -1,5 +1,5 @@
 //! Training survives: a process that is killed, or that cannot write, leaves a folder from which `--resume` goes on.
-#![cfg(all(feature = "lab", feature = "flex", unix))]
+#![cfg(all(feature = "flex", unix))]
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use burn_kindling::lab::train::RunResult;
+use burn_kindling_lab::train::RunResult;
 use common::{example, small_data};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

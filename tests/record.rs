@@ -1,5 +1,5 @@
 //! Trained weights go out and come back.
-#![cfg(all(feature = "lab", feature = "flex"))]
+#![cfg(feature = "flex")]
 
 use std::fs;
 
@@ -11,9 +11,9 @@ use burn::nn::{
 };
 use burn::store::ModuleRecord;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
-use burn_kindling::lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, RunningAverage};
 use burn_kindling::record::{Layout, Record, RecordError, remove_leftovers, write_atomically};
+use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
 
 /// A network of either kind with running statistics of its own.
 fn trained(config: &ModelConfig) -> Classifier {

@@ -1,5 +1,5 @@
 //! Both ways between this crate and PyTorch. The fixtures and what PyTorch makes of them are by fixtures/pytorch.py.
-#![cfg(all(feature = "lab", feature = "flex"))]
+#![cfg(feature = "flex")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use burn::module::Module;
 use burn::nn::LinearConfig;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use burn_kindling::init::Activation;
-use burn_kindling::lab::mnist::{Mnist, normalise};
-use burn_kindling::lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
-use burn_kindling::lab::train::evaluate;
 use burn_kindling::record::{Layout, Record};
+use burn_kindling_lab::data::{Mnist, normalise};
+use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::train::evaluate;
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> PathBuf {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use burn_kindling::lab::experiment::{Experiment, Findings, Setup, Size};
-use burn_kindling::lab::mnist::Mnist;
-use burn_kindling::lab::{cli, device};
+use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::study::{Experiment, Findings, Setup, Size};
+use burn_kindling_lab::{cli, device};
 
 #[derive(clap::Args)]
 pub struct Flags {

@@ -1,7 +1,5 @@
 use burn::tensor::{Tensor, activation};
 
-use super::names::names;
-
 /// The slope of leaky ReLU below 0.
 pub(super) const LEAKY_SLOPE: f64 = 0.01;
 
@@ -24,7 +22,7 @@ pub enum Activation {
     Gelu,
 }
 
-names!(Activation, "activation":
+crate::names!(Activation, "activation":
     Sigmoid = "sigmoid",
     Tanh = "tanh",
     Relu = "relu",

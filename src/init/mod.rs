@@ -39,7 +39,7 @@
 
 mod activation;
 mod fan;
-pub(crate) mod names;
+mod names;
 mod reinit;
 mod strategy;
 mod theory;

@@ -15,6 +15,10 @@ pub struct UnknownName {
 }
 
 /// Gives a fieldless enum one name a variant: `ALL`, `Display`, `FromStr` and serde all go by that list.
+///
+/// The lab uses it too; it is no part of the public interface.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! names {
     ($type:ident, $what:literal: $($variant:ident = $name:literal),+ $(,)?) => {
         impl $type {
@@ -62,5 +66,3 @@ macro_rules! names {
         }
     };
 }
-
-pub(crate) use names;

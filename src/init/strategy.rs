@@ -4,7 +4,7 @@ use burn::{
     tensor::{Device, Distribution, Shape, Tensor, TensorCreationOptions},
 };
 
-use super::{Activation, Reinit, names::names};
+use super::{Activation, Reinit};
 
 /// The distribution that a layer's weights are first drawn from; biases start at 0.
 ///
@@ -30,7 +30,7 @@ pub enum InitStrategy {
     He,
 }
 
-names!(InitStrategy, "initialisation":
+crate::names!(InitStrategy, "initialisation":
     Zeros = "zeros",
     StandardNormal = "standard-normal",
     SmallNormal = "small-normal",

@@ -53,7 +53,7 @@ pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is one that is not whole yet.
-pub(crate) fn is_leftover(name: &OsStr) -> bool {
+/// Whether a file of this name is a temporary file of [`write_atomically`].
+pub fn is_leftover(name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(PREFIX)
 }

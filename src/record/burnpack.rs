@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Bytes;
 use burn_pack::{MAGIC_NUMBER, Reader, Tensor, Writer};
 
-use super::{Contents, Layout, Values, byte_len, crc32, is_float, not_float};
+use super::{Contents, Layout, Values, byte_len, is_float, not_float};
 
 /// Keys of the metadata.
 const CONFIG: &str = "config";
@@ -85,9 +85,11 @@ pub(super) fn read(file: Vec<u8>) -> Result<Contents, String> {
 
 /// Over names, values and configuration.
 fn checksum(tensors: &BTreeMap<String, Values>, config: Option<&str>) -> String {
-    let parts = tensors
-        .iter()
-        .flat_map(|(name, values)| [name.as_bytes(), &values.bytes]);
-    let config = config.unwrap_or_default().as_bytes();
-    format!("{:08x}", crc32(parts.chain([config])))
+    let mut hasher = crc32fast::Hasher::new();
+    for (name, values) in tensors {
+        hasher.update(name.as_bytes());
+        hasher.update(&values.bytes);
+    }
+    hasher.update(config.unwrap_or_default().as_bytes());
+    format!("{:08x}", hasher.finalize())
 }

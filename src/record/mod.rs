@@ -45,7 +45,6 @@
 
 mod atomic;
 mod burnpack;
-mod checksum;
 mod error;
 mod module;
 mod pytorch;
@@ -61,9 +60,7 @@ use burn::tensor::{DType, FloatDType, TensorData};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use atomic::is_leftover;
-pub use atomic::{remove_leftovers, write_atomically};
-pub(crate) use checksum::crc32;
+pub use atomic::{is_leftover, remove_leftovers, write_atomically};
 pub use error::{Differences, RecordError};
 
 /// Whose names and layouts the tensors of a [`Record`] have.
@@ -297,8 +294,8 @@ impl Record {
             })
     }
 
-    /// An error about what the record holds.
-    pub(crate) fn damaged(&self, reason: String) -> RecordError {
+    /// The error that says this record cannot be used, and why.
+    pub fn damaged(&self, reason: String) -> RecordError {
         RecordError::Damaged {
             origin: self.origin.clone(),
             reason,

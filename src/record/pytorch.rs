@@ -11,7 +11,7 @@ use burn::tensor::DType;
 
 use super::error::shortened;
 use super::safetensors::COUNTER;
-use super::{Contents, Layout, Values, byte_len, crc32, not_float};
+use super::{Contents, Layout, Values, byte_len, not_float};
 
 pub(super) fn is_zip(file: &[u8]) -> bool {
     file.starts_with(b"PK\x03\x04")
@@ -121,7 +121,7 @@ impl<'a> Entries<'a> {
             entry.skip(usize::from(name_again) + usize::from(extra))?;
             let entry = entry.take(size as usize)?;
             // torch.save writes 0 where it was asked to compute none.
-            if checksum != 0 && checksum != crc32([entry]) {
+            if checksum != 0 && checksum != crc32fast::hash(entry) {
                 let name = shortened(name);
                 return Err(format!(
                     "the values of {name} are not the ones it was written with"

@@ -4,11 +4,9 @@
 #![allow(dead_code, deprecated)]
 
 use burn::tensor::{DType, Device};
-#[cfg(feature = "lab")]
-use burn_kindling::lab::device::{self, Found};
+use burn_kindling_lab::device::{self, Found};
 
 /// One device of every backend that is compiled in and present, without autodiff.
-#[cfg(feature = "lab")]
 pub fn devices() -> Vec<Device> {
     static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(|| {
         let opened = device::compiled_in().map(device::open);
@@ -18,14 +16,7 @@ pub fn devices() -> Vec<Device> {
     DEVICES.clone()
 }
 
-/// It is the lab that looks for GPUs.
-#[cfg(not(feature = "lab"))]
-pub fn devices() -> Vec<Device> {
-    processors()
-}
-
 /// Says why a device is left out, past the test harness, which would keep it to itself.
-#[cfg(feature = "lab")]
 #[allow(clippy::explicit_write)]
 pub fn say_skipped(reason: &device::DeviceError) {
     use std::io::Write;
@@ -50,20 +41,13 @@ pub fn any_device() -> Device {
 /// remote backend is not compiled in.
 ///
 /// It is not among [`devices`]: Burn 0.22.1 ends a session at the first float tensor that is flipped.
-#[cfg(feature = "lab")]
 pub fn lent() -> Option<Found> {
     #[cfg(all(feature = "remote", feature = "flex"))]
     {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (server, transport) = device::lend([Device::flex()], listener).unwrap();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .build()
-                .unwrap();
-            runtime.block_on(server.serve_async(transport)).unwrap();
-        });
+        std::thread::spawn(move || server.serve(transport).unwrap());
         Some(device::open(&format!("remote:{address}")).unwrap())
     }
     #[cfg(not(all(feature = "remote", feature = "flex")))]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use burn_kindling::lab::mnist::Mnist;
+use burn_kindling_lab::data::Mnist;
 
 /// An example that `cargo test` has built beside this test.
 pub fn example(name: &str) -> Command {

@@ -14,7 +14,6 @@ use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
 use burn_kindling::observe::{Observation, Observer, Point, Report, watch};
 
-#[cfg(feature = "lab")]
 use crate::devices::lent;
 use crate::{any_device, assert_close, bits, devices, is_processor, normal, numbers, tensor};
 
@@ -92,7 +91,6 @@ fn trained(model: &Net, output: Tensor<2>) -> (Gradients, Vec<Vec<u32>>) {
 
 fn autodiff_devices() -> Vec<Device> {
     let devices = devices().into_iter();
-    #[cfg(feature = "lab")]
     let devices = devices.chain(lent().map(|found| found.device));
     let both = |device: Device| {
         let device = device.autodiff();

@@ -1,0 +1,70 @@
+//! What the examples' command lines share.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::device::DeviceError;
+use crate::study::ExperimentError;
+use crate::train::{Interrupter, TrainError};
+
+/// Tells a person what went wrong, on standard error, and gives the exit code: 2 if the command was
+/// used wrongly, as clap has it, 130 if it was stopped by Ctrl-C, and 1 for all else.
+pub fn fail(error: Box<dyn Error>) -> ExitCode {
+    eprintln!("error: {error}");
+    let usage = matches!(error.downcast_ref(), Some(DeviceError::Unknown { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(TrainError::Config(_) | TrainError::Device(DeviceError::Unknown { .. }))
+        );
+    let stopped = matches!(error.downcast_ref(), Some(ExperimentError::Interrupted));
+    ExitCode::from(match (usage, stopped) {
+        (true, _) => 2,
+        (_, true) => 130,
+        _ => 1,
+    })
+}
+
+/// Reads a count from a flag.
+///
+/// # Errors
+///
+/// It is no whole number, or 0.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number of at least 1".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Has the first Ctrl-C stop the training after the step under way, and the second end the program.
+///
+/// # Errors
+///
+/// The system takes no handler, or has one already.
+pub fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
+    let interrupter = interrupter.clone();
+    let stopping = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if stopping.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; once more to leave at once");
+        interrupter.stop(Some("Ctrl-C"));
+    })
+}
+
+/// Has the C library keep the memory that a step frees for the next one.
+///
+/// glibc gives large blocks back to the system, which hands them out again page by page, each filled with zeros: for a
+/// network whose activations take megabytes that is as long as the step itself. Kept, they make up to twice the memory.
+/// The setting is the whole process's, so it is for programs to make, not for a library; elsewhere than under glibc
+/// there is nothing to set.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: both set a number of malloc's own; where one is refused, things stay as they were.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}

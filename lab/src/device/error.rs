@@ -1,0 +1,74 @@
+use thiserror::Error;
+
+use super::{compiled_in, known};
+use crate::train::Precision;
+
+/// Why a device cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum DeviceError {
+    /// The name is none of the known ones.
+    #[error(
+        "'{name}' is not a device; expected one of {}, with an index after a colon for one of several GPUs (cuda:0), or remote:HOST:PORT",
+        listed(known())
+    )]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// The backend was left out at compile time.
+    #[error(
+        "the device '{name}' is not compiled in (this program has {}); build it with `--features {feature}`",
+        listed(compiled_in())
+    )]
+    NotCompiledIn {
+        /// What was asked for.
+        name: String,
+        /// The Cargo feature that adds it.
+        feature: &'static str,
+    },
+    /// No backend at all was compiled in.
+    #[error(
+        "no backend is compiled in; build with `--features flex`, which needs nothing but a CPU"
+    )]
+    NoBackend,
+    /// The backend is there, the hardware or its driver is not.
+    #[error("the device '{name}' is not present: {found}; {advice}")]
+    NotPresent {
+        /// What was asked for.
+        name: String,
+        /// What was found in its place.
+        found: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The device is there, and does not compute.
+    #[error("the device '{name}' does not answer: {reason}")]
+    NoAnswer {
+        /// What was asked for.
+        name: String,
+        /// What the backend reported.
+        reason: String,
+    },
+    /// The device does not compute in this float type.
+    #[error(
+        "the device '{name}' does not compute in {dtype}; it does in {}",
+        listed(supported)
+    )]
+    NoDType {
+        /// What was asked for.
+        name: String,
+        /// The type asked for.
+        dtype: Precision,
+        /// The types it has.
+        supported: Vec<Precision>,
+    },
+}
+
+/// The names side by side, or `none`.
+fn listed(names: impl IntoIterator<Item = impl ToString>) -> String {
+    let names: Vec<_> = names.into_iter().map(|name| name.to_string()).collect();
+    match names.is_empty() {
+        true => "none".to_string(),
+        false => names.join(", "),
+    }
+}

@@ -1,0 +1,22 @@
+#![warn(missing_docs)]
+//! The lab of [burn-kindling](burn_kindling): what initialisation and batch normalisation do, shown on MNIST.
+//!
+//! - [`data`]: reads MNIST and its relatives, and makes batches.
+//! - [`model`]: a multi-layer perceptron and a convolutional network, built from one kind of block: affine layer,
+//!   normalisation, activation.
+//! - [`train`]: a training run, from its configuration to its result, through Burn's learner.
+//! - [`study`]: the experiments, one file a question.
+//! - [`figure`] and [`page`]: figures, and the report that holds them.
+//! - [`device`]: chooses a device by name.
+//! - [`cli`]: what the command lines of the examples share.
+
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod figure;
+pub mod model;
+mod number;
+pub mod page;
+mod random;
+pub mod study;
+pub mod train;

@@ -1,0 +1,253 @@
+use std::path::Path;
+use std::{fs, io};
+
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{Cnn, CnnConfig, Mlp, MlpConfig, Normalization};
+use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::record::{Layout, Record, RecordError};
+
+/// Configuration of a [`Classifier`]: which network, and how it is built.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ModelConfig {
+    /// A multi-layer perceptron.
+    Mlp(MlpConfig),
+    /// A convolutional network.
+    Cnn(CnnConfig),
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self::Mlp(MlpConfig::new())
+    }
+}
+
+impl ModelConfig {
+    /// Makes the network on `device`. Its weights are drawn when they are first needed, which they
+    /// are not if a record is loaded before.
+    pub fn init(&self, device: &Device) -> Classifier {
+        match self {
+            Self::Mlp(config) => Classifier::Mlp(config.init(device)),
+            Self::Cnn(config) => Classifier::Cnn(config.init(device)),
+        }
+    }
+
+    /// The name of the network: `mlp` or `cnn`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mlp(_) => "mlp",
+            Self::Cnn(_) => "cnn",
+        }
+    }
+
+    /// The activation of the hidden layers.
+    pub fn activation(&self) -> Activation {
+        match self {
+            Self::Mlp(config) => config.activation,
+            Self::Cnn(config) => config.activation,
+        }
+    }
+
+    /// How the weights start.
+    pub fn strategy(&self) -> InitStrategy {
+        match self {
+            Self::Mlp(config) => config.init,
+            Self::Cnn(config) => config.init,
+        }
+    }
+
+    /// What stands before each activation.
+    pub fn norm(&self) -> Normalization {
+        match self {
+            Self::Mlp(config) => config.norm,
+            Self::Cnn(config) => config.norm,
+        }
+    }
+
+    /// Checks that a network can be made of it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the first number that makes none.
+    pub fn validate(&self) -> Result<(), String> {
+        match self {
+            Self::Mlp(config) if config.inputs == 0 || config.classes == 0 => {
+                Err("a perceptron must have at least 1 input and 1 class".into())
+            }
+            Self::Mlp(config) if config.hidden.contains(&0) => {
+                Err("a hidden layer must have at least 1 unit".into())
+            }
+            Self::Cnn(config)
+                if config.side < 4
+                    || config.channels.contains(&0)
+                    || config.dense == 0
+                    || config.classes == 0 =>
+            {
+                Err("a convolutional network must have images of at least 4x4 pixels, and at least 1 unit a layer"
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a network can be made of it in no more memory than `record` warrants.
+    fn check(&self, record: &Record) -> Result<(), RecordError> {
+        // Every unit, and every input of a layer, has a value of its own at least.
+        let values = match self {
+            Self::Mlp(config) => {
+                let widths = config.hidden.iter().copied();
+                widths.chain([config.inputs, config.classes]).collect()
+            }
+            Self::Cnn(config) => {
+                let [first, second] = config.channels;
+                let side = config.side / 4;
+                let inputs = [second, side]
+                    .iter()
+                    .try_fold(side, |n, &x| n.checked_mul(x));
+                vec![
+                    first,
+                    second,
+                    inputs.unwrap_or(usize::MAX),
+                    config.dense,
+                    config.classes,
+                ]
+            }
+        };
+        let values = values.into_iter().fold(0, usize::saturating_add);
+        let reason = match self.validate() {
+            Err(problem) => problem,
+            Ok(()) if values > record.num_values() => format!(
+                "it holds {} values, fewer than a network of its configuration has",
+                record.num_values()
+            ),
+            Ok(()) => return Ok(()),
+        };
+        Err(record.damaged(reason))
+    }
+
+    /// The configuration of the network that [`Classifier::fold`] makes: the same without
+    /// normalisation.
+    pub fn folded(self) -> Self {
+        match self {
+            Self::Mlp(config) => Self::Mlp(config.with_norm(Normalization::None)),
+            Self::Cnn(config) => Self::Cnn(config.with_norm(Normalization::None)),
+        }
+    }
+}
+
+/// A network that tells images into classes.
+#[derive(Module, Debug)]
+// There is one value a run: its size does not matter.
+#[allow(clippy::large_enum_variant)]
+pub enum Classifier {
+    /// A multi-layer perceptron.
+    Mlp(Mlp),
+    /// A convolutional network.
+    Cnn(Cnn),
+}
+
+impl Classifier {
+    /// Logits of a batch of images. All layers compute in the float type of the images, with batch norm's statistics
+    /// in f32 at least.
+    ///
+    /// # Shapes
+    ///
+    /// - `images`: `[batch, height, width]`
+    /// - output: `[batch, classes]`, in f32
+    pub fn forward(&self, images: Tensor<3>) -> Tensor<2> {
+        let logits = match self {
+            Self::Mlp(model) => model.forward(images.flatten(1, 2)),
+            Self::Cnn(model) => model.forward(images.unsqueeze_dim(1)),
+        };
+        logits.cast(FloatDType::F32)
+    }
+
+    /// The network without normalisation that does in inference what this one does: every
+    /// normalisation is folded into the layer before it. [`ModelConfig::folded`] describes it.
+    pub fn fold(self) -> Self {
+        match self {
+            Self::Mlp(model) => Self::Mlp(model.fold()),
+            Self::Cnn(model) => Self::Cnn(model.fold()),
+        }
+    }
+
+    /// The record of the network, as of an [`Mlp`] or a [`Cnn`] by itself, with its configuration.
+    pub fn record(&self, config: &ModelConfig, layout: Layout) -> Record {
+        let record = match self {
+            Self::Mlp(model) => Record::new(model, layout),
+            Self::Cnn(model) => Record::new(model, layout),
+        };
+        record.with_config(config)
+    }
+
+    /// The network of the given configuration with the values of a record.
+    ///
+    /// # Errors
+    ///
+    /// The configuration makes no network, or the record is of another one.
+    pub fn from_record(
+        config: &ModelConfig,
+        record: &Record,
+        device: &Device,
+    ) -> Result<Self, RecordError> {
+        config.check(record)?;
+        Ok(match config.init(device) {
+            Self::Mlp(model) => Self::Mlp(record.load(model)?),
+            Self::Cnn(model) => Self::Cnn(record.load(model)?),
+        })
+    }
+
+    /// Reads a trained network from a burnpack, safetensors or PyTorch file (see [`Record`]).
+    ///
+    /// Its configuration is the one in the file or, if there is none, in `config.json` beside it: a [`ModelConfig`],
+    /// or the configuration of a run.
+    ///
+    /// # Errors
+    ///
+    /// The file or the configuration cannot be read or is damaged, or they do not go together.
+    pub fn open(path: &Path, device: &Device) -> Result<(ModelConfig, Self), RecordError> {
+        let record = Record::open(path)?;
+        let config = match record.try_config()? {
+            Some(config) => config,
+            None => config_beside(path)?,
+        };
+        let model = Self::from_record(&config, &record, device)?;
+        Ok((config, model))
+    }
+}
+
+/// The configuration in `config.json` in the same folder.
+fn config_beside(path: &Path) -> Result<ModelConfig, RecordError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Beside {
+        Model(ModelConfig),
+        Run { model: ModelConfig },
+    }
+    let beside = path.with_file_name("config.json");
+    let text = match fs::read(&beside) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(RecordError::NoConfig {
+                origin: path.display().to_string(),
+            });
+        }
+        Err(source) => {
+            return Err(RecordError::Io {
+                action: "read",
+                path: beside,
+                source,
+            });
+        }
+    };
+    match serde_json::from_slice(&text) {
+        Ok(Beside::Model(model) | Beside::Run { model }) => Ok(model),
+        Err(_) => Err(RecordError::Damaged {
+            origin: beside.display().to_string(),
+            reason: "it is neither the configuration of a network nor that of a run".into(),
+        }),
+    }
+}

@@ -1,0 +1,135 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::{Device, Tensor};
+
+use super::block::{Affine, Block, Normalization};
+use burn_kindling::init::{Activation, InitStrategy};
+
+/// Configuration of a [`Cnn`].
+#[derive(Config, Debug, PartialEq)]
+pub struct CnnConfig {
+    /// Height and width of the images, in pixels. Default: 28.
+    #[config(default = 28)]
+    pub side: usize,
+    /// Channels of the two convolutions. Default: 32 and 64.
+    #[config(default = "[32, 64]")]
+    pub channels: [usize; 2],
+    /// Units of the hidden dense layer. Default: 128.
+    #[config(default = 128)]
+    pub dense: usize,
+    /// Number of classes. Default: 10.
+    #[config(default = 10)]
+    pub classes: usize,
+    /// Activation of the hidden layers. Default: ReLU.
+    #[config(default = "Activation::Relu")]
+    pub activation: Activation,
+    /// How the weights of every layer start. Default: He, which goes with ReLU.
+    #[config(default = "InitStrategy::He")]
+    pub init: InitStrategy,
+    /// What stands before each activation. Default: this crate's batch norm.
+    #[config(default = "Normalization::Batch")]
+    pub norm: Normalization,
+}
+
+impl CnnConfig {
+    /// Makes the network on `device`.
+    ///
+    /// # Panics
+    ///
+    /// If a layer has no channels or units, or the images are smaller than 4x4 pixels.
+    pub fn init(&self, device: &Device) -> Cnn {
+        let [first, second] = self.channels;
+        assert!(
+            self.side >= 4 && first > 0 && second > 0 && self.dense > 0 && self.classes > 0,
+            "a Cnn needs images of at least 4x4 pixels and at least one unit a layer, found {self}"
+        );
+        let bias = self.norm == Normalization::None;
+        let convolution = |inputs, outputs| {
+            let layer = Conv2dConfig::new([inputs, outputs], [3, 3])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .with_bias(bias)
+                .init(device);
+            Block {
+                affine: self.init.apply(layer),
+                norm: self.norm.init(outputs, device),
+                activation: self.activation,
+            }
+        };
+        let linear = |inputs, outputs, bias| {
+            let layer = LinearConfig::new(inputs, outputs)
+                .with_bias(bias)
+                .init(device);
+            self.init.apply(layer)
+        };
+        let pooled = self.side / 4;
+        Cnn {
+            convolutions: vec![convolution(1, first), convolution(first, second)],
+            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+            dense: Block {
+                affine: linear(second * pooled * pooled, self.dense, bias),
+                norm: self.norm.init(self.dense, device),
+                activation: self.activation,
+            },
+            output: linear(self.dense, self.classes, true),
+        }
+    }
+}
+
+/// A small convolutional network: two [`Block`]s of 3x3 convolutions, each halved by max pooling,
+/// one dense block, then a linear layer to the logits.
+#[derive(Module, Debug)]
+pub struct Cnn {
+    /// The convolutions.
+    pub convolutions: Vec<Block<Conv2d>>,
+    /// Halves height and width after each convolution.
+    pub pool: MaxPool2d,
+    /// The hidden dense layer.
+    pub dense: Block<Linear>,
+    /// The layer that gives the logits.
+    pub output: Linear,
+}
+
+impl Cnn {
+    /// Logits of a batch.
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, 1, side, side]`
+    /// - output: `[batch, classes]`
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<2> {
+        let features = self
+            .convolutions
+            .iter()
+            .fold(input, |signal, block| self.halve(block, signal));
+        let features = self.dense.forward(features.flatten(1, 3));
+        Affine::forward(&self.output, features)
+    }
+
+    /// The block, then pooling. Of a function that never falls the largest value is that of the largest argument, which
+    /// takes a quarter of the work to find, unless the function costs nothing.
+    fn halve(&self, block: &Block<Conv2d>, signal: Tensor<4>) -> Tensor<4> {
+        match block.activation {
+            Activation::Sigmoid | Activation::Tanh | Activation::Relu | Activation::LeakyRelu
+                if block.batch_norm_relu().is_none() =>
+            {
+                let pooled = self.pool.forward(block.pre_activation(signal));
+                block.activation.forward(pooled)
+            }
+            _ => self.pool.forward(block.forward(signal)),
+        }
+    }
+
+    /// The network without normalisation that does in inference what this one does: every
+    /// normalisation is folded into the layer before it. It is what a [`CnnConfig`] with
+    /// [`Normalization::None`] describes.
+    pub fn fold(self) -> Self {
+        Self {
+            convolutions: self.convolutions.into_iter().map(Block::fold).collect(),
+            dense: self.dense.fold(),
+            ..self
+        }
+    }
+}

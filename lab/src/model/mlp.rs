@@ -1,0 +1,129 @@
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::block::{Affine, Block, Normalization};
+use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::observe::Point;
+
+/// Configuration of an [`Mlp`].
+#[derive(Config, Debug, PartialEq)]
+pub struct MlpConfig {
+    /// Number of inputs. Default: 784, the pixels of a 28x28 image.
+    #[config(default = 784)]
+    pub inputs: usize,
+    /// Units of each hidden layer. Default: five layers of 100, as in the literature.
+    #[config(default = "vec![100; 5]")]
+    pub hidden: Vec<usize>,
+    /// Number of classes. Default: 10.
+    #[config(default = 10)]
+    pub classes: usize,
+    /// Activation of the hidden layers. Default: ReLU.
+    #[config(default = "Activation::Relu")]
+    pub activation: Activation,
+    /// How the weights of every layer start. Default: He, which goes with ReLU.
+    #[config(default = "InitStrategy::He")]
+    pub init: InitStrategy,
+    /// Factor on every weight drawn: with N(0, 1), the standard deviation. Default: 1.
+    #[config(default = 1.0)]
+    pub weight_scale: f64,
+    /// What stands before each activation. Default: this crate's batch norm.
+    #[config(default = "Normalization::Batch")]
+    pub norm: Normalization,
+}
+
+impl MlpConfig {
+    /// Makes the network on `device`.
+    ///
+    /// # Panics
+    ///
+    /// If a layer has no units.
+    pub fn init(&self, device: &Device) -> Mlp {
+        let mut inputs = self.inputs;
+        let mut linear = |outputs: usize, bias: bool| {
+            assert!(
+                inputs > 0 && outputs > 0,
+                "every layer of an Mlp needs at least one unit, found {inputs} -> {outputs}"
+            );
+            let layer = LinearConfig::new(inputs, outputs)
+                .with_bias(bias)
+                .init(device);
+            inputs = outputs;
+            let mut layer = self.init.apply(layer);
+            if self.weight_scale != 1.0 {
+                layer.weight = scaled(layer.weight, self.weight_scale);
+            }
+            layer
+        };
+        let hidden = self
+            .hidden
+            .iter()
+            .map(|&units| Block {
+                affine: linear(units, self.norm == Normalization::None),
+                norm: self.norm.init(units, device),
+                activation: self.activation,
+            })
+            .collect();
+        Mlp {
+            hidden,
+            output: linear(self.classes, true),
+        }
+    }
+}
+
+/// A parameter that starts at `scale` times what it would have started at.
+fn scaled(param: Param<Tensor<2>>, scale: f64) -> Param<Tensor<2>> {
+    param.init_mapper(move |drawn| {
+        let trains = drawn.is_require_grad();
+        (drawn.detach() * scale).set_require_grad(trains)
+    })
+}
+
+/// A multi-layer perceptron: hidden [`Block`]s of linear layers, then a linear layer to the logits.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// The hidden layers.
+    pub hidden: Vec<Block<Linear>>,
+    /// The layer that gives the logits.
+    pub output: Linear,
+}
+
+impl Mlp {
+    /// Logits of a batch. What the hidden layers put out can be [observed](burn_kindling::observe) at the
+    /// points `hidden.0`, `hidden.1` and so on.
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, inputs]`
+    /// - output: `[batch, classes]`
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        Affine::forward(&self.output, self.features(input))
+    }
+
+    /// What the last hidden layer puts out, with the points of [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, inputs]`
+    /// - output: `[batch, units of the last hidden layer]`
+    pub fn features(&self, input: Tensor<2>) -> Tensor<2> {
+        self.hidden
+            .iter()
+            .enumerate()
+            .fold(input, |signal, (layer, block)| {
+                Point::new(format_args!("hidden.{layer}"))
+                    .after(block.activation)
+                    .watch(block.forward(signal))
+            })
+    }
+    /// The network without normalisation that does in inference what this one does: every
+    /// normalisation is folded into the linear layer before it. It is what a [`MlpConfig`] with
+    /// [`Normalization::None`] describes.
+    pub fn fold(self) -> Self {
+        Self {
+            hidden: self.hidden.into_iter().map(Block::fold).collect(),
+            output: self.output,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::FloatDType;
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use crate::model::{ModelConfig, Normalization};
+
+/// Everything that decides what a training run computes: same configuration, same data and same
+/// backend give the same result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The network.
+    pub model: ModelConfig,
+    /// The optimiser.
+    pub optimizer: OptimizerKind,
+    /// Learning rate, at the start if there is a schedule.
+    pub learning_rate: f64,
+    /// How the learning rate changes over the run.
+    pub schedule: Schedule,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images a training step; on several devices, of each of them.
+    pub batch_size: usize,
+    /// What the layers compute in, in training. Configurations written before there was a choice are of f32.
+    #[serde(default)]
+    pub dtype: Precision,
+    /// Seed of the initial weights and of the order of the images.
+    pub seed: u64,
+    /// Stop after this many epochs without a lower validation loss; `None`: run all epochs.
+    pub patience: Option<usize>,
+}
+
+impl Default for TrainConfig {
+    /// The default job: the default [`ModelConfig`], Adam at 1e-3 on a cosine, 10 epochs of
+    /// batches of 128.
+    fn default() -> Self {
+        Self {
+            model: ModelConfig::default(),
+            optimizer: OptimizerKind::Adam,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine,
+            epochs: 10,
+            batch_size: 128,
+            dtype: Precision::F32,
+            seed: 42,
+            patience: None,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks that the numbers make a run.
+    ///
+    /// # Errors
+    ///
+    /// A count is zero, or the learning rate is not a positive number (at most 1 on a cosine).
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let problem = |text: String| Err(TrainError::Config(text));
+        if self.epochs == 0 {
+            return problem("the number of epochs must be at least 1".into());
+        }
+        if self.batch_size == 0 {
+            return problem("the batch size must be at least 1".into());
+        }
+        if self.patience == Some(0) {
+            return problem("the patience must be at least 1 epoch".into());
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return problem(format!(
+                "the learning rate must be a positive number, found {}",
+                self.learning_rate
+            ));
+        }
+        if self.schedule == Schedule::Cosine && self.learning_rate > 1.0 {
+            return problem(format!(
+                "the cosine schedule takes a learning rate of at most 1, found {}; use a constant one",
+                self.learning_rate
+            ));
+        }
+        let widths: &[usize] = match &self.model {
+            ModelConfig::Mlp(mlp) => &mlp.hidden,
+            ModelConfig::Cnn(_) => &[],
+        };
+        if widths.contains(&0) {
+            return problem("a hidden layer must have at least 1 unit".into());
+        }
+        if self.dtype != Precision::F32 && self.model.norm() == Normalization::Burn {
+            return problem(format!(
+                "Burn's own batch norm does not take {} beside parameters of f32; use this crate's (norm `batch`)",
+                self.dtype
+            ));
+        }
+        Ok(())
+    }
+
+    /// The schedule over a run of `steps` training steps.
+    pub(super) fn scheduler(&self, steps: usize) -> Result<ModuleLrScheduler, TrainError> {
+        match self.schedule {
+            Schedule::Constant => Ok(self.learning_rate.into()),
+            Schedule::Cosine => CosineAnnealingLrSchedulerConfig::new(self.learning_rate, steps)
+                .init()
+                .map_err(TrainError::Config),
+        }
+    }
+
+    /// The optimiser.
+    pub(super) fn optimizer(&self) -> ModuleOptimizer {
+        match self.optimizer {
+            OptimizerKind::Sgd => SgdConfig::new().init(),
+            OptimizerKind::Momentum => SgdConfig::new()
+                .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
+                .init(),
+            OptimizerKind::Adam => AdamConfig::new().with_epsilon(1e-8).init(),
+            OptimizerKind::AdamW => AdamWConfig::new()
+                .with_epsilon(1e-8)
+                .with_weight_decay(1e-2)
+                .init(),
+        }
+    }
+}
+
+/// The optimisers on offer, with the moment constants of PyTorch's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent.
+    Sgd,
+    /// Stochastic gradient descent with momentum 0.9.
+    Momentum,
+    /// Adam (Kingma & Ba 2015, arXiv:1412.6980), betas 0.9 and 0.999.
+    Adam,
+    /// Adam with decoupled weight decay 0.01 (Loshchilov & Hutter 2019, arXiv:1711.05101).
+    AdamW,
+}
+
+burn_kindling::names!(OptimizerKind, "optimizer":
+    Sgd = "sgd",
+    Momentum = "momentum",
+    Adam = "adam",
+    AdamW = "adamw",
+);
+
+/// What the layers compute in, in training. The parameters, what the optimiser keeps, the statistics of batch norm and
+/// the loss are f32 in any case, and so is inference: this is mixed precision as by Micikevicius et al. 2018
+/// (arXiv:1710.03740).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// IEEE half precision: 11 significant bits, from 6e-8 to 65504. The loss is multiplied by 1024 before the backward
+    /// pass, and the gradients divided by it, so that small ones do not vanish. A step in which one overflows moves
+    /// nothing, and is counted; to know, the host waits for every step.
+    F16,
+    /// Brain half precision: 8 significant bits, over the range of f32.
+    Bf16,
+}
+
+burn_kindling::names!(Precision, "float type":
+    F32 = "f32",
+    F16 = "f16",
+    Bf16 = "bf16",
+);
+
+impl Precision {
+    /// Burn's name for it.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::F16 => FloatDType::F16,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// The factor on the loss in the backward pass.
+    pub(super) fn loss_scale(self) -> f64 {
+        match self {
+            Self::F16 => 1024.0,
+            Self::F32 | Self::Bf16 => 1.0,
+        }
+    }
+}
+
+/// How the learning rate changes over a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Schedule {
+    /// It stays.
+    Constant,
+    /// It falls along half a cosine, step by step, to 0 at the last one (Loshchilov & Hutter 2017,
+    /// arXiv:1608.03983, without restarts).
+    Cosine,
+}
+
+burn_kindling::names!(Schedule, "schedule":
+    Constant = "constant",
+    Cosine = "cosine",
+);

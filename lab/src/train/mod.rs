@@ -1,0 +1,451 @@
+//! A training run, from a serialisable [`TrainConfig`] to a serialisable [`RunResult`], through
+//! Burn's learner.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use burn_kindling_lab::data::Mnist;
+//! use burn_kindling_lab::train::{RunFolder, TrainConfig, Trainer};
+//!
+//! let config = TrainConfig::default();
+//! let data = Mnist::load(&Mnist::find(None)?)?;
+//! let folder = RunFolder::create("runs/first", &config)?;
+//! let result = Trainer::new(Device::flex()).run(&folder, &data)?;
+//! println!("test accuracy {:.2} %", 100.0 * result.test.accuracy);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checkpoint;
+mod config;
+mod display;
+mod error;
+mod folder;
+mod history;
+mod initial;
+mod step;
+mod sweep;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::data::dataloader::DataLoader;
+use burn::data::dataloader::split::split_dataloader;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::checkpoint::KeepLastNCheckpoints;
+use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
+use burn::train::renderer::MetricsRenderer;
+use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+use burn::train::{
+    ExecutionStrategy, Learner, MultiDeviceOptim, SupervisedTraining, TrainingStrategy,
+};
+use serde::{Deserialize, Serialize};
+
+pub use burn::train::Interrupter;
+pub use config::{OptimizerKind, Precision, Schedule, TrainConfig};
+pub use display::Display;
+pub use error::TrainError;
+pub use folder::RunFolder;
+pub(crate) use folder::write_atomically;
+pub use history::{Epoch, EpochScores, Score};
+pub use initial::initial_model;
+pub use step::{StepOutput, TrainingStep, Watcher};
+pub use sweep::{Job, Sweep};
+
+use crate::data::{DigitBatch, ImageSet, Loader, Mnist};
+use crate::device;
+use crate::model::Classifier;
+use checkpoint::Checkpoints;
+use display::Lines;
+use history::History;
+use step::{Scale, Watched};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// All epochs were run.
+    Completed,
+    /// The validation loss had not fallen for as many epochs as the patience says.
+    StoppedEarly,
+    /// It was asked to stop; `--resume` goes on after the last finished epoch.
+    Interrupted,
+}
+
+/// What a training run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Over the official test images, once, at the end.
+    pub test: Score,
+    /// Number of parameters of the network, running statistics included.
+    pub parameters: usize,
+    /// Loss and accuracy of every finished epoch, without its time.
+    pub epochs: Vec<EpochScores>,
+    /// Steps since the start, or since the run was taken up again, that moved no weight because a gradient was not
+    /// finite: an overflow in [`Precision::F16`].
+    #[serde(default)]
+    pub skipped_steps: usize,
+    /// Everything that another run with the same seed would not repeat.
+    pub timing: Timing,
+}
+
+/// How long a run took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The device, as Burn names it.
+    pub device: String,
+    /// Wall time of each epoch, validation and checkpoint included, in seconds.
+    pub epoch_seconds: Vec<f64>,
+    /// Sum of the epochs, in seconds.
+    pub training_seconds: f64,
+    /// Wall time of the score on the test images, in seconds.
+    pub test_seconds: f64,
+    /// Training images per second of an epoch's wall time.
+    pub images_per_second: f64,
+}
+
+/// Trains networks on a device, or on several at once.
+pub struct Trainer {
+    /// The first holds the weights, validates and tests.
+    devices: Vec<Device>,
+    display: Display,
+    interrupter: Interrupter,
+}
+
+impl Trainer {
+    /// Trains on `device`, without a word.
+    pub fn new(device: Device) -> Self {
+        Self::parallel(vec![device])
+    }
+
+    /// Trains on several devices at once, without a word: data-parallel, by Burn's
+    /// [`MultiDevice`](ExecutionStrategy::MultiDevice) strategy with the optimiser on the first device.
+    ///
+    /// The training images are split into as many parts of equal size, in the order of the set, and each device
+    /// shuffles and walks its own. A step takes a batch on each device, and moves the weights by the mean of the
+    /// devices' gradients: with `n` devices there are `n` times as many images a step, and `n` times fewer steps an
+    /// epoch. Where a part ends before the others, the device adds nothing to the last step.
+    ///
+    /// This crate's batch norm normalises each device's batch by that batch's own statistics, as data-parallel
+    /// training elsewhere does unless its batch norm is a synchronised one. All devices feed the same running
+    /// statistics: each takes its batch in as if the batches had come one after the other, so that `n` devices move
+    /// them by `n` batches a step. Which comes first is not determined, so the running statistics, and with them the
+    /// scores, repeat only to about the momentum times the difference between two batches. Gradients are added up in
+    /// the same order: with two devices the weights repeat, with more to rounding.
+    ///
+    /// Burn's distributed strategy is not on offer: of the backends here, CUDA alone can add up gradients that way.
+    ///
+    /// A device may be named more than once, and is then given several batches at a time.
+    ///
+    /// # Panics
+    ///
+    /// If there is no device.
+    pub fn parallel(devices: Vec<Device>) -> Self {
+        assert!(!devices.is_empty(), "training needs at least one device");
+        Self {
+            devices,
+            display: Display::Silent,
+            interrupter: Interrupter::new(),
+        }
+    }
+
+    /// The device that holds the weights.
+    fn device(&self) -> &Device {
+        &self.devices[0]
+    }
+
+    /// Shows the progress.
+    pub fn with_display(mut self, display: Display) -> Self {
+        self.display = display;
+        self
+    }
+
+    /// Listens to `interrupter`: where it is told to stop, the run ends after the step under way,
+    /// and what was trained is kept.
+    pub fn with_interrupter(mut self, interrupter: Interrupter) -> Self {
+        self.interrupter = interrupter;
+        self
+    }
+
+    /// Trains the network of the folder's configuration, from its last checkpoint if it has one,
+    /// and leaves metrics, result and record in the folder.
+    ///
+    /// # Errors
+    ///
+    /// The run is complete already; the folder cannot be read or written; a metric fails.
+    pub fn run(&self, folder: &RunFolder, data: &Mnist) -> Result<RunResult, TrainError> {
+        let config = folder.config()?;
+        if let Some(result) = folder.result()?
+            && result.outcome != Outcome::Interrupted
+        {
+            return Err(TrainError::Complete(folder.path().to_path_buf()));
+        }
+        let (train, valid) = data.train_and_validation();
+        let checkpoints = Checkpoints::in_folder(folder.path())?;
+        let mut epochs: Vec<Epoch> = match folder.path().join("metrics.json").exists() {
+            true => folder.read_json("metrics.json")?,
+            false => Vec::new(),
+        };
+        // An epoch counts once both its metrics and its checkpoint are written.
+        let as_learned = Watched::new(
+            config.model.init(self.device()),
+            None,
+            Scale::new(config.dtype, self.devices.len()),
+        );
+        let finished = checkpoints.latest(epochs.len(), as_learned)?;
+        epochs.truncate(finished);
+
+        let learned = self.learn(
+            &config,
+            [&train, &valid],
+            epochs,
+            Some((folder, &checkpoints)),
+            None,
+        )?;
+        let Learned {
+            network,
+            epochs,
+            outcome,
+            images,
+            skipped_steps,
+        } = learned;
+        let parameters = network.num_params();
+        let started = Instant::now();
+        let test = evaluate(&network, &data.test, self.device());
+        let test_seconds = started.elapsed().as_secs_f64();
+
+        folder.save_model(&network)?;
+
+        let epoch_seconds: Vec<f64> = epochs.iter().map(|epoch| epoch.seconds).collect();
+        let training_seconds = epoch_seconds.iter().fold(0.0, |sum, epoch| sum + epoch);
+        let result = RunResult {
+            outcome,
+            test,
+            parameters,
+            skipped_steps,
+            timing: Timing {
+                device: self.names(),
+                images_per_second: match epochs.is_empty() {
+                    true => 0.0,
+                    false => (images * epochs.len()) as f64 / training_seconds,
+                },
+                epoch_seconds,
+                training_seconds,
+                test_seconds,
+            },
+            epochs: epochs.into_iter().map(|epoch| epoch.scores).collect(),
+        };
+        folder.write_json("result.json", &result)?;
+        Ok(result)
+    }
+
+    /// Trains a network in memory, on `train`, scored on `valid` after every epoch, and calls
+    /// `watcher` at every step. For short runs and for many: no folder, no checkpoint, and so
+    /// nothing to go on from.
+    ///
+    /// # Errors
+    ///
+    /// The configuration makes no run; the learner stops on an error.
+    pub fn train(
+        &self,
+        config: &TrainConfig,
+        train: &ImageSet,
+        valid: &ImageSet,
+        watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
+    ) -> Result<Trained, TrainError> {
+        config.validate()?;
+        let watcher: Arc<Watcher> = Arc::new(watcher);
+        let learned = self.learn(config, [train, valid], Vec::new(), None, Some(watcher))?;
+        Ok(Trained {
+            network: learned.network,
+            epochs: learned
+                .epochs
+                .into_iter()
+                .map(|epoch| epoch.scores)
+                .collect(),
+            outcome: learned.outcome,
+            skipped_steps: learned.skipped_steps,
+        })
+    }
+
+    /// Goes on after the finished `epochs`, and keeps metrics and checkpoints where there is a
+    /// place for them.
+    fn learn(
+        &self,
+        config: &TrainConfig,
+        [train, valid]: [&ImageSet; 2],
+        epochs: Vec<Epoch>,
+        kept: Option<(&RunFolder, &Checkpoints)>,
+        watcher: Option<Arc<Watcher>>,
+    ) -> Result<Learned, TrainError> {
+        for device in &self.devices {
+            device::check_dtype(&format!("{device:?}"), device, config.dtype)?;
+        }
+        let finished = epochs.len();
+        let devices: Vec<Device> = self.devices.iter().cloned().map(Device::autodiff).collect();
+        let scale = Scale::new(config.dtype, devices.len());
+        let model = Watched::new(initial_model(config, &devices[0]), watcher, scale);
+
+        let train_loader: Arc<dyn DataLoader<DigitBatch>> = Arc::new(
+            Loader::new(train.clone(), config.batch_size, devices[0].clone())
+                .with_dtype(config.dtype.dtype())
+                .shuffled(config.seed)
+                .starting_at_epoch(finished + 1),
+        );
+        let valid_loader = Loader::new(valid.clone(), config.batch_size, self.device().clone());
+        let parts = split_dataloader(train_loader.clone(), &devices);
+        let parts: Vec<usize> = parts.iter().map(|part| part.num_items()).collect();
+        if parts.len() > 1 && parts.contains(&0) | parts.contains(&1) {
+            return Err(TrainError::Config(format!(
+                "{} images are too few to train on {} devices",
+                train.len(),
+                devices.len()
+            )));
+        }
+        let images = parts.iter().sum();
+        let longest = parts.iter().max().expect("there is a device");
+        let steps = config.epochs * longest.div_ceil(config.batch_size);
+
+        let lines = Lines::new(
+            finished,
+            config.epochs,
+            [images, valid.len()],
+            self.display != Display::Lines,
+        );
+        let renderer: Box<dyn MetricsRenderer> = match self.display {
+            Display::Dashboard => Box::new(TuiMetricsRendererWrapper::new(
+                self.interrupter.clone(),
+                (finished > 0).then_some(finished),
+            )),
+            Display::Lines | Display::Silent => Box::new(lines.clone()),
+        };
+        let history = History::new(
+            epochs,
+            kept.map(|(folder, _)| folder.clone()),
+            config.patience,
+            lines,
+            self.interrupter.clone(),
+        );
+
+        let strategy = ExecutionStrategy::multi(devices, MultiDeviceOptim::OptimMainDevice);
+        // Burn writes nothing here: metrics, checkpoints and logs all go their own ways.
+        let directory = kept.map_or(Path::new(""), |(folder, _)| folder.path());
+        let mut training = SupervisedTraining::new(directory, train_loader, Arc::new(valid_loader))
+            .metrics((LossMetric::new(), AccuracyMetric::new()))
+            .metric_train_numeric(LearningRateMetric::new())
+            .with_metric_logger(history.clone())
+            .early_stopping(history.clone())
+            .with_application_logger(None)
+            .with_interrupter(self.interrupter.clone())
+            .renderer(renderer)
+            .num_epochs(config.epochs)
+            .with_training_strategy(TrainingStrategy::Default(strategy));
+        if let Some((_, checkpoints)) = kept {
+            let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
+            training = training
+                .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
+                .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoint::KEPT));
+        }
+        if finished > 0 {
+            training = training.checkpoint(finished);
+        }
+        let learner = Learner::new(model, config.optimizer(), config.scheduler(steps)?);
+        // Some of what a backend reports comes by a panic.
+        let learned = match catch_unwind(AssertUnwindSafe(|| training.launch(learner))) {
+            Ok(learned) => learned,
+            Err(panic) => {
+                let message = device::panic_message(panic.as_ref());
+                match TrainError::out_of_memory(message, config.batch_size) {
+                    Some(error) => return Err(error),
+                    None => resume_unwind(panic),
+                }
+            }
+        };
+
+        // Leaves the dashboard, so that what follows is printed on the screen.
+        drop(learned.renderer);
+        let lost = kept.and_then(|(_, checkpoints)| checkpoints.failure());
+        if let Some(error) = history.failure().or(lost) {
+            return Err(error);
+        }
+        if let Some(error) = learned.error {
+            let message = error.to_string();
+            return Err(TrainError::out_of_memory(&message, config.batch_size)
+                .unwrap_or(TrainError::Learner(message)));
+        }
+        let epochs = history.epochs();
+        let outcome = match epochs.len() {
+            all if all == config.epochs => Outcome::Completed,
+            _ if history.stopped_early() => Outcome::StoppedEarly,
+            _ => Outcome::Interrupted,
+        };
+        Ok(Learned {
+            skipped_steps: learned.model.scale.skipped(),
+            network: learned.model.network,
+            epochs,
+            outcome,
+            images,
+        })
+    }
+}
+
+impl Trainer {
+    /// The devices, as Burn names them.
+    fn names(&self) -> String {
+        let names = self.devices.iter().map(|device| format!("{device:?}"));
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What the learner came to.
+struct Learned {
+    network: Classifier,
+    epochs: Vec<Epoch>,
+    outcome: Outcome,
+    /// Training images of an epoch.
+    images: usize,
+    skipped_steps: usize,
+}
+
+/// A network trained in memory, by [`Trainer::train`].
+pub struct Trained {
+    /// The network, in inference mode.
+    pub network: Classifier,
+    /// Loss and accuracy of every finished epoch.
+    pub epochs: Vec<EpochScores>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Steps that were skipped, as in [`RunResult::skipped_steps`].
+    pub skipped_steps: usize,
+}
+
+/// Mean loss and accuracy of `model` over `images`, which it is to be in inference mode for
+/// ([`Module::valid`]): batch norm then goes by its running statistics, and no image's answer
+/// depends on the others.
+///
+/// # Panics
+///
+/// If there are no images.
+pub fn evaluate(model: &Classifier, images: &ImageSet, device: &Device) -> Score {
+    assert!(
+        !images.is_empty(),
+        "there must be images to score a network on"
+    );
+    let loader = Loader::new(images.clone(), 1000, device.clone());
+    let (mut loss, mut right) = (0.0, 0);
+    for batch in loader.iter() {
+        let batch = batch.expect("a set in memory gives every batch");
+        let [count] = batch.targets.dims();
+        let output = model.forward_step(batch);
+        right += output.right();
+        loss += count as f64 * output.loss.into_scalar::<f64>();
+    }
+    let count = images.len() as f64;
+    Score {
+        loss: loss / count,
+        accuracy: right as f64 / count,
+    }
+}

@@ -1,0 +1,263 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::module::Module;
+use burn::module::{ModuleVisitor, Param};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Bool, ExecutionError, Int, Tensor};
+use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
+use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+
+use super::Precision;
+use crate::data::DigitBatch;
+use crate::model::Classifier;
+
+/// What one step leaves for the metrics.
+pub struct StepOutput {
+    /// Mean cross-entropy of the batch, in nats: `[1]`.
+    pub loss: Tensor<1>,
+    /// Logits: `[batch, classes]`.
+    pub logits: Tensor<2>,
+    /// Labels: `[batch]`.
+    pub targets: Tensor<1, Int>,
+}
+
+impl StepOutput {
+    /// How many images the network tells right.
+    pub fn right(&self) -> i64 {
+        let answers = self.logits.clone().argmax(1).squeeze_dim::<1>(1);
+        let right = answers.equal(self.targets.clone()).int().sum();
+        right.into_scalar::<i64>()
+    }
+}
+
+impl Classifier {
+    /// Loss and logits of a batch.
+    pub fn forward_step(&self, batch: DigitBatch) -> StepOutput {
+        let logits = self.forward(batch.images);
+        let loss = CrossEntropyLossConfig::new()
+            .init(&logits.device())
+            .forward(logits.clone(), batch.targets.clone());
+        StepOutput {
+            loss,
+            logits,
+            targets: batch.targets,
+        }
+    }
+}
+
+impl TrainStep for Classifier {
+    type Input = DigitBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: DigitBatch) -> TrainOutput<StepOutput> {
+        let output = self.forward_step(batch);
+        TrainOutput::new(self, output.loss.backward(), output)
+    }
+}
+
+impl InferenceStep for Classifier {
+    type Input = DigitBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: DigitBatch) -> StepOutput {
+        self.forward_step(batch)
+    }
+}
+
+impl ItemLazy for StepOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        self.loss.device().flush()?;
+        Ok(Self {
+            loss: self.loss.without_autodiff(),
+            logits: self.logits.without_autodiff(),
+            targets: self.targets.without_autodiff(),
+        })
+    }
+}
+
+impl Adaptor<LossInput> for StepOutput {
+    /// Burn weighs a batch by the length of this tensor, so that the mean over an epoch counts
+    /// every image once, the smaller last batch included.
+    fn adapt(&self) -> LossInput {
+        LossInput::new(self.loss.clone().expand(self.targets.dims()))
+    }
+}
+
+impl Adaptor<AccuracyInput> for StepOutput {
+    fn adapt(&self) -> AccuracyInput {
+        AccuracyInput::new(self.logits.clone(), self.targets.clone())
+    }
+}
+
+/// One training step, as a watcher sees it: after the forward and backward pass, before the
+/// weights move. The running statistics of batch norm have taken the batch in.
+pub struct TrainingStep<'a> {
+    /// Counted from 1, over all epochs.
+    pub step: usize,
+    /// The network, with the weights that this step is about to change.
+    pub network: &'a Classifier,
+    /// The images of the step.
+    pub batch: &'a DigitBatch,
+    /// Mean cross-entropy of the batch, in nats: `[1]`.
+    pub loss: &'a Tensor<1>,
+}
+
+/// What is called at every training step; see [`Trainer::train`](super::Trainer::train).
+pub type Watcher = dyn Fn(TrainingStep) + Send + Sync;
+
+/// A network in training, who watches it, and what its gradients are multiplied by.
+#[derive(Module, Debug)]
+pub(super) struct Watched {
+    pub(super) network: Classifier,
+    #[module(skip)]
+    watch: Watch,
+    #[module(skip)]
+    pub(super) scale: Scale,
+}
+
+/// Factors on the loss before the backward pass, and on the gradients after it; and how many steps were skipped
+/// because the first was too large.
+#[derive(Clone, Debug)]
+pub(super) struct Scale {
+    loss: f64,
+    gradients: f64,
+    skipped: Arc<AtomicUsize>,
+}
+
+impl Scale {
+    /// What the float type needs, taken out again; and of the gradients of `devices` devices, which Burn adds up,
+    /// their mean.
+    pub(super) fn new(precision: Precision, devices: usize) -> Self {
+        let loss = precision.loss_scale();
+        Self {
+            loss,
+            gradients: 1.0 / (loss * devices as f64),
+            skipped: Arc::default(),
+        }
+    }
+
+    pub(super) fn skipped(&self) -> usize {
+        self.skipped.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone)]
+struct Watch {
+    watcher: Option<Arc<Watcher>>,
+    steps: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch")
+            .field("watched", &self.watcher.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watched {
+    pub(super) fn new(network: Classifier, watcher: Option<Arc<Watcher>>, scale: Scale) -> Self {
+        let steps = Arc::default();
+        Self {
+            network,
+            watch: Watch { watcher, steps },
+            scale,
+        }
+    }
+
+    /// Waits for the gradients.
+    fn all_finite(&self, gradients: &GradientsParams) -> bool {
+        let mut finite = Finite {
+            gradients,
+            all: None,
+        };
+        self.visit(&mut finite);
+        finite.all.is_none_or(|all| all.into_scalar::<bool>())
+    }
+}
+
+impl TrainStep for Watched {
+    type Input = DigitBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: DigitBatch) -> TrainOutput<StepOutput> {
+        let watched = self.watch.watcher.as_ref().zip(Some(batch.clone()));
+        let output = self.network.forward_step(batch);
+        let gradients = match self.scale.loss {
+            1.0 => output.loss.backward(),
+            factor => (output.loss.clone() * factor).backward(),
+        };
+        if let Some((watcher, batch)) = watched {
+            watcher(TrainingStep {
+                step: 1 + self.watch.steps.fetch_add(1, Ordering::Relaxed),
+                network: &self.network,
+                batch: &batch,
+                loss: &output.loss,
+            });
+        }
+        TrainOutput::new(self, gradients, output)
+    }
+
+    fn optimize(
+        self,
+        optimizer: &mut ModuleOptimizer,
+        learning_rate: ModuleLearningRate,
+        mut gradients: GradientsParams,
+    ) -> Self {
+        if self.scale.loss != 1.0 && !self.all_finite(&gradients) {
+            self.scale.skipped.fetch_add(1, Ordering::Relaxed);
+            return self;
+        }
+        if self.scale.gradients != 1.0 {
+            self.visit(&mut Scaling {
+                gradients: &mut gradients,
+                factor: self.scale.gradients,
+            });
+        }
+        optimizer.step(learning_rate, self, gradients)
+    }
+}
+
+/// Asks, on the device, whether the gradients of all parameters it visits are finite.
+struct Finite<'a> {
+    gradients: &'a GradientsParams,
+    all: Option<Tensor<1, Bool>>,
+}
+
+impl ModuleVisitor for Finite<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let finite = gradient.is_finite().all();
+            self.all = Some(match self.all.take() {
+                Some(all) => all.bool_and(finite),
+                None => finite,
+            });
+        }
+    }
+}
+
+/// Multiplies the gradients of the parameters it visits.
+struct Scaling<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scaling<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            self.gradients.register(param.id, gradient * self.factor);
+        }
+    }
+}
+
+impl InferenceStep for Watched {
+    type Input = DigitBatch;
+    type Output = StepOutput;
+
+    fn step(&self, batch: DigitBatch) -> StepOutput {
+        self.network.forward_step(batch)
+    }
+}

@@ -1,0 +1,522 @@
+//! The experiments and the page: what they leave behind, and that it is the same every time.
+#![cfg(feature = "flex")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_kindling::init::InitStrategy;
+use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::figure::{Axis, Color, Figure, Panel, Row, Series, Shape, median, spread};
+use burn_kindling_lab::model::{Classifier, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::page;
+use burn_kindling_lab::study::{
+    Bound, Claim, Experiment, ExperimentError, Findings, Setup, Size, Table,
+};
+use burn_kindling_lab::train::{Outcome, RunFolder, TrainConfig, Trainer, initial_model};
+
+static MNIST: LazyLock<Mnist> = LazyLock::new(|| Mnist::load(&Mnist::find(None).unwrap()).unwrap());
+
+fn quick(out: &Path) -> Setup {
+    let mut setup = Setup::new(Device::flex(), MNIST.clone(), out);
+    setup.size = Size::Quick;
+    setup.seeds = Some(1);
+    setup
+}
+
+/// The files of a folder and below, by their paths in it.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_string();
+        match path.is_dir() {
+            true => {
+                let below = files(&path).into_iter();
+                found.extend(below.map(|(it, bytes)| (format!("{name}/{it}"), bytes)));
+            }
+            false => {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_all() {
+    let out = tempfile::tempdir().unwrap();
+    let setup = quick(out.path());
+    let findings: Vec<Findings> = Experiment::ALL
+        .into_iter()
+        .map(|experiment| experiment.run(&setup).unwrap())
+        .collect();
+
+    for it in &findings {
+        let folder = out.path().join(it.experiment.to_string());
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        assert!(!it.claims.is_empty() && !it.figures.is_empty());
+        assert_eq!(read("data.csv").lines().count(), it.table.rows().len() + 1);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&read("data.json")).unwrap();
+        assert_eq!(rows.len(), it.table.rows().len());
+        let claims: Vec<serde_json::Value> = serde_json::from_str(&read("claims.json")).unwrap();
+        for (written, claim) in claims.iter().zip(&it.claims) {
+            assert_eq!(written["statement"], claim.statement);
+            assert_eq!(written["holds"], claim.bound.holds(claim.measured));
+        }
+        for figure in &it.figures {
+            let svg = read(&format!("{}.svg", figure.name));
+            assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+            assert!(
+                !svg.contains("NaN") && !svg.contains("inf"),
+                "{}",
+                figure.name
+            );
+            let png = fs::read(folder.join(format!("{}.png", figure.name))).unwrap();
+            assert_eq!(png[..8], *b"\x89PNG\r\n\x1a\n");
+        }
+    }
+
+    let page = page::write(out.path(), &findings).unwrap();
+    let html = fs::read_to_string(page).unwrap();
+    let markdown = fs::read_to_string(out.path().join("claims.md")).unwrap();
+    for it in &findings {
+        assert!(html.contains(&format!("<section id=\"{}\">", it.experiment)));
+        assert!(html.contains(&it.command()));
+        for figure in &it.figures {
+            assert!(html.contains(&format!("<figure id=\"{}-{}\"", it.experiment, figure.name)));
+        }
+        for claim in &it.claims {
+            // From one seed nobody can say how far apart repeated runs are.
+            assert!(!claim.source.starts_with("burn"));
+            assert!(html.contains(&claim.measured()));
+            assert!(markdown.contains(&claim.statement));
+        }
+    }
+    // Nothing is fetched: no address but the name of the SVG format.
+    let addresses = html.matches("http").count();
+    assert_eq!(
+        addresses,
+        html.matches("http://www.w3.org/2000/svg").count()
+    );
+    assert!(!html.contains("src=") && !html.contains("@import") && !html.contains("url("));
+
+    // Whoever runs them again finds the same, and no run is repeated.
+    let before = files(out.path());
+    let times = |of: &Path| -> Vec<_> {
+        let runs = of.join("batch_norm_training").join("runs");
+        let entries = fs::read_dir(runs).unwrap();
+        let times = entries.map(|it| it.unwrap().metadata().unwrap().modified().unwrap());
+        times.collect()
+    };
+    let written = times(out.path());
+    let again: Vec<Findings> = Experiment::ALL
+        .into_iter()
+        .map(|experiment| experiment.run(&setup).unwrap())
+        .collect();
+    page::write(out.path(), &again).unwrap();
+    assert_eq!(times(out.path()), written);
+    assert!(
+        files(out.path()) == before,
+        "the second run wrote something else"
+    );
+}
+
+#[test]
+fn the_number_of_workers_changes_nothing() {
+    let [one, several] = [1, 3].map(|workers| {
+        let out = tempfile::tempdir().unwrap();
+        let mut setup = quick(out.path());
+        setup.workers = workers;
+        Experiment::InitDistributions.run(&setup).unwrap();
+        files(out.path())
+    });
+    assert!(one == several);
+}
+
+#[test]
+fn what_initialisation_does_is_what_the_theory_says() {
+    let out = tempfile::tempdir().unwrap();
+    let mut setup = quick(out.path());
+    setup.seeds = Some(3);
+    let findings = Experiment::InitDistributions.run(&setup).unwrap();
+    let theory = findings.claims.last().unwrap();
+    assert!(theory.statement.contains("theory"));
+    assert!(theory.holds, "{theory:?}");
+}
+
+#[test]
+fn a_stopped_experiment_goes_on_from_its_finished_runs() {
+    let out = tempfile::tempdir().unwrap();
+    let setup = quick(out.path());
+    setup.interrupter.stop(None);
+    let error = Experiment::InitTraining.run(&setup).unwrap_err();
+    assert!(matches!(error, ExperimentError::Interrupted), "{error}");
+    assert!(
+        !out.path()
+            .join("init_training")
+            .join("claims.json")
+            .exists()
+    );
+
+    setup.interrupter.reset();
+    let whole = Experiment::InitTraining.run(&setup).unwrap();
+    // A run that is lost, and one that is damaged, are run again; the others stay.
+    let folder = out.path().join("init_training").join("runs");
+    let mut runs: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .collect();
+    runs.sort();
+    let originals: Vec<_> = runs.iter().map(|path| fs::read(path).unwrap()).collect();
+    fs::remove_file(&runs[0]).unwrap();
+    fs::write(&runs[1], b"{\"config\":").unwrap();
+    let repaired = Experiment::InitTraining.run(&setup).unwrap();
+    assert_eq!(repaired.claims, whole.claims);
+    for (path, original) in runs.iter().zip(originals) {
+        assert!(fs::read(path).unwrap() == original, "{}", path.display());
+    }
+}
+
+#[test]
+fn runs_on_other_data_are_not_taken_for_these() {
+    let out = tempfile::tempdir().unwrap();
+    let runs = |data: &Mnist| {
+        let mut setup = Setup::new(Device::flex(), data.clone(), out.path());
+        setup.size = Size::Quick;
+        setup.seeds = Some(1);
+        Experiment::InitDistributions.run(&setup).unwrap();
+        let runs = out.path().join("init_distributions").join("runs");
+        fs::read_dir(runs).unwrap().count()
+    };
+    let mut other = MNIST.clone();
+    other.test = other.test.subset(1..other.test.len());
+    let first = runs(&MNIST);
+    assert_eq!([runs(&MNIST), runs(&other)], [first, 2 * first]);
+}
+
+#[test]
+fn with_fewer_images_than_asked_for_an_accuracy_is_still_that_of_its_epoch() {
+    let out = tempfile::tempdir().unwrap();
+    let data = Mnist {
+        train: MNIST.train.subset(0..1200),
+        test: MNIST.test.subset(0..100),
+    };
+    let mut setup = Setup::new(Device::flex(), data, out.path());
+    setup.size = Size::Quick;
+    setup.seeds = Some(1);
+    let findings = Experiment::InitTraining.run(&setup).unwrap();
+    let rows = findings.table.json();
+    let steps: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["strategy"] == "he" && !row["validation_accuracy"].is_null())
+        .map(|row| row["step"].as_u64().unwrap())
+        .collect();
+    // 1100 images in batches of 128.
+    assert_eq!(steps, [9, 18, 27, 36]);
+}
+
+#[test]
+fn a_claim_holds_only_within_its_bound() {
+    assert!(Bound::AtLeast(2.0).holds(2.0) && !Bound::AtLeast(2.0).holds(1.9));
+    assert!(Bound::AtMost(2.0).holds(2.0) && !Bound::AtMost(2.0).holds(2.1));
+    assert!(Bound::Above(2.0).holds(2.1) && !Bound::Above(2.0).holds(2.0));
+    assert!(Bound::Below(2.0).holds(1.9) && !Bound::Below(2.0).holds(2.0));
+    let between = Bound::Between(1.0, 2.0);
+    assert!(between.holds(1.0) && between.holds(2.0));
+    assert!(!between.holds(0.9) && !between.holds(2.1));
+    for bound in [Bound::AtLeast(0.0), Bound::AtMost(0.0), between] {
+        assert!(!bound.holds(f64::NAN));
+    }
+    let shown = |measured| {
+        let claim = Claim::new("it", "me", "number", measured, Bound::AtMost(0.5));
+        (claim.measured(), claim.bound.to_string(), claim.holds)
+    };
+    assert_eq!(
+        shown(0.123456),
+        ("0.1235".into(), "at most 0.5".into(), true)
+    );
+    assert_eq!(shown(1234.56).0, "1235");
+    assert_eq!(shown(12.0).0, "12");
+    assert_eq!(shown(1.5e-7).0, "1.50e-7");
+    assert!(!shown(f64::NAN).2);
+    let why = |measured| {
+        let claim = Claim::new("it", "me", "number", measured, Bound::AtMost(0.5));
+        claim.why("so").why
+    };
+    assert_eq!([why(0.5), why(0.6)], [None, Some("so")]);
+}
+
+#[test]
+fn a_table_is_the_same_in_csv_and_json() {
+    let mut table = Table::new(&["name", "value"]);
+    table.push(vec!["plain".into(), 1.5.into()]);
+    table.push(vec![
+        "with, comma and \"quotes\"".into(),
+        serde_json::Value::Null,
+    ]);
+    assert_eq!(
+        table.csv(),
+        "name,value\nplain,1.5\n\"with, comma and \"\"quotes\"\"\",\n"
+    );
+    let json = table.json();
+    assert_eq!(json[0]["value"], 1.5);
+    assert_eq!(json[1]["name"], "with, comma and \"quotes\"");
+    assert!(json[1]["value"].is_null());
+}
+
+#[test]
+#[should_panic(expected = "one cell for each of")]
+fn a_row_of_another_width_panics() {
+    Table::new(&["name", "value"]).push(vec![1.into()]);
+}
+
+#[test]
+fn the_spread_of_values_is_their_least_median_and_largest() {
+    assert_eq!(spread(&[3.0, 1.0, 2.0]), [1.0, 2.0, 3.0]);
+    assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), [1.0, 2.5, 4.0]);
+    assert_eq!(median(&[f64::NAN, 1.0, 2.0]), 2.0);
+    assert_eq!(spread(&[f64::NAN, 1.0])[2], f64::INFINITY);
+}
+
+fn figure(series: Vec<Series>, log: bool) -> Figure {
+    let axis = match log {
+        true => Axis::log("x (m)", [0.01, 100.0]),
+        false => Axis::linear("x (m)", [0.0, 10.0]),
+    };
+    let panel = Panel {
+        title: "a < b".into(),
+        x: axis.clone(),
+        y: axis,
+        series,
+    };
+    let row = Row {
+        label: "row".into(),
+        panels: vec![panel],
+    };
+    Figure::new("figure", "title", "alt", vec![row])
+}
+
+#[test]
+fn nothing_is_drawn_outside_the_picture() {
+    let points = vec![
+        [1.0, 1.0],
+        [2.0, f64::NAN],
+        [3.0, 2.0],
+        [4.0, 1e300],
+        [5.0, f64::INFINITY],
+    ];
+    let triples = points.iter().map(|&[x, y]| [x, y, y]).collect::<Vec<_>>();
+    for log in [false, true] {
+        let shapes = [
+            Shape::Line(points.clone()),
+            Shape::Dashed(points.clone()),
+            Shape::Dots(points.clone()),
+            Shape::Bars(points.iter().map(|&[x, y]| [x, x + 0.5, y]).collect()),
+            Shape::Band(triples.clone()),
+            Shape::Line(vec![[-1.0, 0.0]]),
+            Shape::Line(Vec::new()),
+        ];
+        let series = shapes
+            .map(|shape| Series::new("", Color::BLUE, shape))
+            .into();
+        let figure = figure(series, log);
+        let svg = figure.svg();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"));
+        // Every point of every line lies within the picture.
+        let size = |name: &str| -> f64 {
+            let (_, rest) = svg.split_once(&format!("{name}=\"")).unwrap();
+            rest.split_once('"').unwrap().0.parse().unwrap()
+        };
+        let (width, height) = (size("width"), size("height"));
+        for list in svg.split("points=\"").skip(1) {
+            for point in list.split_once('"').unwrap().0.split_whitespace() {
+                let (x, y) = point.split_once(',').unwrap();
+                let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
+                assert!((0.0..=width).contains(&x) && (0.0..=height).contains(&y));
+            }
+        }
+        assert!(svg.contains("a &lt; b"));
+        // As fine as said: two pixels for one.
+        let png = figure.png();
+        let pixels = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+        assert_eq!(
+            [pixels(16), pixels(20)],
+            [2 * width as u32, 2 * height as u32]
+        );
+    }
+}
+
+#[test]
+fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
+    let drawn = |points: &[[f64; 2]]| {
+        let series = Series::new("curve", Color::BLUE, Shape::Line(points.to_vec()));
+        let figure = figure(vec![series], false);
+        let svg = figure.svg();
+        let mut lines = svg.lines().filter(|it| it.starts_with("<polyline"));
+        let line = lines.find(|it| it.contains("#0072B2") && it.contains("stroke-width=\"2\""));
+        let line = line.map(str::to_string);
+        let triangles = svg.matches("<polygon").count();
+        (line, triangles, figure.caption().contains("A triangle"))
+    };
+    let within = drawn(&[[0.0, 0.0], [5.0, 10.0]]);
+    let beyond = drawn(&[[0.0, 0.0], [10.0, 20.0]]);
+    assert_eq!(within.0, beyond.0);
+    assert_eq!([within.1, beyond.1], [0, 1]);
+    assert_eq!([within.2, beyond.2], [false, true]);
+    // Out, back, and out at the other end.
+    assert_eq!(
+        drawn(&[[0.0, 5.0], [2.0, 50.0], [4.0, 5.0], [6.0, -50.0]]).1,
+        2
+    );
+    assert_eq!(
+        drawn(&[[0.0, 5.0], [2.0, f64::NAN], [4.0, f64::INFINITY]]).1,
+        1
+    );
+}
+
+#[test]
+fn a_text_says_where_curves_start_and_end() {
+    let series = [
+        Series::new(
+            "first",
+            Color::BLUE,
+            Shape::Line(vec![[0.0, 1.0], [9.0, 2.5]]),
+        ),
+        Series::new(
+            "second",
+            Color::INK,
+            Shape::Dashed(vec![[0.0, 3.0], [9.0, 3.0]]),
+        ),
+    ];
+    assert_eq!(
+        figure(series.into(), false).numbers(),
+        ["a < b, x (m), from the left end to the right: first 1 to 2.5; second 3."]
+    );
+}
+
+#[test]
+fn colours_can_be_seen_on_the_light_page_and_on_the_dark_one() {
+    let luminance = |Color(r, g, b): Color| {
+        let linear = |value: u8| match f64::from(value) / 255.0 {
+            value if value <= 0.04045 => value / 12.92,
+            value => ((value + 0.055) / 1.055).powf(2.4),
+        };
+        0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
+    };
+    let [light, dark] = [Color(0xf5, 0xf6, 0xf8), Color(0x1d, 0x20, 0x25)].map(luminance);
+    let norms = Normalization::ALL.map(Color::from).into_iter();
+    let colors = InitStrategy::ALL.map(Color::from).into_iter().chain(norms);
+    for color in colors.filter(|&it| it != Color::INK) {
+        let own = luminance(color);
+        assert!((light + 0.05) / (own + 0.05) >= 3.0, "{color:?}");
+        assert!((own + 0.05) / (dark + 0.05) >= 3.0, "{color:?}");
+    }
+}
+
+#[test]
+fn a_strategy_has_a_colour_of_its_own() {
+    let strategies = InitStrategy::ALL.map(Color::from);
+    let norms = Normalization::ALL.map(Color::from);
+    let colors: Vec<Color> = strategies.into_iter().chain(norms).collect();
+    for (i, color) in colors.iter().enumerate() {
+        assert!(
+            !colors[..i].contains(color),
+            "{color:?} stands for two things"
+        );
+    }
+}
+
+#[test]
+fn training_in_memory_is_training_in_a_folder() {
+    let data = Mnist {
+        train: MNIST.train.subset(0..1200),
+        test: MNIST.test.subset(0..100),
+    };
+    let config = TrainConfig {
+        epochs: 2,
+        ..TrainConfig::default()
+    };
+    let trainer = Trainer::new(Device::flex());
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(scratch.path().join("run"), &config).unwrap();
+    let kept = trainer.run(&folder, &data).unwrap();
+
+    let (train, valid) = data.train_and_validation();
+    let (sender, steps) = std::sync::mpsc::channel();
+    let trained = trainer
+        .train(&config, &train, &valid, move |it| {
+            let loss = it.loss.clone().into_scalar::<f32>();
+            sender
+                .send((it.step, loss, it.batch.targets.dims()[0]))
+                .unwrap();
+        })
+        .unwrap();
+    assert_eq!(trained.outcome, Outcome::Completed);
+    assert_eq!(trained.epochs, kept.epochs);
+
+    // 1100 images in batches of 128: nine steps an epoch.
+    let steps: Vec<_> = steps.iter().collect();
+    assert!(steps.iter().map(|it| it.0).eq(1..=18));
+    let epoch = &steps[..9];
+    let images: usize = epoch.iter().map(|it| it.2).sum();
+    let sum: f64 = epoch.iter().map(|it| f64::from(it.1) * it.2 as f64).sum();
+    assert!((sum / images as f64 - kept.epochs[0].train.loss).abs() < 1e-5);
+}
+
+#[test]
+fn networks_drawn_at_the_same_time_are_those_drawn_one_after_the_other() {
+    let weights = |seed: u64| {
+        let config = TrainConfig {
+            seed,
+            ..TrainConfig::default()
+        };
+        initial_model(&config, &Device::flex())
+    };
+    let numbers = |model: Classifier| {
+        let Classifier::Mlp(model) = model else {
+            panic!("the default network is an MLP")
+        };
+        let values = model.hidden.iter().map(|block| block.affine.weight.val());
+        let values = values.map(|it| it.into_data().try_to_vec::<f32>().unwrap());
+        values.collect::<Vec<_>>()
+    };
+    let alone: Vec<_> = (0..8).map(|seed| numbers(weights(seed))).collect();
+    // Drawn on threads of their own, looked at later.
+    let threads: Vec<_> = (0..8)
+        .map(|seed| std::thread::spawn(move || weights(seed)))
+        .collect();
+    let models: Vec<_> = threads.into_iter().map(|it| it.join().unwrap()).collect();
+    for (model, alone) in models.into_iter().zip(alone) {
+        assert!(numbers(model) == alone);
+    }
+}
+
+#[test]
+fn the_weight_scale_is_the_standard_deviation_of_standard_normal_weights() {
+    let device = Device::flex();
+    let config = TrainConfig {
+        model: ModelConfig::Mlp(
+            MlpConfig::new()
+                .with_init(InitStrategy::StandardNormal)
+                .with_weight_scale(0.02),
+        ),
+        ..TrainConfig::default()
+    };
+    let Classifier::Mlp(model) = initial_model(&config, &device.clone().autodiff()) else {
+        panic!("an MLP was asked for")
+    };
+    let weight = model.hidden[0].affine.weight.val();
+    assert!(weight.is_require_grad());
+    let std = weight.square().mean().sqrt().into_scalar::<f64>();
+    assert!((std / 0.02 - 1.0).abs() < 0.02, "{std}");
+    assert_eq!(
+        model.num_params(),
+        MlpConfig::new().init(&device).num_params()
+    );
+}
