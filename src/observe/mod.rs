@@ -1,8 +1,8 @@
-//! What flows through a network: statistics of every layer, forward and backward.
+//! Statistics of every layer of a network: activations, gradients and updates.
 //!
-//! The model names the points worth watching, in its own forward pass; [`watch`] hands the tensor back as it is. An
-//! [`Observer`] around that pass turns each point into a row of a [`Report`]. Without an observer a point is a look at
-//! one thread-local variable: nothing is computed, copied or kept.
+//! The model names the points to watch in its own forward pass; [`watch`] returns the tensor unchanged. An [`Observer`]
+//! around the forward pass makes each point a row of a [`Report`]. Without an observer, a point only reads a
+//! thread-local variable: it computes, copies and keeps nothing.
 //!
 //! ```
 //! use burn::module::Module;
@@ -38,7 +38,7 @@
 //!
 //! for step in 0..3 {
 //!     let input = Tensor::random([32, 8], Distribution::Default, &device);
-//!     // Watch every second step only; the others pay nothing.
+//!     // Watch every second step only. The others cost nothing.
 //!     let (loss, mut seen) = observer.run_if(step % 2 == 0, || model.forward(input).square().mean());
 //!     let gradients = loss.backward();
 //!     seen.backward(&model, &gradients);
@@ -53,30 +53,43 @@
 //!
 //! # What to look for
 //!
-//! | in the report | healthy | what else it may be |
+//! | in the report | healthy | otherwise |
 //! | --- | --- | --- |
 //! | [`std`](Summary::std) of the layers | about the same at every depth | growing: the signal explodes; shrinking: it vanishes |
-//! | [`saturated`](Layer::saturated) | a few percent | half or more: the weights are too large for sigmoid or tanh, no gradient comes through |
-//! | [`dead`](Layer::dead) | none, or a few | units that never learn again |
-//! | [`duplicates`](Layer::duplicates) | none, dead units aside | the layer is as wide as its distinct units: symmetry was never broken |
+//! | [`saturated`](Layer::saturated) | a few percent | half or more: the weights are too large for sigmoid or tanh, and little gradient passes |
+//! | [`dead`](Layer::dead) | none, or a few | no gradient passes through these units, so they stop learning |
+//! | [`duplicates`](Layer::duplicates) | none but dead units | symmetry was never broken: the layer is only as wide as its number of distinct units |
 //! | `std` of the [`gradient`](Layer::gradient) | about the same at every depth | vanishing or exploding gradients |
-//! | [`update_to_data`](Parameter::update_to_data) | about -3 | above -2: the learning rate is too large; below -4: too small |
+//! | [`update_to_data`](Parameter::update_to_data) of weights | about -3 with SGD; -1 to -3 with Adam | above -1: the learning rate is too large; below -5: too small |
 //!
-//! The set is that of Karpathy's lecture *Building makemore, part 3: activations, gradients and batch norm*; the
-//! last row is his rule of thumb.
+//! These are the diagnostics of Karpathy's lecture *Building makemore, part 3: activations, gradients and batch norm*.
 //!
-//! [`Report::diagnose`] looks for it: it names what is far from healthy in plain words, with what to try.
+//! His rule of thumb for the last row, -3, is for SGD. In its first steps, Adam moves every weight by about the learning
+//! rate, whatever the gradient. So a rate of 1e-3 gives -1.7 for weights with a std of 0.05, as He initialisation draws
+//! them for 784 inputs. That is healthy.
+//!
+//! [`Report::diagnose`] checks all of this. It names what is far from healthy, and what to try.
 
 mod diagnosis;
+mod finding;
+mod layer;
+mod observation;
 mod observer;
 mod parameters;
+mod percentiles;
 mod point;
+mod readout;
 mod reduce;
 mod report;
+mod summary;
 mod table;
 mod tap;
+mod units;
+mod watch;
 
-pub use diagnosis::{Change, Finding, Place};
-pub use observer::{Observation, Observer};
-pub use point::{Point, watch};
+pub use finding::{Change, Finding, Place};
+pub use observation::Observation;
+pub use observer::Observer;
+pub use point::Point;
 pub use report::{Histogram, Layer, Parameter, Percentile, Report, Summary};
+pub use watch::watch;

@@ -1,46 +1,47 @@
-//! The parameters of a model: how far their values, gradients and updates spread.
+//! The parameters of a model: the spread of their values, gradients and updates.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor, Transaction};
 
-use super::reduce::{self, Read};
+use super::readout::Readout;
+use super::reduce::spread;
 use super::report::Parameter;
 
-/// A parameter that was seen before the optimizer's step.
+/// A [`Parameter`] whose numbers are still on the device.
 #[derive(Debug)]
-pub(super) struct SeenParameter {
+pub(super) struct ParameterOnDevice {
     id: ParamId,
     name: String,
     shape: Vec<usize>,
-    /// The values in a row, in the model's own buffer; held until the step is seen.
+    /// The values before the optimizer's step, in the model's own buffer. Released when the step is seen.
     values: Option<Tensor<1>>,
     data: Tensor<1>,
     gradient: Option<Tensor<1>>,
     update: Option<Tensor<1>>,
 }
 
-/// The parameters of `model` that require gradients.
-pub(super) fn with_gradients<M: Module>(model: &M, gradients: &Gradients) -> Vec<SeenParameter> {
+/// The parameters of `model` that require gradients, before the optimizer's step.
+pub(super) fn before_step<M: Module>(model: &M, gradients: &Gradients) -> Vec<ParameterOnDevice> {
     let mut visitor = BeforeStep {
         gradients,
         path: Vec::new(),
-        seen: Vec::new(),
+        parameters: Vec::new(),
     };
     model.visit(&mut visitor);
-    visitor.seen
+    visitor.parameters
 }
 
-/// Compares the values with those of the same parameters in `model`.
-pub(super) fn moved_to<M: Module>(seen: &mut [SeenParameter], model: &M) {
-    if !seen.is_empty() {
-        model.visit(&mut AfterStep { seen });
+/// Adds the difference between the values of `model`, after the step, and those before it.
+pub(super) fn after_step<M: Module>(parameters: &mut [ParameterOnDevice], model: &M) {
+    if !parameters.is_empty() {
+        model.visit(&mut AfterStep { parameters });
     }
 }
 
 struct BeforeStep<'a> {
     gradients: &'a Gradients,
     path: Vec<String>,
-    seen: Vec<SeenParameter>,
+    parameters: Vec<ParameterOnDevice>,
 }
 
 impl ModuleVisitor for BeforeStep<'_> {
@@ -57,54 +58,56 @@ impl ModuleVisitor for BeforeStep<'_> {
         if !tensor.is_require_grad() || tensor.shape().num_elements() == 0 {
             return;
         }
-        let values = in_a_row(tensor.clone());
-        let gradient = tensor.grad(self.gradients).map(in_a_row);
-        self.seen.push(SeenParameter {
+        let values = flattened(tensor.clone());
+        let gradient = tensor.grad(self.gradients).map(flattened);
+        self.parameters.push(ParameterOnDevice {
             id: param.id,
             name: self.path.join("."),
             shape: tensor.dims().to_vec(),
-            data: reduce::spread(values.clone()),
+            data: spread(values.clone()),
             values: Some(values),
-            gradient: gradient.map(reduce::spread),
+            gradient: gradient.map(spread),
             update: None,
         });
     }
 }
 
 struct AfterStep<'a> {
-    seen: &'a mut [SeenParameter],
+    parameters: &'a mut [ParameterOnDevice],
 }
 
 impl ModuleVisitor for AfterStep<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(seen) = self.seen.iter_mut().find(|seen| seen.id == param.id) else {
+        let Some(found) = self.parameters.iter_mut().find(|it| it.id == param.id) else {
             return;
         };
-        if let Some(before) = seen.values.take() {
-            seen.update = Some(reduce::spread(in_a_row(param.val()) - before));
+        if let Some(before) = found.values.take() {
+            found.update = Some(spread(flattened(param.val()) - before));
         }
     }
 }
 
-fn in_a_row<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+fn flattened<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let count = tensor.shape().num_elements();
     tensor.without_autodiff().reshape([count])
 }
 
-impl SeenParameter {
-    pub(super) fn register(&self, reading: Transaction) -> Transaction {
-        [
+impl ParameterOnDevice {
+    pub(super) fn register(&self, transaction: Transaction) -> Transaction {
+        let spreads = [
             Some(&self.data),
             self.gradient.as_ref(),
             self.update.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
-        .fold(reading, |reading, spread| reading.register(spread.clone()))
+        ];
+        let spreads = spreads.into_iter().flatten();
+        spreads.fold(transaction, |transaction, spread| {
+            transaction.register(spread.clone())
+        })
     }
 
-    pub(super) fn read(self, read: &mut Read) -> Parameter {
-        let mut std = |_| reduce::next_numbers(read).iter().product();
+    pub(super) fn read(self, readout: &mut Readout) -> Parameter {
+        // The largest magnitude, times the std relative to it.
+        let mut std = |_| readout.numbers().iter().product();
         Parameter {
             name: self.name,
             shape: self.shape,

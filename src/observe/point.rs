@@ -1,21 +1,10 @@
-use std::fmt::Display;
+//! A named place in a forward pass.
 
-use burn::tensor::Tensor;
-
-use super::observer;
 use crate::init::Activation;
 
-/// Watches `tensor` under this name if an [`Observer`](super::Observer) runs around the call, and gives it back as it
-/// is.
+/// A named place in a forward pass, and how to read the tensor there.
 ///
-/// The short form of [`Point::new`]`(name).`[`watch`](Point::watch)`(tensor)`.
-pub fn watch<const D: usize>(name: impl Display, tensor: Tensor<D>) -> Tensor<D> {
-    Point::new(name).watch(tensor)
-}
-
-/// A place in a forward pass, and how to read the tensor that passes there.
-///
-/// The name is only printed when somebody watches: `format_args!("hidden.{i}")` costs nothing otherwise.
+/// The name is formatted only while an observer watches: otherwise `format_args!("hidden.{i}")` costs nothing.
 ///
 /// ```
 /// # use burn::tensor::{Device, Tensor};
@@ -36,8 +25,8 @@ pub struct Point<N> {
     pub(super) units_axis: usize,
 }
 
-impl<N: Display> Point<N> {
-    /// A point of this name, after no activation, with its units along axis 1.
+impl<N> Point<N> {
+    /// A point without an activation, whose tensor has its units along axis 1.
     pub fn new(name: N) -> Self {
         Self {
             name,
@@ -46,31 +35,17 @@ impl<N: Display> Point<N> {
         }
     }
 
-    /// Says that the tensor is the output of this activation, which decides what counts as
-    /// [saturated](super::Layer::saturated) and [dead](super::Layer::dead).
+    /// Declares the tensor to be the output of `activation`. This decides which values count as
+    /// [saturated](super::Layer::saturated) and which units as [dead](super::Layer::dead).
     pub fn after(mut self, activation: Activation) -> Self {
         self.activation = Some(activation);
         self
     }
 
-    /// Says which axis of the tensor counts the units. By default it is axis 1, as in `[batch, units]` and
-    /// `[batch, channels, height, width]`; for `[batch, sequence, features]` say 2.
+    /// Sets the axis of the units. The default, 1, suits `[batch, units]` and `[batch, channels, height, width]`;
+    /// `[batch, sequence, features]` needs 2.
     pub fn units_along(mut self, axis: usize) -> Self {
         self.units_axis = axis;
         self
-    }
-
-    /// Watches `tensor` if an [`Observer`](super::Observer) runs around the call, and gives it back as it is: the same
-    /// values, and the same gradients through it. (Only where a tensor is used three times or more may autodiff add
-    /// up the gradients in another order, and round them differently.)
-    ///
-    /// A tensor of one axis is taken for one unit. An observer watches the calls on its own thread; a point that is
-    /// passed several times makes a row each time.
-    ///
-    /// # Panics
-    ///
-    /// Panics when watched if the tensor has no such axis of units.
-    pub fn watch<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
-        observer::record(self, tensor)
     }
 }

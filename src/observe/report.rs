@@ -1,17 +1,19 @@
+//! The statistics of one training step.
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::init::Activation;
 
-/// What an [`Observer`](super::Observer) saw of one step: a row for each point passed, in the order of the forward
-/// pass, and one for each parameter.
+/// The statistics of one training step: one [`Layer`] per point passed, in the order of the forward pass, and one
+/// [`Parameter`] per parameter.
 ///
-/// It prints as two aligned tables for the terminal, and goes in and out of any serde format. A number that there is
-/// none for, as the mean of no values, is NaN, and `null` in JSON.
+/// It prints as two aligned tables for the terminal, and supports serde. A number without a value, such as the mean of
+/// an empty tensor, is NaN; in JSON, `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The points.
+    /// The tensors at the points.
     pub layers: Vec<Layer>,
-    /// The parameters, if [`Observation::backward`](super::Observation::backward) was shown them.
+    /// The parameters. Empty without [`Observation::backward`](super::Observation::backward).
     pub parameters: Vec<Parameter>,
 }
 
@@ -22,158 +24,132 @@ pub struct Layer {
     pub name: String,
     /// The shape of the tensor.
     pub shape: Vec<usize>,
-    /// The activation that it is the output of, if the point says so.
+    /// The activation whose output the tensor is, if the point declares it.
     pub activation: Option<Activation>,
-    /// The values of the tensor.
+    /// Statistics of its values.
     pub data: Summary,
-    /// The gradient of the loss with respect to the tensor, if the backward pass was seen and reached it.
+    /// Statistics of the gradient of the loss with respect to the tensor. `None` if the backward pass was not seen or
+    /// did not reach it.
     pub gradient: Option<Summary>,
-    /// How many units there are.
+    /// Number of units: the length of the [axis of units](super::Point::units_along).
     pub units: usize,
-    /// The share of values, 0 to 1, where the activation is so close to an end that its slope has all but gone: beyond
-    /// ±0.97 for tanh, below 0.03 or above 0.97 for sigmoid, at 0 for ReLU. None after any other activation, or none.
+    /// Share of the values, 0 to 1, where the slope of the activation is close to 0: beyond ±0.97 for tanh, below 0.03
+    /// or above 0.97 for sigmoid, at 0 for ReLU. `None` after any other activation, or without one.
     pub saturated: Option<f64>,
-    /// How many units are never active over the batch: all their values saturated, or 0 where nothing saturates.
+    /// Number of units that are inactive for the whole batch: all their values are saturated. After an activation that
+    /// does not saturate, or without one: all their values are 0.
     pub dead: usize,
-    /// How many units are copies of another one, which is not counted itself: 99 if all of 100 units are the same.
+    /// Number of units that are copies of another one, the first of each kind not counted: 99 if 100 units are equal.
     ///
-    /// Units are the same if over the whole batch their values differ by no more than a millionth of the largest
-    /// magnitude in the layer, which is what rounding may do to them. Dead units at 0 are copies of one another too.
+    /// Two units are copies if none of their values in the batch differ by more than a millionth of the largest
+    /// magnitude in the layer, which allows for rounding. Dead units at 0 are copies of one another.
     pub duplicates: usize,
-}
-
-impl Layer {
-    /// The std of the gradient over that of the values; None if the gradient was not seen.
-    pub fn gradient_to_data(&self) -> Option<f64> {
-        Some(self.gradient.as_ref()?.std / self.data.std)
-    }
 }
 
 /// A parameter of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parameter {
-    /// Its path in the module, for example `hidden.0.weight`.
+    /// Its path in the module, such as `hidden.0.weight`.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// The standard deviation of its values before the step, by their number (not one less).
+    /// Population standard deviation of its values before the step.
     #[serde(deserialize_with = "nan_for_null")]
     pub std: f64,
-    /// That of its gradient, if it has one.
+    /// Population standard deviation of its gradient. `None` if the backward pass did not reach it.
     pub gradient_std: Option<f64>,
-    /// That of the optimizer's update, the values after the step less those before, if the step was seen.
+    /// Population standard deviation of the optimizer's update: the values after the step minus those before it. `None`
+    /// if the step was not seen.
     pub update_std: Option<f64>,
 }
 
 impl Parameter {
-    /// The std of the gradient over that of the values; None if there is no gradient.
+    /// The std of the gradient divided by that of the values. `None` if there is no gradient.
     pub fn gradient_to_data(&self) -> Option<f64> {
         Some(self.gradient_std? / self.std)
     }
 
-    /// The logarithm to base 10 of the std of the update over that of the values; None if the step was not seen.
+    /// log10 of the std of the update divided by that of the values. `None` if the step was not seen.
     ///
-    /// About -3 in healthy training (Karpathy, makemore part 3). Of a parameter whose values are all the same, as a
-    /// bias at the start, it is infinite or NaN.
+    /// For weights in healthy training it is about -3 with SGD (Karpathy, makemore part 3), and up to -1 in the first
+    /// steps of Adam; see the [module](super#what-to-look-for). It is infinite or NaN if all values are equal, as those
+    /// of a bias are at the start.
     pub fn update_to_data(&self) -> Option<f64> {
         Some((self.update_std? / self.std).log10())
     }
 }
 
-/// Statistics of many values, all axes taken together.
+/// Statistics of all values of a tensor.
 ///
-/// Values that are NaN or infinite are counted, and left out of everything else.
+/// NaN and infinite values are counted. All other statistics leave them out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many values there are, NaN and infinite ones included.
+    /// Number of values, NaN and infinite ones included.
     pub count: usize,
-    /// How many are NaN.
+    /// Number of NaN values.
     pub nan: usize,
-    /// How many are infinite.
+    /// Number of infinite values.
     pub infinite: usize,
-    /// Their mean.
+    /// Mean.
     #[serde(deserialize_with = "nan_for_null")]
     pub mean: f64,
-    /// Their standard deviation, by their number (not one less).
+    /// Population standard deviation: the sum of squares is divided by the count, not by one less.
     #[serde(deserialize_with = "nan_for_null")]
     pub std: f64,
-    /// The least.
+    /// Minimum.
     #[serde(deserialize_with = "nan_for_null")]
     pub min: f64,
-    /// The largest.
+    /// Maximum.
     #[serde(deserialize_with = "nan_for_null")]
     pub max: f64,
-    /// The share, 0 to 1, that is exactly 0, of all there are.
+    /// Share of the values, 0 to 1, that are exactly 0. NaN and infinite values count in the total.
     #[serde(deserialize_with = "nan_for_null")]
     pub zeros: f64,
-    /// The percentiles that the observer was asked for, in its order. Exact up to 16,384 values; of more values they
-    /// are those of 16,384 among them, evenly spread, whose ranks are off by 0.4 percent or less (one sigma).
+    /// The percentiles chosen with [`with_percentiles`](super::Observer::with_percentiles), in that order.
+    ///
+    /// They are exact for up to 16,384 values. Of more values, they are those of an evenly spread sample of 16,384: the
+    /// standard error of a rank is at most 0.4 percentage points.
     pub percentiles: Vec<Percentile>,
-    /// How the values are distributed.
+    /// Histogram.
     pub histogram: Histogram,
 }
 
-/// The value that a share of the values lies below.
+/// The value below which a given share of the values lies.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
-    /// The share, in percent.
+    /// The share, in percent, 0 to 100.
     pub rank: f64,
-    /// The value, interpolated linearly between the two closest, as NumPy does by default.
+    /// The value, interpolated linearly between the two closest ones, as in NumPy.
     #[serde(deserialize_with = "nan_for_null")]
     pub value: f64,
 }
 
 /// Counts of values in bins of equal width.
 ///
-/// A bin holds its lower end, the last one its upper end too. Which of two bins a value at their boundary falls into
-/// is up to rounding in the tensor's float type.
+/// A bin includes its lower edge, the last bin also its upper edge. Rounding in the tensor's float type may put a value
+/// at an edge into the neighbouring bin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// Where the first bin starts and the last one ends. The range of the data, if the observer was given none: 1 wide
-    /// around a single value, NaN if there is no value.
+    /// Lower edge of the first bin and upper edge of the last one: the range chosen with
+    /// [`with_range`](super::Observer::with_range), or else the range of the data. The range has a width of 1 around a
+    /// single value, and is NaN without any value.
     #[serde(deserialize_with = "nan_for_nulls")]
     pub range: [f64; 2],
-    /// How many values are in each bin.
+    /// Number of values in each bin.
     pub counts: Vec<usize>,
-    /// How many are below the range.
+    /// Number of values below the range.
     pub below: usize,
-    /// How many are above it.
+    /// Number of values above the range.
     pub above: usize,
 }
 
 impl Histogram {
-    /// The boundaries of the bins, one more than there are bins.
+    /// The edges of the bins, one more than there are bins.
     pub fn edges(&self) -> Vec<f64> {
         let [low, high] = self.range;
         let bins = self.counts.len();
         (0..=bins)
             .map(|edge| low + (high - low) * edge as f64 / bins as f64)
-            .collect()
-    }
-
-    /// The histogram as a line of block characters, one a bin: the tallest bin full, empty ones blank.
-    ///
-    /// Heights go by the square root of the counts, so that a single bin that holds half of the values, as the zeros of
-    /// ReLU do, leaves the shape of the others to be seen.
-    ///
-    /// ```
-    /// # use burn_kindling::observe::Histogram;
-    /// let histogram = Histogram { range: [0.0, 4.0], counts: vec![1, 0, 16, 64], below: 0, above: 0 };
-    /// assert_eq!(histogram.blocks(), "▁ ▄█");
-    /// ```
-    pub fn blocks(&self) -> String {
-        const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-        let tallest = self.counts.iter().copied().max().unwrap_or(0);
-        self.counts
-            .iter()
-            .map(|&count| match count {
-                0 => ' ',
-                // Rounded up: a bin that is not empty is not drawn blank.
-                _ => {
-                    let height = (count as f64 / tallest as f64).sqrt();
-                    BLOCKS[(height * BLOCKS.len() as f64).ceil() as usize - 1]
-                }
-            })
             .collect()
     }
 }

@@ -62,7 +62,7 @@ fn layer_row(layer: &Layer) -> [String; 12] {
         layer.dead.to_string(),
         layer.duplicates.to_string(),
         or_dash(layer.gradient.as_ref().map(|gradient| gradient.std), number),
-        data.histogram.blocks(),
+        blocks(&data.histogram.counts),
     ]
 }
 
@@ -77,7 +77,7 @@ fn parameter_row(parameter: &Parameter) -> [String; 6] {
     ]
 }
 
-/// Names what was left out of the statistics.
+/// Writes a line about what the statistics leave out.
 fn write_unusual(f: &mut Formatter<'_>, name: &str, what: &str, values: &Summary) -> Result {
     if values.count == 0 {
         writeln!(f, "! {what}{name} is empty")?;
@@ -97,8 +97,8 @@ fn write_unusual(f: &mut Formatter<'_>, name: &str, what: &str, values: &Summary
     Ok(())
 }
 
-/// Writes rows under headings, each column as wide as it needs to be. A heading starts with `<` or `>`, which tells
-/// the side that its column is flush with. No rows, no table.
+/// Writes rows under headings. The first character of a heading aligns its column: `<` left, `>` right. Without rows it
+/// writes nothing.
 fn write_table<const C: usize>(
     f: &mut Formatter<'_>,
     headings: [&str; C],
@@ -130,7 +130,7 @@ fn write_table<const C: usize>(
     Ok(())
 }
 
-/// A dash for what was not seen, and for what is not a number, as the ratio of two zeros.
+/// A dash for what was not seen and for what is not finite, such as a ratio of zeros.
 fn or_dash(value: Option<f64>, print: fn(f64) -> String) -> String {
     match value {
         Some(value) if value.is_finite() => print(value),
@@ -138,7 +138,7 @@ fn or_dash(value: Option<f64>, print: fn(f64) -> String) -> String {
     }
 }
 
-/// Three digits that matter, in powers of ten where the number is long otherwise.
+/// At most four significant digits, in scientific notation for very small and very large numbers.
 pub(super) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -159,4 +159,22 @@ pub(super) fn percent(share: f64) -> String {
 fn shape(dims: &[usize]) -> String {
     let dims: Vec<_> = dims.iter().map(usize::to_string).collect();
     dims.join("x")
+}
+
+/// One block character per bin: a full block for the tallest bin, a blank for an empty one.
+///
+/// Heights follow the square root of the counts. A single bin with half of the values, such as the zeros of ReLU, then
+/// leaves the shape of the others visible.
+fn blocks(counts: &[usize]) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let tallest = counts.iter().copied().max().unwrap_or(0);
+    let block = |&count: &usize| match count {
+        0 => ' ',
+        // Rounded up: a bin with a value is never blank.
+        _ => {
+            let height = (count as f64 / tallest as f64).sqrt();
+            BLOCKS[(height * BLOCKS.len() as f64).ceil() as usize - 1]
+        }
+    };
+    counts.iter().map(block).collect()
 }

@@ -1,11 +1,11 @@
 //! The gradient of a tensor in the middle of a graph.
 //!
-//! Burn's autodiff keeps the gradients of leaves alone: that of a tensor in between is consumed by the step that made
-//! it, and `require_grad` on such a tensor panics. A tap is an identity with a second parent, a leaf that no value
-//! depends on: its backward step hands the gradient on as it is, and to the leaf too, where it stays to be read. The
-//! forward pass hands the same buffer through, and the backward pass shares the gradient's; neither computes.
+//! Burn's autodiff keeps the gradients of leaves only: the backward step of an operation consumes the gradient of its
+//! output, and `require_grad` on such an output panics. A tap is an identity operation with a second parent, a leaf
+//! that no value depends on. Its backward step passes the gradient on unchanged and also registers it for the leaf,
+//! where it can be read. Neither pass computes or copies: both hand their buffer through.
 
-// Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
+// Burn 0.22 deprecates NdArray; it is supported as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -16,9 +16,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-/// Returns `tensor`, and a leaf whose gradient will be the tensor's, of shape `view`.
+/// Returns `tensor` and a leaf that receives the tensor's gradient, in the shape `view`.
 ///
-/// `tensor` must be tracked, and have as many values as `view`.
+/// `tensor` must be tracked and have as many values as `view`.
 pub(super) fn tap<const D: usize>(tensor: Tensor<D>, view: [usize; 3]) -> (Tensor<D>, Tensor<3>) {
     let leaf = Tensor::<3>::zeros([1, 1, 1], (&tensor.device(), tensor.dtype())).require_grad();
     let tensor = Tensor::from_dispatch(<Dispatch as TapBackend>::tap(
@@ -29,7 +29,7 @@ pub(super) fn tap<const D: usize>(tensor: Tensor<D>, view: [usize; 3]) -> (Tenso
     (tensor, leaf)
 }
 
-/// A tap as a backend sees it: nothing at all, but for autodiff.
+/// A tap as a backend operation. On every backend but autodiff it does nothing.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -39,7 +39,7 @@ pub(super) fn tap<const D: usize>(tensor: Tensor<D>, view: [usize; 3]) -> (Tenso
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait TapBackend: Backend {
-    /// Returns `input`; its gradient goes to `input`, and reshaped to `view` to `leaf`.
+    /// Returns `input`. The gradient of the output goes to `input` and, reshaped to `view`, to `leaf`.
     #[fusion(default)]
     fn tap(input: FloatTensor<Self>, _leaf: FloatTensor<Self>, _view: Shape) -> FloatTensor<Self> {
         input
@@ -71,7 +71,7 @@ impl<B: TapBackend, C: CheckpointStrategy> TapBackend for Autodiff<B, C> {
     }
 }
 
-/// Backward node of [`tap`]; parents: the tensor and the leaf.
+/// Backward node of [`tap`]. Its parents are the tensor and the leaf.
 #[derive(Debug)]
 struct TapNode;
 

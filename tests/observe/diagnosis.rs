@@ -332,8 +332,8 @@ fn a_finding_prints_what_was_measured_what_it_means_and_what_to_try() {
     assert_eq!(
         Finding::Dead(place(&[])).to_string(),
         "\
-dead units: 93.0% of the units of relu3 gave 0 for every input (threshold: half)
-  No gradient comes through them, so they do not learn again. Weights or steps were too large, or the weights are 0.
+dead units: 93.0% of the units of relu3 are 0 for every input (threshold: half)
+  No gradient passes through them, so they stop learning. Weights or updates were too large, or the weights are 0.
   Try He initialisation, a lower learning rate, batch norm."
     );
     let also = |also: &[&str]| place(also).to_string();

@@ -161,9 +161,6 @@ fn gradients_are_those_of_the_points() {
             assert_eq!(found.histogram.counts.iter().sum::<usize>(), 32);
         }
         assert!(gradient("unused").is_none());
-        let input = &report.layers[0];
-        let ratio = input.gradient.as_ref().unwrap().std / input.data.std;
-        assert_eq!(input.gradient_to_data(), Some(ratio));
     }
 }
 

@@ -52,19 +52,32 @@ fn it_goes_through_json_and_back() {
     assert!(read.layers[2].data.mean.is_nan());
 }
 
+/// What is printed of a histogram: the last column of a report of one layer.
+fn printed(counts: &[usize]) -> String {
+    let x = Tensor::<2>::zeros([1, 1], &any_device());
+    let (_, seen) = Observer::new().run(|| watch("x", x));
+    let mut report = seen.report();
+    report.layers[0].data.histogram.counts = counts.to_vec();
+    let printed = report.to_string();
+    let mut lines = printed.lines();
+    let column = lines.next().unwrap().find("histogram").unwrap();
+    lines.next().unwrap()[column..].to_owned()
+}
+
 #[test]
-fn blocks_show_every_bin_that_is_not_empty() {
-    let histogram = |counts: &[usize]| Histogram {
+fn a_histogram_prints_every_bin_that_is_not_empty() {
+    assert_eq!(printed(&[0, 1, 1000, 250]), " ▁█▄");
+    assert_eq!(printed(&[0, 0, 4]), "  █");
+    assert_eq!(printed(&[1, 4, 9, 16, 25, 36, 49, 64]), "▁▂▃▄▅▆▇█");
+}
+
+#[test]
+fn a_histogram_has_an_edge_more_than_bins() {
+    let histogram = Histogram {
         range: [0.0, 1.0],
-        counts: counts.to_vec(),
+        counts: vec![0; 4],
         below: 0,
         above: 0,
     };
-    assert_eq!(histogram(&[0, 1, 1000, 250]).blocks(), " ▁█▄");
-    assert_eq!(histogram(&[0, 0]).blocks(), "  ");
-    assert_eq!(
-        histogram(&[1, 4, 9, 16, 25, 36, 49, 64]).blocks(),
-        "▁▂▃▄▅▆▇█"
-    );
-    assert_eq!(histogram(&[0; 4]).edges(), [0.0, 0.25, 0.5, 0.75, 1.0]);
+    assert_eq!(histogram.edges(), [0.0, 0.25, 0.5, 0.75, 1.0]);
 }

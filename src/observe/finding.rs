@@ -1,0 +1,210 @@
+//! What can be wrong with a network, in words.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::table::{number, percent};
+
+/// Share of copies, of dead units or of saturated values from which it is a finding.
+pub(super) const SHARE: f64 = 0.5;
+/// Values per unit below which no unit is called dead. By chance, a unit is 0 in all of 16 values once in 2^16.
+pub(super) const SHOWN: usize = 16;
+/// Factor between the std of the first and the last layer from which the signal vanishes or explodes.
+pub(super) const SIGNAL: f64 = 10.0;
+/// The same factor for gradients.
+pub(super) const GRADIENT: f64 = 100.0;
+/// Std of the update divided by that of the weights: a finding at or below this.
+pub(super) const UPDATE_LEAST: f64 = 1e-5;
+/// Std of the update divided by that of the weights: a finding at or above this.
+pub(super) const UPDATE_MOST: f64 = 0.1;
+
+/// A problem of a network, found in a [`Report`](super::Report) by [`diagnose`](super::Report::diagnose).
+///
+/// It prints as three lines: what was measured, where, and the threshold; what that means; what to try.
+///
+/// The thresholds are far from what healthy networks show:
+///
+/// | finding | where | threshold | source |
+/// | --- | --- | --- | --- |
+/// | [`NotFinite`](Self::NotFinite) | points, gradients | any value | |
+/// | [`Symmetry`](Self::Symmetry) | points; weights | half of the units are copies, dead ones not counted; all weights are equal | Goodfellow et al., *Deep Learning*, 8.4: initial parameters must break symmetry |
+/// | [`Dead`](Self::Dead) | points after ReLU with at least 16 values per unit | half of the units | CS231n, *Neural networks 1*: a learning rate that is too high kills 40 %; with He initialisation every deep layer has some |
+/// | [`Saturated`](Self::Saturated) | points after sigmoid or tanh | half of the values | Karpathy, makemore part 3: a few percent are healthy; Glorot & Bengio 2010 |
+/// | [`SignalVanishes`](Self::SignalVanishes), [`SignalExplodes`](Self::SignalExplodes) | std, from the first to the last point after the same activation | factor 10 | He et al. 2015, arXiv:1502.01852, section 2.2: the std should stay; a layer of 100 units changes it by about a tenth |
+/// | [`GradientVanishes`](Self::GradientVanishes), [`GradientExplodes`](Self::GradientExplodes) | std of the gradient, from the last such point back to the first | factor 100 | the same; batch norm alone makes it grow by a factor of 1.2 per layer (Yang et al. 2019, arXiv:1902.08129) |
+/// | [`UpdatesTooLarge`](Self::UpdatesTooLarge), [`UpdatesTooSmall`](Self::UpdatesTooSmall) | weights | a factor of 100 from a thousandth: 0.1 and 1e-5 | Karpathy, makemore part 3; CS231n, *Neural networks 3* |
+///
+/// "Weights" are parameters with at least two axes: a bias, or the gamma of a norm, may well start at a single value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// Values are NaN or infinite. Names the first such point. Measured: their share of its values.
+    NotFinite(Place),
+    /// Units repeat others, or all weights of a layer are equal. Measured: the share of copies.
+    Symmetry(Place),
+    /// Units are 0 for every input of the batch. Measured: their share.
+    Dead(Place),
+    /// Values lie where the activation is flat. Measured: their share.
+    Saturated(Place),
+    /// The std of the values falls with depth.
+    SignalVanishes(Change),
+    /// The std of the values grows with depth.
+    SignalExplodes(Change),
+    /// The std of the gradient falls on the way back.
+    GradientVanishes(Change),
+    /// The std of the gradient grows on the way back.
+    GradientExplodes(Change),
+    /// A step moves weights by far more than a thousandth. Measured: the std of the update divided by that of the
+    /// weights.
+    UpdatesTooLarge(Place),
+    /// A step moves weights by far less than a thousandth. Measured: the std of the update divided by that of the
+    /// weights.
+    UpdatesTooSmall(Place),
+}
+
+/// The points or parameters that share a problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// The name of the worst one; of [`NotFinite`](Finding::NotFinite), the first one.
+    pub name: String,
+    /// How bad it is there. [`Finding`] says what is measured.
+    pub measured: f64,
+    /// The others beyond the threshold, in the order of the report.
+    pub also: Vec<String>,
+}
+
+/// How much a std changes between two points, in the direction of the pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The name of the point where the pass starts: the first one forward, the last one backward.
+    pub from: String,
+    /// The name of the point where it ends.
+    pub to: String,
+    /// The std at the start and at the end.
+    pub std: [f64; 2],
+    /// How many points the end is away from the start. Points after another activation are not counted.
+    pub points: usize,
+}
+
+impl Display for Finding {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let [found, meaning, remedy] = self.words();
+        write!(f, "{found}\n  {meaning}\n  Try {remedy}.")
+    }
+}
+
+impl Finding {
+    /// What was measured, where, and the threshold; what it means; what to try.
+    fn words(&self) -> [String; 3] {
+        let [found, meaning, remedy] = match self {
+            Self::NotFinite(it) => [
+                &format!(
+                    "not finite: {} of the values of {it} are NaN or infinite (threshold: any)",
+                    it.share()
+                ),
+                "Everything computed from them is lost, and a step ruins the weights.",
+                "a lower learning rate, He or Xavier initialisation, batch norm; look for a logarithm of 0 or a \
+                 division by 0",
+            ],
+            Self::Symmetry(it) => [
+                &format!(
+                    "symmetry: {} of {it} are copies of one another (threshold: half)",
+                    it.share()
+                ),
+                "Units that start equal get equal gradients and stay equal: their weights had a single initial value.",
+                "random initial weights: He for ReLU, Xavier for tanh",
+            ],
+            Self::Dead(it) => [
+                &format!(
+                    "dead units: {} of the units of {it} are 0 for every input (threshold: half)",
+                    it.share()
+                ),
+                "No gradient passes through them, so they stop learning. Weights or updates were too large, or the \
+                 weights are 0.",
+                "He initialisation, a lower learning rate, batch norm",
+            ],
+            Self::Saturated(it) => [
+                &format!(
+                    "saturated: {} of the values of {it} lie where the activation is flat (threshold: half)",
+                    it.share()
+                ),
+                "Its slope is close to 0 there, so little gradient passes: the weights are too large.",
+                "Xavier initialisation, batch norm",
+            ],
+            Self::SignalVanishes(it) => [
+                &format!("signal vanishes: std from {it} (threshold: {SIGNAL} times less)"),
+                "All inputs look alike to the last layers: the weights are too small.",
+                "He initialisation for ReLU, Xavier for tanh; batch norm",
+            ],
+            Self::SignalExplodes(it) => [
+                &format!("signal explodes: std from {it} (threshold: {SIGNAL} times more)"),
+                "The loss starts far too high, and a deeper network overflows: the weights are too large.",
+                "He initialisation for ReLU; batch norm",
+            ],
+            Self::GradientVanishes(it) => [
+                &format!("gradient vanishes: std from {it} (threshold: {GRADIENT} times less)"),
+                "The first layers learn very slowly.",
+                "He initialisation with ReLU, Xavier with tanh; batch norm; another activation than sigmoid",
+            ],
+            Self::GradientExplodes(it) => [
+                &format!("gradient explodes: std from {it} (threshold: {GRADIENT} times more)"),
+                "A learning rate that suits the last layers is far too large for the first ones.",
+                "He initialisation with ReLU, Xavier with tanh; gradient clipping; fewer layers",
+            ],
+            Self::UpdatesTooLarge(it) => [
+                &format!(
+                    "updates too large: a step moves {it} by {} of its std (threshold: {UPDATE_MOST:e})",
+                    number(it.measured)
+                ),
+                "About 0.001 is healthy. A few such steps overwrite everything learned.",
+                "a lower learning rate",
+            ],
+            Self::UpdatesTooSmall(it) => [
+                &format!(
+                    "updates too small: a step moves {it} by {} of its std (threshold: {UPDATE_LEAST:e})",
+                    number(it.measured)
+                ),
+                "About 0.001 is healthy. Such weights learn very slowly.",
+                "a higher learning rate; smaller initial weights if they are large, larger ones if the gradient vanishes",
+            ],
+        };
+        [found, meaning, remedy].map(str::to_owned)
+    }
+}
+
+impl Place {
+    fn share(&self) -> String {
+        percent(self.measured)
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(&self.name)?;
+        match self.also.as_slice() {
+            [] => Ok(()),
+            [first, _, _, .., last] => {
+                write!(f, " (also {first} to {last}, {} in all)", self.also.len())
+            }
+            few => write!(f, " (also {})", few.join(", ")),
+        }
+    }
+}
+
+impl Change {
+    /// The std at the end divided by that at the start.
+    pub fn factor(&self) -> f64 {
+        let [from, to] = self.std;
+        to / from
+    }
+}
+
+impl Display for Change {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let Self { from, to, std, .. } = self;
+        let [before, after] = std.map(number);
+        write!(
+            f,
+            "{before} at {from} to {after} at {to}, {} points on",
+            self.points
+        )
+    }
+}

@@ -1,0 +1,112 @@
+//! The tensor at a point, reduced on the device.
+
+use std::fmt::Display;
+
+use burn::tensor::{Gradients, Tensor, Transaction};
+
+use super::point::Point;
+use super::readout::Readout;
+use super::report::Layer;
+use super::summary::{Settings, SummaryOnDevice};
+use super::tap::tap;
+use super::units::UnitsOnDevice;
+use crate::init::Activation;
+
+/// A [`Layer`] whose numbers are still on the device.
+#[derive(Debug)]
+pub(super) struct LayerOnDevice {
+    name: String,
+    shape: Vec<usize>,
+    units: usize,
+    activation: Option<Activation>,
+    data: SummaryOnDevice,
+    by_unit: UnitsOnDevice,
+    /// The leaf that receives the gradient of the tensor. Taken when the gradient is read.
+    leaf: Option<Tensor<3>>,
+    gradient: Option<SummaryOnDevice>,
+}
+
+impl LayerOnDevice {
+    /// Reduces `tensor`. Returns it with a tap for its gradient, if it is tracked.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the tensor lacks the axis of units that `point` names.
+    pub(super) fn new<N: Display, const D: usize>(
+        point: Point<N>,
+        tensor: Tensor<D>,
+        settings: &Settings,
+    ) -> (Tensor<D>, Self) {
+        let name = point.name.to_string();
+        let view = view(&name, tensor.dims(), point.units_axis);
+        let values = tensor.clone().without_autodiff().reshape(view);
+        let layer = Self {
+            name,
+            shape: tensor.dims().to_vec(),
+            units: view[1],
+            activation: point.activation,
+            data: SummaryOnDevice::of(&values, settings),
+            by_unit: UnitsOnDevice::of(&values, point.activation),
+            leaf: None,
+            gradient: None,
+        };
+        match tensor.is_tracked() {
+            false => (tensor, layer),
+            true => {
+                let (tensor, leaf) = tap(tensor, view);
+                let leaf = Some(leaf);
+                (tensor, Self { leaf, ..layer })
+            }
+        }
+    }
+
+    /// Adds the gradient of the tensor, if the backward pass reached it.
+    pub(super) fn backward(&mut self, gradients: &Gradients, settings: &Settings) {
+        if let Some(gradient) = self.leaf.take().and_then(|leaf| leaf.grad(gradients)) {
+            self.gradient = Some(SummaryOnDevice::of(&gradient, settings));
+        }
+    }
+
+    pub(super) fn register(&self, transaction: Transaction) -> Transaction {
+        let transaction = self.by_unit.register(self.data.register(transaction));
+        match &self.gradient {
+            Some(gradient) => gradient.register(transaction),
+            None => transaction,
+        }
+    }
+
+    pub(super) fn read(self, readout: &mut Readout) -> Layer {
+        let data = self.data.read(readout);
+        let by_unit = self.by_unit.read(readout);
+        let share = |values| values as f64 / data.count as f64;
+        Layer {
+            name: self.name,
+            shape: self.shape,
+            activation: self.activation,
+            units: self.units,
+            saturated: by_unit.saturated.map(share),
+            dead: by_unit.dead,
+            duplicates: by_unit.duplicates,
+            data,
+            gradient: self.gradient.map(|gradient| gradient.read(readout)),
+        }
+    }
+}
+
+/// The shape of the tensor as `[before, units, after]`: the axes before that of the units, and those after it.
+fn view<const D: usize>(name: &str, dims: [usize; D], units_axis: usize) -> [usize; 3] {
+    if D == 1 {
+        return [dims[0], 1, 1];
+    }
+    assert!(
+        units_axis < D,
+        "the point `{name}` has its units along axis {units_axis}, but the tensor there has {D} axes, 0 to {}; name \
+         the right one with `units_along`",
+        D - 1
+    );
+    [
+        dims[..units_axis].iter().product(),
+        dims[units_axis],
+        dims[units_axis + 1..].iter().product(),
+    ]
+}
