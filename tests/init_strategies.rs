@@ -459,6 +459,26 @@ fn every_layer_kind_starts_anew() {
 }
 
 #[test]
+fn a_layer_without_inputs_or_outputs_stays_as_it_is() {
+    for device in devices() {
+        for strategy in InitStrategy::ALL {
+            for (inputs, outputs) in [(0, 3), (3, 0), (0, 0)] {
+                let layer = LinearConfig::new(inputs, outputs).with_bias(false);
+                let layer = strategy.apply(layer.init(&device));
+                assert_eq!(layer.weight.val().dims(), [inputs, outputs]);
+            }
+            let layer = LinearConfig::new(0, 3).with_initializer(Initializer::Ones);
+            let layer = strategy.apply(layer.init(&device));
+            assert!(values(layer.weight.val()).is_empty());
+            assert_eq!(values(layer.bias.unwrap().val()), [0.0; 3]);
+            let conv = Conv2dConfig::new([0, 4], [3, 3]).init(&device);
+            let conv = strategy.apply(conv);
+            assert_eq!(conv.weight.val().dims(), [4, 0, 3, 3]);
+        }
+    }
+}
+
+#[test]
 fn a_column_layout_is_kept_in_records() {
     for device in devices() {
         for drawn in [false, true] {
@@ -661,7 +681,7 @@ fn an_unknown_name_is_told_the_known_ones() {
 }
 
 #[test]
-#[should_panic(expected = "The fan-in must be at least 1")]
+#[should_panic(expected = "must be at least 1; got 0")]
 fn a_fan_in_of_0_is_refused_when_the_parameter_is_made() {
     InitStrategy::Zeros.init::<2>([0, 4], 0, &any_device());
 }

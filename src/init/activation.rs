@@ -1,12 +1,14 @@
+//! Activation functions.
+
 use burn::tensor::{Tensor, activation};
 
 /// The slope of leaky ReLU below 0.
 pub(super) const LEAKY_SLOPE: f64 = 0.01;
 
-/// A nonlinearity between two affine layers; it decides how large their weights should start
+/// An activation function between two layers. It determines how large their initial weights should be
 /// ([`InitStrategy::recommended_for`](super::InitStrategy::recommended_for)).
 ///
-/// Prints as, parses from and serialises to `sigmoid`, `tanh`, `relu`, `leaky-relu`, `gelu`.
+/// Displayed, parsed and serialised as `sigmoid`, `tanh`, `relu`, `leaky-relu`, `gelu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `1 / (1 + exp(-x))`.
@@ -17,8 +19,8 @@ pub enum Activation {
     Relu,
     /// `x` above 0, `0.01 x` below.
     LeakyRelu,
-    /// `x Phi(x)`, `Phi` the distribution function of N(0, 1), by the error function and not its tanh
-    /// approximation (Hendrycks & Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)).
+    /// `x Phi(x)`, where `Phi` is the distribution function of N(0, 1), exact rather than its tanh approximation
+    /// (Hendrycks & Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)).
     Gelu,
 }
 
@@ -31,7 +33,7 @@ crate::names!(Activation, "activation":
 );
 
 impl Activation {
-    /// Applies the activation to every element; the shape stays.
+    /// Applies the activation to every element of a tensor of any shape.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Sigmoid => activation::sigmoid(input),

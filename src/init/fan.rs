@@ -1,20 +1,21 @@
-/// How many connections a unit of a layer has, counted from the shape of the layer's weight.
+//! Fan-in and fan-out.
+
+/// The fan-in and fan-out of a layer, counted from the shape of its weight.
 ///
-/// Units at the border of a padded image have fewer; the count is that of a unit in the interior.
-/// Dilation spreads a kernel's taps and leaves their number alone, so it does not enter.
+/// They hold for units in the interior; at the border of a padded image, units have fewer connections. Dilation does
+/// not matter: it spreads the taps of a kernel without changing their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fan {
-    /// Inputs that feed one output unit. It sets the scale of the forward signal.
+    /// Number of inputs of one output unit. It determines the scale of the signal in the forward pass.
     pub fan_in: usize,
-    /// Outputs that one input unit feeds. It sets the scale of the gradient on its way back.
+    /// Number of outputs that one input unit feeds. It determines the scale of the gradient in the backward pass.
     pub fan_out: usize,
 }
 
 impl Fan {
-    /// The fan of a [`Linear`](burn::nn::Linear) layer, from its weight `[d_input, d_output]`.
+    /// The fan of a linear layer, from the shape of its weight, `[d_input, d_output]`.
     ///
-    /// `Linear::weight.val()` has this shape whichever [`LinearLayout`](burn::nn::LinearLayout) it
-    /// is stored in.
+    /// In memory, the weight of `burn::nn::Linear` has this shape in either `LinearLayout`.
     pub fn linear([d_input, d_output]: [usize; 2]) -> Self {
         Self {
             fan_in: d_input,
@@ -22,17 +23,16 @@ impl Fan {
         }
     }
 
-    /// The fan of a convolution, from its weight `[channels_out, channels_in / groups, kernel...]`:
+    /// The fan of a convolution, from the shape of its weight, `[channels_out, channels_in / groups, kernel...]`:
     ///
-    /// - `fan_in = channels_in / groups * kernel area`, at any stride;
-    /// - `fan_out = channels_out / groups * kernel area`, at stride 1. A stride thins the outputs,
-    ///   and one input then feeds this many divided by the product of the strides, on average.
-    ///   Glorot & Bengio and He et al. count it at stride 1, as the libraries do; so it is here.
+    /// - `fan_in = channels_in / groups * kernel area`, for any stride;
+    /// - `fan_out = channels_out / groups * kernel area`, for stride 1. With a stride, one input feeds this number
+    ///   divided by the product of the strides, on average. Glorot & Bengio 2010 and He et al. 2015 ignore the stride,
+    ///   as PyTorch does; so does this function.
     ///
     /// # Panics
     ///
-    /// If the weight has no kernel axis (`D < 3`), or `groups` is 0 or does not divide
-    /// `channels_out`.
+    /// Panics if the weight has no kernel axis (`D < 3`), or if `groups` is 0 or does not divide `channels_out`.
     pub fn conv<const D: usize>(weight: [usize; D], groups: usize) -> Self {
         assert!(
             D >= 3,
@@ -51,23 +51,23 @@ impl Fan {
         }
     }
 
-    /// The fan of a transposed convolution of stride 1, from its weight
+    /// The fan of a transposed convolution of stride 1, from the shape of its weight,
     /// `[channels_in, channels_out / groups, kernel...]`:
     ///
     /// - `fan_in = channels_in / groups * kernel area`;
     /// - `fan_out = channels_out / groups * kernel area`.
     ///
-    /// It is the gradient of the convolution whose weight has the same shape, so the two counts of
-    /// [`conv`](Self::conv) change places. For a stride, see [`upsampled_by`](Self::upsampled_by).
+    /// A transposed convolution is the gradient of the convolution whose weight has the same shape. So fan-in and
+    /// fan-out are those of [`conv`](Self::conv), exchanged. For other strides, see
+    /// [`upsampled_by`](Self::upsampled_by).
     ///
-    /// PyTorch's `_calculate_fan_in_and_fan_out` and Burn's `ConvTranspose*Config` take
-    /// `channels_out / groups * kernel area` for the fan-in here too, though they mean the same
-    /// thing by the word. That is what one *input* feeds: a layer from 64 channels to 3 would start
-    /// with weights sqrt(64 / 3) times too large.
+    /// PyTorch's `_calculate_fan_in_and_fan_out` and Burn's `ConvTranspose*Config` use `channels_out / groups * kernel
+    /// area` as the fan-in, but that is the number of outputs that one *input* feeds. For a layer from 64 channels to
+    /// 3, it makes the weights sqrt(64 / 3) times too large.
     ///
     /// # Panics
     ///
-    /// As [`conv`](Self::conv) does.
+    /// Panics as [`conv`](Self::conv) does.
     pub fn conv_transpose<const D: usize>(weight: [usize; D], groups: usize) -> Self {
         let Self { fan_in, fan_out } = Self::conv(weight, groups);
         Self {
@@ -76,26 +76,25 @@ impl Fan {
         }
     }
 
-    /// The fan of a transposed convolution of this stride, from that at stride 1.
+    /// The fan of a transposed convolution with this stride on each axis, from its fan at stride 1.
     ///
-    /// Every input still feeds `fan_out` outputs, but there are as many more outputs as the product
-    /// of the strides, and they share those connections: one output is fed by
-    /// `fan_in / product of the strides` inputs on average, exactly so where the stride divides the
-    /// kernel size. Left out, a kernel of 4 x 4 with stride 2 would shrink the variance of the
-    /// signal fourfold at every layer. The quotient is rounded to the nearest integer, and is at
-    /// least 1.
+    /// Every input still feeds `fan_out` outputs, but the number of outputs grows by the product of the strides. So one
+    /// output has `fan_in / product of the strides` inputs: on average, and exactly if the stride divides the kernel
+    /// size. The quotient is rounded to the nearest integer and is at least 1.
+    ///
+    /// Without this correction, a kernel of 4 x 4 with stride 2 divides the variance of the signal by 4 at every layer.
     ///
     /// ```
     /// use burn_kindling::init::Fan;
     ///
-    /// // 64 to 32 channels, kernel 2 x 2, stride 2: every output pixel is fed by one pixel of 64 channels.
+    /// // 64 to 32 channels, kernel 2 x 2, stride 2: the input of an output pixel is one pixel of 64 channels.
     /// let fan = Fan::conv_transpose([64, 32, 2, 2], 1).upsampled_by(&[2, 2]);
     /// assert_eq!(fan, Fan { fan_in: 64, fan_out: 128 });
     /// ```
     ///
     /// # Panics
     ///
-    /// If a stride is 0.
+    /// Panics if a stride is 0.
     pub fn upsampled_by(self, stride: &[usize]) -> Self {
         let outputs: usize = stride.iter().product();
         assert!(

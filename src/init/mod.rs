@@ -1,25 +1,29 @@
-//! How weights start.
+//! Weight initialisation.
 //!
-//! A unit sums n inputs, each times a weight: `y = w_1 x_1 + ... + w_n x_n`. With independent weights of
-//! mean 0 and variance v, `E[y^2] = n v E[x^2]`. So every layer multiplies the second moment of the
-//! signal by `n v`, times what the activation does to it, and depth compounds the product. With
-//! weights of variance `s^2 / n` and z from N(0, 1), the second moment q of the pre-activations goes
-//! from one wide layer to the next as `q' = s^2 E[phi(sqrt(q) z)^2]` (Poole et al. 2016,
-//! [arXiv:1606.05340](https://arxiv.org/abs/1606.05340)). Too large a product, and sigmoid and tanh
-//! sit at their ends, where the gradient vanishes, while ReLU explodes; too small, and every unit
-//! says the same.
+//! A unit computes `y = w_1 x_1 + ... + w_n x_n`. For independent weights of mean 0 and variance v, `E[y²] = n v
+//! E[x²]`: every layer multiplies the second moment of the signal by `n v`, and by what the activation phi does to it.
+//! Depth compounds the product. For weights of variance `s² / n` and z from N(0, 1), the second moment q of the
+//! pre-activations changes from one wide layer to the next as `q' = s² E[phi(sqrt(q) z)²]` (Poole et al. 2016,
+//! [arXiv:1606.05340](https://arxiv.org/abs/1606.05340), eq. 3).
 //!
-//! | [`InitStrategy`] | weights | what becomes of the signal |
+//! If the product is too large, sigmoid and tanh saturate and ReLU explodes. If it is too small, the signal fades.
+//!
+//! | [`InitStrategy`] | weights | effect on the signal |
 //! | --- | --- | --- |
 //! | `zeros` | 0 | the units of a layer get the same gradient and stay copies of one another; with ReLU or tanh only the last bias ever learns |
-//! | `standard-normal` | N(0, 1) | pre-activations of std about sqrt(n): sigmoid and tanh saturate, ReLU explodes with depth |
+//! | `standard-normal` | N(0, 1) | pre-activations have a std of about sqrt(n): sigmoid and tanh saturate, ReLU explodes with depth |
 //! | `small-normal` | N(0, 0.01²) | fades: sigmoid to 0.5, tanh and ReLU to 0, and the gradients with it |
-//! | `xavier` | N(0, 1/n) | kept where the activation is close to a straight line of slope 1, as tanh is around 0; ReLU halves it at every layer |
-//! | `he` | N(0, 2/n) | kept by ReLU, which zeroes half of the second moment: `q' = s² q / 2` |
+//! | `xavier` | N(0, 1/n) | kept if the activation is close to a line of slope 1, as tanh is around 0; halved by every ReLU layer |
+//! | `he` | N(0, 2/n) | kept by ReLU, which removes half of the second moment: `q' = s² q / 2` |
 //!
-//! Biases start at 0: they have no symmetry to break. The fan-in n is counted by [`Fan`]; the
-//! [`Activation`] tells which strategy to take; [`InitStrategy::propagate`] computes what becomes of
-//! a signal, and [`observe`](crate::observe) measures it.
+//! Saturation does not always make the gradient vanish. With N(0, 1), few units of a saturated layer pass a gradient,
+//! but the large weights make up for the others. In wide layers, mean-field theory gives a factor per layer on the std
+//! of the gradient that grows with the fourth root of the width. For sigmoid it is 0.99 at 100 units (measured: 0.99)
+//! and 1.6 at 784; for tanh 2.4 and 3.9, so the gradient explodes on its way back.
+//!
+//! Biases start at 0: they have no symmetry to break. [`Fan`] counts the fan-in n; [`InitStrategy::recommended_for`]
+//! names the strategy for an [`Activation`]; [`InitStrategy::propagate`] predicts the signal, and
+//! [`observe`](crate::observe) measures it.
 //!
 //! ```
 //! use burn::{nn::LinearConfig, tensor::Device};
@@ -28,7 +32,7 @@
 //! let device = Device::flex();
 //! device.seed(42);
 //!
-//! // A layer that Burn built, started anew: weights N(0, 2/784), bias 0.
+//! // Initialise a Burn layer again: weights from N(0, 2/784), bias 0.
 //! let he = InitStrategy::recommended_for(Activation::Relu);
 //! let layer = he.apply(LinearConfig::new(784, 100).init(&device));
 //!

@@ -1,31 +1,32 @@
-//! One list of names for an enum that people type in flags and read in files.
+//! Names for the variants of an enum, in command-line flags and in files.
 
-/// A name that stands for none of the values it could have meant.
+/// A name that no variant has.
 ///
-/// Its message says what was looked for, what was found, and what there is.
+/// Its message states what was expected, what was found, and the valid names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} `{found}`; the names are: {}", .names.join(", "))]
 pub struct UnknownName {
-    /// What kind of thing was to be named, for example `initialisation`.
+    /// What the name should stand for, such as `initialisation`.
     pub what: &'static str,
-    /// The name as it was given.
+    /// The unknown name.
     pub found: String,
-    /// Every name there is.
+    /// All valid names.
     pub names: &'static [&'static str],
 }
 
-/// Gives a fieldless enum one name a variant: `ALL`, `Display`, `FromStr` and serde all go by that list.
+/// Gives each variant of a fieldless enum a name. Implements `ALL`, `NAMES`, `Display`, `FromStr` and serde with these
+/// names.
 ///
-/// The lab uses it too; it is no part of the public interface.
+/// Not part of the public interface: exported for the lab.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! names {
     ($type:ident, $what:literal: $($variant:ident = $name:literal),+ $(,)?) => {
         impl $type {
-            /// Every variant, in the order of its declaration.
+            /// All variants, in the order of declaration.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
-            /// The names of [`ALL`](Self::ALL), in the same order.
+            /// The names of all variants, in the order of [`ALL`](Self::ALL).
             pub const NAMES: [&'static str; Self::ALL.len()] = [$($name),+];
         }
 

@@ -1,3 +1,5 @@
+//! Initialising the layers of a model again.
+
 use burn::{
     module::Param,
     nn::{
@@ -7,11 +9,12 @@ use burn::{
     tensor::Tensor,
 };
 
-use super::{Fan, InitStrategy};
+use super::{fan::Fan, strategy::InitStrategy};
 
-/// A layer whose weights can start anew; see [`InitStrategy::apply`].
+/// A layer that can be initialised again; see [`InitStrategy::apply`].
 ///
-/// Implement it for a network of your own by passing the strategy on to its layers:
+/// Implemented for `Linear`, `Conv1d` to `Conv3d` and `ConvTranspose1d` to `ConvTranspose3d` of `burn::nn`. Implement
+/// it for your own network by passing the strategy on to its layers:
 ///
 /// ```
 /// use burn::nn::{Linear, conv::Conv2d};
@@ -32,20 +35,39 @@ use super::{Fan, InitStrategy};
 /// }
 /// ```
 pub trait Reinit: Sized {
-    /// Draws new weights by `strategy` and sets the biases to 0; all else stays.
+    /// Draws new weights from `strategy` and sets the biases to 0. Everything else stays.
     fn reinit(self, strategy: InitStrategy) -> Self;
 }
 
-/// Replaces a parameter's value and keeps the rest of it, its laziness included.
+impl InitStrategy {
+    /// Initialises a layer again: draws its weights from this strategy, with the layer's own fan-in, and sets its bias
+    /// to 0, if it has one.
+    ///
+    /// The parameters keep their id, shape, device and float type. Frozen parameters stay frozen, and lazy ones stay
+    /// lazy. Their form in records stays too: a `Linear` in `Col` layout keeps that layout there, though its new weight
+    /// is stored by rows in memory. A LoRA adapter is dropped. A weight without values, such as that of a layer without
+    /// inputs, stays as it is.
+    ///
+    /// A lazy layer first draws the values of its own config. Those draws count in the sequence that the seed
+    /// determines.
+    pub fn apply<L: Reinit>(&self, layer: L) -> L {
+        layer.reinit(*self)
+    }
+}
+
+/// Replaces the value of a parameter. Everything else stays; a lazy parameter stays lazy.
 ///
-/// The fan is counted on the value: the shape that a lazy `Linear` in `Col` layout announces is
-/// that of its record, with the axes swapped.
+/// The fan is counted from the value: the lazy shape of a `Linear` in `Col` layout is that of its record, with the axes
+/// exchanged.
 fn redraw<const D: usize>(
     param: Param<Tensor<D>>,
     strategy: InitStrategy,
     fan: impl Fn([usize; D]) -> Fan + Send + Sync + 'static,
 ) -> Param<Tensor<D>> {
     param.init_mapper(move |old| {
+        if old.shape().num_elements() == 0 {
+            return old;
+        }
         let fan_in = fan(old.dims()).fan_in;
         let new = strategy.sample(old.shape(), fan_in, (&old.device(), old.dtype()));
         new.set_require_grad(old.is_require_grad())

@@ -1,32 +1,34 @@
+//! The five initialisation strategies.
+
 use burn::{
     module::{Param, ParamId},
     nn::Initializer,
     tensor::{Device, Distribution, Shape, Tensor, TensorCreationOptions},
 };
 
-use super::{Activation, Reinit};
+use super::activation::Activation;
 
-/// The distribution that a layer's weights are first drawn from; biases start at 0.
+/// The distribution of a layer's initial weights. Biases start at 0.
 ///
-/// n is the fan-in ([`Fan`](super::Fan)): the number of inputs that feed one output unit.
-/// Prints as, parses from and serialises to `zeros`, `standard-normal`, `small-normal`, `xavier`, `he`.
+/// n is the fan-in ([`Fan`](super::Fan)), the number of inputs of one output unit.
+///
+/// Displayed, parsed and serialised as `zeros`, `standard-normal`, `small-normal`, `xavier`, `he`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InitStrategy {
-    /// All weights 0: the units of a layer start equal and stay equal.
+    /// All weights are 0. The units of a layer start equal and stay equal.
     Zeros,
-    /// N(0, 1): too large for any wide layer.
+    /// N(0, 1). Too large for wide layers.
     StandardNormal,
-    /// N(0, 0.01^2): the signal shrinks at every layer, to nothing in a deep network.
+    /// N(0, 0.01²). The signal shrinks at every layer and vanishes in a deep network.
     SmallNormal,
-    /// N(0, 1/n): keeps the scale of the signal where the activation is close to a straight line of
-    /// slope 1, as tanh is around 0; the custom for sigmoid too. It goes by the fan-in alone.
+    /// N(0, 1/n). Keeps the scale of the signal if the activation is close to a line of slope 1, as tanh is around 0.
+    /// Customary for sigmoid too.
     ///
-    /// Glorot & Bengio 2010 also count the fan-out, `std = sqrt(2 / (fan_in + fan_out))`; that is
-    /// Burn's [`Initializer::XavierNormal`]. Where a layer is as wide as the one before, the two are
-    /// the same.
+    /// It uses the fan-in only. Glorot & Bengio 2010 also use the fan-out: `std = sqrt(2 / (fan_in + fan_out))`, which
+    /// is Burn's `Initializer::XavierNormal`. The two agree if a layer has as many outputs as inputs.
     Xavier,
-    /// N(0, 2/n): keeps the signal of a ReLU network, whose zeroed half halves the second moment
-    /// (He et al. 2015, [arXiv:1502.01852](https://arxiv.org/abs/1502.01852), eq. 10).
+    /// N(0, 2/n). Keeps the scale of the signal in a ReLU network: ReLU halves the second moment (He et al. 2015,
+    /// [arXiv:1502.01852](https://arxiv.org/abs/1502.01852), eq. 10).
     He,
 }
 
@@ -39,16 +41,16 @@ crate::names!(InitStrategy, "initialisation":
 );
 
 impl InitStrategy {
-    /// The standard deviation of the weights of a layer with this fan-in: 0, 1, 0.01,
-    /// `sqrt(1 / fan_in)` or `sqrt(2 / fan_in)`.
+    /// The standard deviation of the weights of a layer with this fan-in: 0, 1, 0.01, `sqrt(1 / fan_in)` or
+    /// `sqrt(2 / fan_in)`.
     ///
     /// # Panics
     ///
-    /// If `fan_in` is 0.
+    /// Panics if `fan_in` is 0.
     pub fn std(&self, fan_in: usize) -> f64 {
         assert!(
             fan_in > 0,
-            "The fan-in must be at least 1, the number of inputs that feed one output unit; got 0."
+            "The fan-in, the number of inputs of one output unit, must be at least 1; got 0."
         );
         match self {
             Self::Zeros => 0.0,
@@ -59,15 +61,15 @@ impl InitStrategy {
         }
     }
 
-    /// A trainable parameter of this shape, in the device's default float type.
+    /// Creates a trainable parameter of this shape, in the device's default float type.
     ///
-    /// It is lazy, as those of Burn's [`Initializer`] are: the values are drawn when they are first
-    /// looked at, and never if a record is loaded before. So two things fix them: the last
-    /// [`Device::seed`] before that first look, and the order in which the parameters are looked at.
+    /// It is lazy, like the parameters of Burn's `Initializer`: its values are drawn at the first access, and never if
+    /// a record is loaded before. They depend on the last `Device::seed` before that access, and on the order in which
+    /// the parameters are accessed.
     ///
     /// # Panics
     ///
-    /// If `fan_in` is 0.
+    /// Panics if `fan_in` is 0.
     pub fn init<const D: usize>(
         &self,
         shape: impl Into<Shape>,
@@ -76,7 +78,7 @@ impl InitStrategy {
     ) -> Param<Tensor<D>> {
         let strategy = *self;
         let shape = shape.into();
-        // Here rather than at the first look, where the mistake is hard to trace.
+        // Panics here rather than at the first access, where the mistake is hard to trace.
         strategy.std(fan_in);
 
         let drawn_shape = shape.clone();
@@ -93,14 +95,23 @@ impl InitStrategy {
         )
     }
 
-    /// The same distribution as a Burn [`Initializer`], for the config of any Burn layer.
+    /// The same distribution as a Burn `Initializer`, for layers that do not implement [`Reinit`](super::Reinit).
     ///
-    /// Burn draws the *bias* from it too, where it should start at 0. [`apply`](Self::apply) on the
-    /// layer built is the way to have both right, and it counts the fan-in itself.
+    /// If the layer has a bias, Burn draws that too from this distribution; it should start at 0. Use
+    /// [`apply`](Self::apply) where it is available: it sets the bias to 0 and counts the fan-in itself.
+    ///
+    /// ```
+    /// use burn::nn::{Embedding, EmbeddingConfig};
+    /// use burn_kindling::init::InitStrategy;
+    ///
+    /// # let device = burn::tensor::Device::flex();
+    /// let vectors = InitStrategy::SmallNormal.initializer(1);
+    /// let embedding = EmbeddingConfig::new(1000, 64).with_initializer(vectors).init(&device);
+    /// ```
     ///
     /// # Panics
     ///
-    /// If `fan_in` is 0.
+    /// Panics if `fan_in` is 0.
     pub fn initializer(&self, fan_in: usize) -> Initializer {
         match self.std(fan_in) {
             0.0 => Initializer::Zeros,
@@ -108,24 +119,10 @@ impl InitStrategy {
         }
     }
 
-    /// Starts an existing layer anew: the weights by this strategy, with the layer's own fan-in, the
-    /// bias, if it has one, at 0.
+    /// The strategy for layers before this activation: Xavier for sigmoid and tanh, He for ReLU, leaky ReLU and GELU.
     ///
-    /// What the parameters are stays: id, shape, device, float type, whether they are trained and
-    /// whether they are drawn yet, and how they go in and out of records (a `Linear` in `Col` layout
-    /// keeps its layout there; in memory its new weight lies row by row). A LoRA adapter is dropped.
-    ///
-    /// A layer not drawn yet first draws the values it was configured with, and those draws count in
-    /// the sequence that the seed fixes.
-    pub fn apply<L: Reinit>(&self, layer: L) -> L {
-        layer.reinit(*self)
-    }
-
-    /// The strategy that goes with this activation: Xavier for sigmoid and tanh, He for ReLU and its
-    /// relatives.
-    ///
-    /// For leaky ReLU of slope a He et al. give `sqrt(2 / ((1 + a^2) n))`, 0.005% less at the slope
-    /// of 0.01 used here. For GELU He is the custom, not an exact fixed point.
+    /// For leaky ReLU of slope a, He et al. 2015 give a std of `sqrt(2 / ((1 + a²) n))`. At the slope of 0.01 used
+    /// here, that is 0.005 % less. For GELU, He is customary but does not keep the second moment exactly.
     pub fn recommended_for(activation: Activation) -> Self {
         match activation {
             Activation::Sigmoid | Activation::Tanh => Self::Xavier,
@@ -133,7 +130,7 @@ impl InitStrategy {
         }
     }
 
-    /// Draws the values, in memory the backend keeps for what lives long.
+    /// Draws the values, in memory that the backend reserves for long-lived tensors.
     pub(super) fn sample<const D: usize>(
         &self,
         shape: Shape,

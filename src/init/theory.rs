@@ -1,21 +1,21 @@
-//! What the strategies do to a signal, computed instead of tried.
+//! Mean-field theory of the signal in wide layers at initialisation.
 
 use std::f64::consts::TAU;
 
-use super::activation::LEAKY_SLOPE;
-use super::{Activation, InitStrategy};
+use super::activation::{Activation, LEAKY_SLOPE};
+use super::strategy::InitStrategy;
 
-/// The signal at one layer of a wide fully connected network without biases, by mean-field theory.
+/// The predicted signal at one layer of a wide, fully connected network without biases.
 ///
-/// A pre-activation sums many independent products, so over the units of a layer it is distributed as N(0, q), with
-/// `q = n v E[x^2]` for n inputs x and weights of mean 0 and variance v; hence `q' = s^2 E[phi(sqrt(q) z)^2]` from
-/// layer to layer, for weights of variance `s^2 / n` and z from N(0, 1) (Poole et al. 2016,
+/// A pre-activation is a sum of many independent products. Over the units of a layer it is distributed as N(0, q),
+/// where `q = n v E[x²]` for n inputs x and weights of mean 0 and variance v. For weights of variance `s² / n` and z
+/// from N(0, 1), it follows that `q' = s² E[phi(sqrt(q) z)²]` from layer to layer (Poole et al. 2016,
 /// [arXiv:1606.05340](https://arxiv.org/abs/1606.05340), eq. 3; Schoenholz et al. 2017,
-/// [arXiv:1611.01232](https://arxiv.org/abs/1611.01232), eq. 1). It holds at initialisation, and the better the wider
-/// the layers.
+/// [arXiv:1611.01232](https://arxiv.org/abs/1611.01232), eq. 1). This describes a network at initialisation; the error
+/// falls as the layers become wider.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerSignal {
-    /// q, the second moment of the pre-activations; their mean is 0.
+    /// q, the second moment of the pre-activations. Their mean is 0.
     pub pre_activation: f64,
     /// The mean of the activations.
     pub mean: f64,
@@ -24,15 +24,11 @@ pub struct LayerSignal {
 }
 
 impl LayerSignal {
-    /// The activations of pre-activations from N(0, q).
-    ///
-    /// # Panics
-    ///
-    /// Panics if q is negative or not finite.
-    pub fn of(activation: Activation, q: f64) -> Self {
+    /// The signal of pre-activations from N(0, q).
+    fn of(activation: Activation, q: f64) -> Self {
         assert!(
             q.is_finite() && q >= 0.0,
-            "the second moment of a signal is a finite number from 0 up, found {q}"
+            "the second moment of a signal is finite and not negative, found {q}"
         );
         let output = |z: f64| value(activation, q.sqrt() * z);
         let mean = normal_expectation(output);
@@ -44,20 +40,22 @@ impl LayerSignal {
         }
     }
 
-    /// The second moment of the activations, which the next layer takes in.
-    pub fn second_moment(&self) -> f64 {
+    /// The second moment of the activations, the input of the next layer.
+    fn second_moment(&self) -> f64 {
         self.mean.powi(2) + self.std.powi(2)
     }
 }
 
 impl InitStrategy {
-    /// Predicts the signal at every layer of a deep network: one activation throughout, one layer for each fan-in,
-    /// inputs of this second moment (1 for inputs from N(0, 1)).
+    /// Predicts the signal at every layer of a deep network with this strategy, one layer per fan-in, and the same
+    /// activation after each.
+    ///
+    /// `input_second_moment` is the mean square of the network's inputs: 1 for inputs from N(0, 1).
     ///
     /// ```
     /// use burn_kindling::init::{Activation, InitStrategy};
     ///
-    /// // Ten layers of 100 ReLU units: He keeps the signal, Xavier halves its second moment at each.
+    /// // Ten layers of 100 ReLU units: He keeps the second moment, Xavier halves it at every layer.
     /// let he = InitStrategy::He.propagate(Activation::Relu, [100; 10], 1.0);
     /// let xavier = InitStrategy::Xavier.propagate(Activation::Relu, [100; 10], 1.0);
     /// assert!((he[9].pre_activation / he[0].pre_activation - 1.0).abs() < 1e-9);
@@ -66,7 +64,7 @@ impl InitStrategy {
     ///
     /// # Panics
     ///
-    /// Panics if a fan-in is 0, or the second moment negative or not finite, be it on the way.
+    /// Panics if a fan-in is 0, or if a second moment, that of the inputs or of a layer, is negative or not finite.
     pub fn propagate(
         &self,
         activation: Activation,
@@ -85,14 +83,14 @@ impl InitStrategy {
     }
 }
 
-/// The expectation of `f(z)`, z from N(0, 1).
+/// The expectation of `f(z)` for z from N(0, 1).
 ///
-/// By the double exponential formula on each half of the line (Takahasi & Mori 1974): `z = exp(t - exp(-t))`, and equal
-/// steps of t. Its nodes crowd towards 0 at every scale, so neither a kink there, as ReLU's, nor a step there, as
-/// that of tanh at large q, is met between them; Gauss-Hermite quadrature loses digits to both.
+/// Integrates each half-line with the double exponential formula (Takahasi & Mori 1974): `z = exp(t - exp(-t))` in
+/// equal steps of t. Its nodes become dense towards 0 at every scale. That resolves a kink there, such as that of ReLU,
+/// and a step, such as that of tanh at large q. Gauss-Hermite quadrature loses digits to both.
 fn normal_expectation(f: impl Fn(f64) -> f64) -> f64 {
     const STEP: f64 = 1.0 / 64.0;
-    // From z = 1e-22 to z = 39, where the density is below the least f64.
+    // From z = 1e-22 to z = 39, where the density is below the smallest f64.
     (-240..=235)
         .map(|k| {
             let t = f64::from(k) * STEP;
@@ -104,7 +102,7 @@ fn normal_expectation(f: impl Fn(f64) -> f64) -> f64 {
         .sum()
 }
 
-/// [`Activation::forward`] of one number.
+/// [`Activation::forward`] of a single number.
 fn value(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
@@ -115,7 +113,8 @@ fn value(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// The distribution function of N(0, 1), to an absolute 1e-15 (Marsaglia 2004, *Evaluating the Normal Distribution*).
+/// The distribution function of N(0, 1), with an absolute error of 1e-15 (Marsaglia 2004, *Evaluating the Normal
+/// Distribution*).
 fn normal_distribution(x: f64) -> f64 {
     if x.abs() > 9.0 {
         return if x > 0.0 { 1.0 } else { 0.0 };
