@@ -1,17 +1,15 @@
-//! How long an epoch of MNIST takes, and what of it.
+//! Measures the time of an epoch on MNIST and of its parts.
 //!
 //!     cargo bench --bench epoch
 //!     python benches/peers/epoch.py        # the same in PyTorch
 //!
-//! - `epoch`: 55,000 images and a validation, through Burn's learner and in a bare loop that
-//!   computes the same: loss and accuracy of every step included.
+//! - `epoch`: 55,000 training images and a validation, with Burn's learner and in a bare loop that computes the same,
+//!   including loss and accuracy of every step.
 //! - `batch size`: a bare loop over 11,000 images.
-//! - `threads`: a bare loop over some thousand images, on one thread and on all cores. The one
-//!   thread does everything, so that a profiler sees which part of a step each sample is in:
-//!   see docs/throughput.md.
-//! - `cnn`: a training step of the convolutional network, of its convolutions and linear layers
-//!   alone, and of its max pooling alone: what batch norm, activations, data, loss and optimiser add
-//!   is the rest.
+//! - `threads`: a bare loop over some thousand images, on one thread and on all cores. With one thread, a profiler sees
+//!   which part of a step each sample belongs to: see docs/benchmarks.md.
+//! - `cnn`: a training step of the convolutional network; its convolutions and linear layers alone; its max pooling
+//!   alone. Batch norm, activations, data, loss and optimiser make up the rest of the step.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +46,7 @@ fn mlp(norm: Normalization) -> ModelConfig {
     ModelConfig::Mlp(MlpConfig::new().with_norm(norm))
 }
 
-/// Loss and number of right answers of a step, as numbers.
+/// Reads the loss and the number of correct answers of a step.
 fn score(output: StepOutput) -> (f64, i64) {
     let right = output
         .logits
@@ -60,7 +58,7 @@ fn score(output: StepOutput) -> (f64, i64) {
     (output.loss.into_scalar(), right.into_scalar())
 }
 
-/// Trains on `train` and scores `valid`, with nothing around it.
+/// Trains one epoch on `train` and evaluates `valid` in a bare loop.
 fn bare_epoch(config: &TrainConfig, train: &ImageSet, valid: &ImageSet) -> Duration {
     let device = Device::default();
     let training = device.clone().autodiff();
@@ -88,8 +86,8 @@ fn bare_epoch(config: &TrainConfig, train: &ImageSet, valid: &ImageSet) -> Durat
 }
 
 fn learner_epoch(config: &TrainConfig, data: &Mnist) -> Duration {
-    let scratch = tempfile::tempdir().expect("there is room for a run");
-    let folder = RunFolder::create(scratch.path().join("run"), config).expect("it is new");
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let folder = RunFolder::create(scratch.path().join("run"), config).expect("a new folder");
     let result = Trainer::new(Device::default())
         .run(&folder, data)
         .expect("the default job runs");
@@ -155,7 +153,7 @@ fn threads(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(images as u64));
         for threads in [1, cores] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            let pool = pool.build().expect("there can be threads");
+            let pool = pool.build().expect("a thread pool");
             group.bench_function(BenchmarkId::new(name, threads), |bencher| {
                 bencher.iter_custom(|times| {
                     let epoch = || bare_epoch(&config, &train, &valid);
@@ -166,7 +164,7 @@ fn threads(criterion: &mut Criterion) {
     }
 }
 
-/// What the layers of the convolutional network are given, with random values.
+/// Random inputs for the layers of the convolutional network.
 struct Inputs {
     pixels: Tensor<4>,
     halved: Tensor<4>,
@@ -181,7 +179,7 @@ impl Inputs {
             Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
         }
         Self {
-            // Data, which needs no gradient.
+            // Pixels are data: they need no gradient.
             pixels: random([BATCH, 1, 28, 28], device),
             halved: random([BATCH, 32, 14, 14], device).require_grad(),
             features: random([BATCH, 64 * 7 * 7], device).require_grad(),
@@ -192,7 +190,7 @@ impl Inputs {
     }
 }
 
-/// Forward and backward of the layers that are Burn's own, each by itself.
+/// Forward and backward pass of each convolution and linear layer, one at a time.
 fn affine_layers(model: &Cnn, inputs: &Inputs) {
     let [first, second] = &model.convolutions[..] else {
         unreachable!("the network has two convolutions")
@@ -207,7 +205,7 @@ fn affine_layers(model: &Cnn, inputs: &Inputs) {
     model.output.forward(hidden).sum().backward();
 }
 
-/// Forward and backward of the pooling, Burn's own too.
+/// Forward and backward pass of each max pooling.
 fn pooling(model: &Cnn, inputs: &Inputs) {
     for unpooled in inputs.unpooled.clone() {
         model.pool.forward(unpooled).sum().backward();
@@ -228,7 +226,7 @@ fn cnn(criterion: &mut Criterion) {
     let loader = Loader::new(images, BATCH, device.clone()).shuffled(1);
     group.bench_function("step", |bencher| {
         bencher.iter(|| {
-            let before = model.take().expect("each step gives the next model");
+            let before = model.take().expect("the model of the step before");
             let batch = loader
                 .iter()
                 .next()
@@ -241,7 +239,7 @@ fn cnn(criterion: &mut Criterion) {
         });
     });
     let Some(Classifier::Cnn(network)) = model else {
-        unreachable!("a Cnn was made")
+        unreachable!("the config describes a Cnn")
     };
     let inputs = Inputs::random(&device);
     group.bench_function("convolutions and linear layers", |bencher| {
@@ -252,7 +250,7 @@ fn cnn(criterion: &mut Criterion) {
     });
 }
 
-/// As the program that trains does.
+/// Keeps freed memory, as the example `mnist` does.
 fn memory(_: &mut Criterion) {
     cli::keep_freed_memory();
 }
