@@ -1,8 +1,8 @@
-//! What watching costs a training step of the lab's default network, and what a point costs when nobody watches.
+//! Measures the cost of watching a training step of the lab's default network, and of a point without an observer.
 //!
-//! `cargo bench --features ndarray --bench observe`
+//!     cargo bench --bench observe                         # add --features ndarray for that backend
 
-// Burn 0.22 marks NdArray deprecated; it is measured for as long as Burn has it.
+// Burn 0.22 deprecates NdArray; it is measured as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 use std::hint::black_box;

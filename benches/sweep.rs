@@ -1,11 +1,10 @@
-//! How long many small trainings take, one after the other and several at a time.
+//! Measures many small trainings: one after the other, and several at a time.
 //!
-//!     cargo bench --bench sweep [SEEDS]    # 3
+//!     cargo bench --bench sweep -- [SEEDS]    # default: 3
 //!
-//! The five initialisations x {no norm, this crate's, Burn's} x seeds, 2 epochs of 55,000 images
-//! each, the default perceptron with Adam. The first pass trains each by itself, with all cores to
-//! it; the second has a worker a core. Prints both times, whether their results are the same, and
-//! the most memory that each took.
+//! Trains the default perceptron with Adam for 2 epochs of 55,000 images, with each of the five initialisations x {no
+//! norm, this crate's, Burn's} x seeds. The first pass trains one network at a time on all cores; the second runs one
+//! worker per core. Prints both times, whether the results are equal, and the peak memory of each pass.
 
 use std::time::{Duration, Instant};
 
@@ -30,11 +29,12 @@ fn configs(seeds: u64) -> Vec<TrainConfig> {
     configs
 }
 
-/// What a pass came to: its time, the time of each training, and the scores of each, as text (NaN
-/// equals nothing).
+/// The result of a pass.
 struct Pass {
     all: Duration,
+    /// The time of each training.
     each: Vec<Duration>,
+    /// The scores of each training as text, in which NaN equals NaN.
     scores: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ fn pass(sweep: Sweep, configs: &[TrainConfig], data: &Mnist) -> Result<Pass, Tra
     })
 }
 
-/// The most memory that the process has held, where the system tells.
+/// Peak memory of the process, on systems that report it.
 fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
@@ -62,7 +62,7 @@ fn peak() -> String {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Cargo adds a flag of its own.
+    // Cargo adds the flag --bench.
     let seeds = std::env::args().skip(1).find(|it| !it.starts_with('-'));
     let configs = configs(seeds.map_or(Ok(3), |it| it.parse())?);
     let data = Mnist::load(&Mnist::find(None)?)?;

@@ -1,15 +1,50 @@
-//! Watches a plain Burn model train: what its layers do, how far each step moves its weights, and what is wrong.
-//!
-//! `cargo run --release --example observe`, or from first weights of another kind, which may well be broken:
-//! `cargo run --release --example observe standard-normal`, or zeros, small-normal, xavier, he.
+//! Watches a plain Burn model train, and says what is wrong: `cargo run --release --example observe`.
+
+use std::process::ExitCode;
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, loss::MseLoss, loss::Reduction};
 use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::observe::{Observer, Point, watch};
-use burn_kindling_lab::device::{self, DeviceError};
+use burn_kindling_lab::{cli, device};
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+const COLUMNS: &str = "\
+One row per point of the forward pass, at steps 0, 50 and 100:
+  mean, std, min, max  of all values at the point
+  zero                 share of values that are exactly 0
+  sat.                 share of values where the activation is flat (tanh: beyond 0.97)
+  dead                 units that are saturated for the whole batch
+  copies               units that repeat another unit
+  grad std             std of the gradient of the loss
+  histogram            of the values, from min to max
+
+One row per parameter:
+  std, grad std        of its values before the step, and of its gradient
+  grad:data            grad std / std
+  log10 update:data    log10 of (std of the update / std); healthy: about -3 with SGD, -1 to -3 with Adam
+
+Lines that begin with ! name a problem, what it means, and what to try.";
+
+/// Watch a tanh network learn the sum of the sines of its inputs, and say what is wrong with it.
+///
+/// Try it with each initialisation: zeros, standard-normal and small-normal do not train well.
+#[derive(Parser)]
+#[command(name = "observe", max_term_width = 100, after_help = COLUMNS)]
+struct Args {
+    /// Initialisation of the weights [default: that of Burn]
+    #[arg(value_name = "INIT", value_parser = PossibleValuesParser::new(InitStrategy::NAMES)
+          .try_map(|name| name.parse::<InitStrategy>()))]
+    init: Option<InitStrategy>,
+
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm (append :INDEX to choose among several GPUs),
+    /// or remote:HOST:PORT [default: the best one that is compiled in and present]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+}
 
 #[derive(Module, Debug)]
 struct Net {
@@ -18,6 +53,21 @@ struct Net {
 }
 
 impl Net {
+    fn new(init: Option<InitStrategy>, device: &Device) -> Self {
+        let linear = |inputs, outputs| {
+            let layer = LinearConfig::new(inputs, outputs).init(device);
+            match init {
+                Some(init) => init.apply(layer),
+                None => layer,
+            }
+        };
+        Self {
+            hidden: vec![linear(8, 64), linear(64, 64), linear(64, 64)],
+            output: linear(64, 1),
+        }
+    }
+
+    /// `[batch, 8]` to `[batch, 1]`.
     fn forward(&self, mut x: Tensor<2>) -> Tensor<2> {
         for (i, layer) in self.hidden.iter().enumerate() {
             let activated = layer.forward(x).tanh();
@@ -29,28 +79,20 @@ impl Net {
     }
 }
 
-fn main() -> Result<(), DeviceError> {
-    let found = device::pick(None)?;
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let found = match device::pick(args.device.as_deref()) {
+        Ok(found) => found,
+        Err(error) => return cli::fail(error.into()),
+    };
     eprintln!("training on {found}");
     let device = found.device.autodiff();
     device.seed(1);
-    let start = std::env::args().nth(1).map(|name| strategy(&name));
-    let linear = |inputs, outputs| {
-        let layer = LinearConfig::new(inputs, outputs).init(&device);
-        match start {
-            Some(start) => start.apply(layer),
-            None => layer,
-        }
-    };
-    let mut model = Net {
-        hidden: vec![linear(8, 64), linear(64, 64), linear(64, 64)],
-        output: linear(64, 1),
-    };
+
+    let mut model = Net::new(args.init, &device);
     let mut optimizer = AdamConfig::new().init();
     let observer = Observer::new();
-
     for step in 0..=100 {
-        // To learn: the sum of the inputs' sines.
         let input = Tensor::random([128, 8], Distribution::Uniform(-3.0, 3.0), &device);
         let target = input.clone().sin().sum_dim(1);
 
@@ -73,12 +115,6 @@ fn main() -> Result<(), DeviceError> {
             println!();
         }
     }
-    Ok(())
-}
-
-fn strategy(name: &str) -> InitStrategy {
-    name.parse().unwrap_or_else(|error| {
-        eprintln!("{error}");
-        std::process::exit(2)
-    })
+    println!("{COLUMNS}");
+    ExitCode::SUCCESS
 }
