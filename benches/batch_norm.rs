@@ -37,6 +37,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::norm::BatchNormConfig;
 use burn_kindling::norm::op::reference;
+use burn_kindling_lab::device::is_cpu_backend;
 use criterion::{
     Bencher, BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
@@ -103,7 +104,7 @@ fn shape<const D: usize>(
 
     // What was asked for is done when the device is through with it.
     let settle = || device.sync().expect("the device computes");
-    if matches!(backend, "flex" | "ndarray") {
+    if is_cpu_backend(backend) {
         copy(&mut group, len);
     } else {
         group.bench_function("copy", |bencher| {

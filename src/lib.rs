@@ -54,3 +54,8 @@ pub mod norm;
 pub mod observe;
 #[cfg(feature = "record")]
 pub mod record;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

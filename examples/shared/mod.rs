@@ -49,7 +49,7 @@ impl Flags {
         eprintln!("on {device}, into {}", out.display());
         let mut setup = Setup::new(device.device.clone(), data, out);
         setup.device_name = device.to_string();
-        if !matches!(device.name.as_str(), "flex" | "ndarray") {
+        if !device::is_cpu_backend(&device.name) {
             setup.workers = 1;
         }
         setup.size = size;

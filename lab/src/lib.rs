@@ -17,6 +17,8 @@ pub mod figure;
 pub mod model;
 mod number;
 pub mod page;
+mod panic;
+mod precision;
 mod random;
 pub mod study;
 pub mod train;

@@ -1,7 +1,7 @@
 use thiserror::Error;
 
-use super::{compiled_in, known};
-use crate::train::Precision;
+use super::backend::{compiled_in, known};
+use crate::precision::Precision;
 
 /// Why a device cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]

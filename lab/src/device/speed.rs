@@ -2,7 +2,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, ExecutionError, Tensor};
 
-use super::{DeviceError, Found, caught};
+use super::error::DeviceError;
+use super::found::{Found, caught};
 use burn_kindling::norm::op::batch_norm_train;
 
 /// What a device runs small jobs at, in f32.

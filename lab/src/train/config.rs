@@ -2,11 +2,11 @@ use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
-use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use crate::model::{ModelConfig, Normalization};
+use crate::precision::Precision;
 
 /// Everything that decides what a training run computes: same configuration, same data and same
 /// backend give the same result.
@@ -142,47 +142,6 @@ burn_kindling::names!(OptimizerKind, "optimizer":
     Adam = "adam",
     AdamW = "adamw",
 );
-
-/// What the layers compute in, in training. The parameters, what the optimiser keeps, the statistics of batch norm and
-/// the loss are f32 in any case, and so is inference: this is mixed precision as by Micikevicius et al. 2018
-/// (arXiv:1710.03740).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// IEEE half precision: 11 significant bits, from 6e-8 to 65504. The loss is multiplied by 1024 before the backward
-    /// pass, and the gradients divided by it, so that small ones do not vanish. A step in which one overflows moves
-    /// nothing, and is counted; to know, the host waits for every step.
-    F16,
-    /// Brain half precision: 8 significant bits, over the range of f32.
-    Bf16,
-}
-
-burn_kindling::names!(Precision, "float type":
-    F32 = "f32",
-    F16 = "f16",
-    Bf16 = "bf16",
-);
-
-impl Precision {
-    /// Burn's name for it.
-    pub fn dtype(self) -> FloatDType {
-        match self {
-            Self::F32 => FloatDType::F32,
-            Self::F16 => FloatDType::F16,
-            Self::Bf16 => FloatDType::BF16,
-        }
-    }
-
-    /// The factor on the loss in the backward pass.
-    pub(super) fn loss_scale(self) -> f64 {
-        match self {
-            Self::F16 => 1024.0,
-            Self::F32 | Self::Bf16 => 1.0,
-        }
-    }
-}
 
 /// How the learning rate changes over a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -42,8 +42,9 @@ use burn::train::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use crate::precision::Precision;
 pub use burn::train::Interrupter;
-pub use config::{OptimizerKind, Precision, Schedule, TrainConfig};
+pub use config::{OptimizerKind, Schedule, TrainConfig};
 pub use display::Display;
 pub use error::TrainError;
 pub use folder::RunFolder;
@@ -56,6 +57,7 @@ pub use sweep::{Job, Sweep};
 use crate::data::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::device;
 use crate::model::Classifier;
+use crate::panic;
 use checkpoint::Checkpoints;
 use display::Lines;
 use history::History;
@@ -357,7 +359,7 @@ impl Trainer {
         let learned = match catch_unwind(AssertUnwindSafe(|| training.launch(learner))) {
             Ok(learned) => learned,
             Err(panic) => {
-                let message = device::panic_message(panic.as_ref());
+                let message = panic::message(panic.as_ref());
                 match TrainError::out_of_memory(message, config.batch_size) {
                     Some(error) => return Err(error),
                     None => resume_unwind(panic),

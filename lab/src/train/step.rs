@@ -10,9 +10,9 @@ use burn::tensor::{Bool, ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
-use super::Precision;
 use crate::data::DigitBatch;
 use crate::model::Classifier;
+use crate::precision::Precision;
 
 /// What one step leaves for the metrics.
 pub struct StepOutput {
