@@ -1,4 +1,4 @@
-//! A device's default float type holds for the whole process, so this has a process of its own.
+//! The default float type of a device applies to the whole process, so this test has its own.
 #![cfg(feature = "flex")]
 
 use burn::tensor::{DType, Device, FloatDType};

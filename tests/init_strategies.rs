@@ -1,4 +1,4 @@
-//! The five initialisations: their distributions, the fans they count, the layers they start anew.
+//! The five initialisations: their distributions, fans, and layers initialised again.
 
 #[path = "common/devices.rs"]
 mod devices;
@@ -29,8 +29,7 @@ const NORMALS: [InitStrategy; 4] = [
     InitStrategy::He,
 ];
 
-/// Seeds the device and keeps others from drawing meanwhile: the CPU backends have one generator a
-/// process.
+/// Seeds the device and locks it against other tests: a CPU backend has one generator per process.
 fn seed(device: &Device, seed: u64) -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     let guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,8 +261,8 @@ fn fans_are_counted_from_shapes() {
     assert_eq!(upsampled([1, 3, 1, 1], [3, 3]), fan(1, 3));
 }
 
-/// With weights and inputs of 1 a unit in the interior sums to the number of its inputs, and the gradient
-/// of an input counts the outputs that it feeds.
+/// With weights and inputs of 1, the output of an interior unit is its number of inputs, and the gradient of an input is
+/// the number of outputs that it feeds.
 #[track_caller]
 fn assert_fan_by_counting<const D: usize>(
     input: [usize; D],
@@ -284,7 +283,7 @@ fn assert_fan_by_counting<const D: usize>(
 #[test]
 fn fans_count_the_connections_of_real_layers() {
     let ones = Initializer::Ones;
-    // Drawn and counted on the host: a software GPU adds minutes and nothing else.
+    // CPU devices only: a software GPU adds minutes and nothing else.
     for device in devices().into_iter().filter(is_processor) {
         let device = device.autodiff();
 
@@ -364,7 +363,7 @@ fn fans_count_the_connections_of_real_layers() {
     }
 }
 
-/// What a layer is, apart from its values.
+/// Everything about a layer but its values.
 fn identity<const D: usize>(weight: &Param<Tensor<D>>, bias: &Option<Param<Tensor<1>>>) -> String {
     format!(
         "{:?} {:?} {:?} {:?}",
@@ -378,7 +377,7 @@ fn identity<const D: usize>(weight: &Param<Tensor<D>>, bias: &Option<Param<Tenso
 
 #[test]
 fn every_layer_kind_starts_anew() {
-    // Drawn and counted on the host: a software GPU adds minutes and nothing else.
+    // CPU devices only: a software GPU adds minutes and nothing else.
     for device in devices().into_iter().filter(is_processor) {
         let device = device.autodiff();
         macro_rules! check {
@@ -525,7 +524,7 @@ fn the_float_type_is_kept() {
     }
 }
 
-/// The mean square of what lies at least two from the border.
+/// The mean square of the pixels at least two away from the border.
 fn second_moment(image: Tensor<4>) -> f64 {
     let interior = image.slice(s![.., .., 2..-2, 2..-2]);
     interior.square().mean().into_scalar::<f32>() as f64

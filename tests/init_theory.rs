@@ -1,4 +1,4 @@
-//! Signal propagation: against closed forms, against plain integration, and against networks.
+//! Signal propagation, compared with closed forms, plain integration and networks.
 
 #[path = "common/devices.rs"]
 mod devices;
@@ -9,7 +9,7 @@ use burn::tensor::{Distribution, Tensor};
 use burn_kindling::init::{Activation, InitStrategy, LayerSignal};
 use devices::any_device;
 
-/// From a signal that has all but vanished to one far in saturation.
+/// From an almost vanished signal to one far in saturation.
 const SECOND_MOMENTS: [f64; 8] = [1e-12, 1e-4, 0.1, 1.0, 4.0, 100.0, 784.0, 1e6];
 
 /// A layer whose pre-activations have the second moment q: one input of that second moment, weights from N(0, 1).
@@ -123,7 +123,7 @@ fn strategies_keep_or_lose_the_signal_as_their_names_promise() {
         1e-12,
     );
     assert_eq!(last(InitStrategy::Zeros, Activation::Tanh), 0.0);
-    // The first layer has a fan-in of its own.
+    // The first layer has another fan-in.
     let layers = InitStrategy::SmallNormal.propagate(Activation::Relu, [784, 100], 3.0);
     assert_close(layers[0].pre_activation, 3.0 * 784e-4, 1e-12);
     assert_close(layers[1].pre_activation, 3.0 * 784e-4 / 2.0 * 100e-4, 1e-12);

@@ -1,4 +1,4 @@
-//! What is found wrong with a network: nothing in healthy ones, the right thing in each broken one.
+//! Findings: none in healthy networks, the right ones in broken networks.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -49,7 +49,7 @@ impl Net {
     }
 }
 
-/// A training run of a few steps on inputs from N(0, 1) whose classes hang on two of them.
+/// A training run of a few steps. Inputs are from N(0, 1); the class depends on two of them.
 struct Run {
     start: InitStrategy,
     activation: Activation,
@@ -61,7 +61,7 @@ struct Run {
 }
 
 impl Run {
-    /// The first step of a network of so many hidden layers of 100 units.
+    /// The first step of a network with `depth` hidden layers of 100 units.
     fn of(start: InitStrategy, activation: Activation, depth: usize) -> Self {
         Self {
             start,
@@ -74,7 +74,7 @@ impl Run {
         }
     }
 
-    /// What is seen of the last step.
+    /// The report on the last step.
     fn report(&self) -> Report {
         let device = device().autodiff();
         device.seed(self.seed);
@@ -113,7 +113,7 @@ impl Run {
     }
 }
 
-/// One will do: a finding goes by the numbers of a report, and these are tested on all devices.
+/// Any device: findings depend on the numbers of a report only, and those are tested on all devices.
 fn device() -> Device {
     any_device()
 }
@@ -206,7 +206,7 @@ fn each_broken_start_is_told() {
     ];
     for (start, activation, depth, expected) in expected {
         let mut report = Run::of(start, activation, depth).report();
-        // What the first step is worth is another question.
+        // Without the updates, which are tested below.
         report
             .parameters
             .iter_mut()
@@ -243,7 +243,7 @@ fn steps_of_the_wrong_size_are_told() {
         };
         assert_eq!(kinds(&run.diagnose()), [expected]);
     }
-    // After a few steps that are far too large, hardly a unit is alive, or no number is left.
+    // After a few steps that are far too large, most units are dead or all numbers are NaN.
     let run = Run {
         learning_rate: 30.0,
         steps: 5,

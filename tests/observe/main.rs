@@ -1,6 +1,6 @@
-//! Watching a network, through its public interface.
+//! Tests of `observe` through its public interface.
 
-// Burn 0.22 marks NdArray deprecated; it is tested for as long as Burn has it.
+// Burn 0.22 deprecates NdArray; it is tested as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 #[path = "../common/devices.rs"]
@@ -27,13 +27,13 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// The tensor's numbers, bit by bit.
+/// The bits of the tensor's numbers in row-major order.
 fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
     let numbers = tensor.into_data().try_into_vec::<f32>();
     numbers.unwrap().into_iter().map(f32::to_bits).collect()
 }
 
-/// Numbers from N(0, 1) that f32 holds exactly, by Box and Muller.
+/// Numbers from N(0, 1) that are exact in f32 (Box-Muller method).
 fn normal(count: usize, seed: u64) -> Vec<f64> {
     let mut generator = StdRng::seed_from_u64(seed);
     let mut draw = || {
@@ -44,7 +44,7 @@ fn normal(count: usize, seed: u64) -> Vec<f64> {
     (0..count).map(|_| draw()).collect()
 }
 
-/// Panics unless the numbers agree to the tolerance, relative to `scale`.
+/// Panics unless the numbers agree within `tolerance * scale`.
 #[track_caller]
 fn assert_close(found: f64, expected: f64, scale: f64, tolerance: f64) {
     let distance = (found - expected).abs();

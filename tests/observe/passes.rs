@@ -1,4 +1,4 @@
-//! The forward pass, the backward pass and the step: what is seen of them, and that they do not notice.
+//! Watching a forward pass, a backward pass and a step: what is recorded, and that results do not change.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,7 +17,7 @@ use burn_kindling::observe::{Observation, Observer, Point, Report, watch};
 use crate::devices::lent;
 use crate::{any_device, assert_close, bits, devices, is_processor, normal, numbers, tensor};
 
-/// Every way for a point to be placed: on the input, after layers of both ranks, inside a residual, on a view.
+/// A network with points in all positions: on the input, after layers of rank 2 and 4, inside a residual, on a view.
 #[derive(Module, Debug)]
 struct Net {
     conv: Conv2d,
@@ -65,7 +65,7 @@ fn images(device: &Device) -> Tensor<4> {
     tensor(&normal(5 * 36, 12), [5, 1, 6, 6], device)
 }
 
-/// All that training depends on: the output, and the gradient of every parameter.
+/// Everything that training depends on: the output and the gradient of every parameter.
 fn trained(model: &Net, output: Tensor<2>) -> (Gradients, Vec<Vec<u32>>) {
     let gradients = output.clone().square().mean().backward();
     let mut all = vec![bits(output)];
@@ -218,7 +218,7 @@ fn parameters_are_compared_with_their_gradients_and_updates() {
             .iter()
             .map(|found| found.name.as_str())
             .collect();
-        // The running statistics are no parameters that train.
+        // Running statistics are not trained.
         assert_eq!(
             names,
             [
@@ -254,7 +254,7 @@ fn parameters_are_compared_with_their_gradients_and_updates() {
         );
         // Plain SGD moves by the learning rate times the gradient.
         assert_close(update, 0.1 * slope, update, 1e-3);
-        // A bias starts at 0: there is nothing to compare with.
+        // A bias starts at 0, so its update has nothing to be compared with.
         assert_eq!(report.parameters[7].std, 0.0);
         assert_eq!(report.parameters[7].update_to_data(), Some(f64::INFINITY));
     }
@@ -280,13 +280,13 @@ fn what_was_not_shown_is_not_reported() {
             .all(|found| found.update_to_data().is_none())
     );
 
-    // A step without a backward pass before it has nothing to compare with.
+    // Without a backward pass before it, a step has nothing to compare with.
     let (_, mut seen) = Observer::new().run(|| model.forward(images(&device)));
     seen.step(&model);
     assert!(seen.report().parameters.is_empty());
 }
 
-/// A name that remembers whether anybody asked for it.
+/// A name that counts how often it is formatted.
 struct Name<'a>(&'a Cell<usize>);
 
 impl fmt::Display for Name<'_> {

@@ -1,4 +1,4 @@
-//! Every statistic of a tensor's values, against f64 on the host.
+//! Every statistic of a tensor, compared with f64 on the host.
 
 use burn::tensor::{DType, Tensor};
 use burn_kindling::observe::{Histogram, Observer, Summary, watch};
@@ -15,7 +15,7 @@ fn summary<const D: usize>(observer: &Observer, tensor: Tensor<D>) -> Summary {
     layers.remove(0).data
 }
 
-/// Panics unless the summary is that of these values, which it holds in f32.
+/// Panics unless the summary, computed in f32, is that of these values.
 fn check(found: &Summary, values: &[f64], ranks: &[f64], tolerance: f64) {
     let finite: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
     let count = finite.len() as f64;
@@ -45,14 +45,14 @@ fn check(found: &Summary, values: &[f64], ranks: &[f64], tolerance: f64) {
         let above = sorted[position.ceil() as usize];
         let expected = sorted[below as usize] * (1.0 - weight) + above * weight;
         assert_eq!(found.rank, rank);
-        // The position itself is an f32 on the device: half a rank in 10^4 is rounded at 1e-3.
+        // The position is an f32 on the device: at 10^4, it has an error of up to 1e-3.
         let gap = above - sorted[below as usize];
         assert_close(found.value, expected, largest * tolerance + 1e-3 * gap, 1.0);
     }
     check_histogram(&found.histogram, &finite);
 }
 
-/// Panics unless each bin holds what it should, give or take the values that rounding may take over an edge.
+/// Panics unless each bin has the expected count, apart from values so close to an edge that rounding may move them.
 fn check_histogram(found: &Histogram, finite: &[f64]) {
     let [low, high] = found.range;
     let bins = found.counts.len();
@@ -253,7 +253,7 @@ fn percentiles_of_many_values_are_those_of_an_even_sample() {
     let observer = Observer::new().with_percentiles(ranks);
     for device in devices() {
         let values = normal(200_000, 8);
-        // A ramp along the last axis: a sample that met some of its places only would show.
+        // A ramp along the last axis reveals a sample that misses some of its indices.
         let ramp: Vec<f64> = (0..7 * 32 * 28 * 28).map(|i| f64::from(i % 28)).collect();
         let summaries = [
             (

@@ -1,4 +1,4 @@
-//! What the units of a layer do: saturated, dead, copies.
+//! Saturated values, dead units and copies.
 
 use burn::tensor::{Device, Tensor};
 use burn_kindling::init::Activation;
@@ -52,7 +52,7 @@ fn a_unit_is_dead_if_it_is_never_active() {
         (Some(Activation::Relu), 1),
         (Some(Activation::LeakyRelu), 1),
         (Some(Activation::Tanh), 2),
-        // 0 and below is beyond sigmoid's lower end.
+        // 0 and below counts as saturated after sigmoid.
         (Some(Activation::Sigmoid), 3),
         (None, 1),
     ];
@@ -61,7 +61,7 @@ fn a_unit_is_dead_if_it_is_never_active() {
             let found = layer(activation, tensor(&rows, [2, 5], &device));
             assert_eq!((found.units, found.dead), (5, dead), "{activation:?}");
         }
-        // A channel is dead if it is so at every place of every image.
+        // A channel is dead if it is 0 at every pixel of every image.
         let mut images = vec![0.0; 2 * 3 * 4];
         images[4 + 2] = 1.0;
         let found = layer(
@@ -78,7 +78,7 @@ fn a_unit_is_dead_if_it_is_never_active() {
     }
 }
 
-/// A layer of `pattern.len()` units, in which units of the same number are copies.
+/// A layer of `pattern.len()` units. Units with the same number in the pattern are copies.
 fn copies(pattern: &[usize], rows: usize, after: usize, device: &Device) -> Tensor<3> {
     let units = pattern.len();
     let distinct = normal(rows * units * after, 9);
@@ -103,7 +103,7 @@ fn copies_are_counted_once_less_than_there_are() {
         assert_eq!(duplicates(&[1, 0, 1, 0, 1]), 3);
         assert_eq!(duplicates(&[0; 100]), 99);
         assert_eq!(duplicates(&[0]), 0);
-        // Zeros are copies too, of 0 and of nothing else.
+        // Zeros are copies of one another.
         let zeros = Tensor::<2>::zeros([8, 5], &device);
         assert_eq!(layer(Some(Activation::Relu), zeros).duplicates, 4);
     }
@@ -123,7 +123,7 @@ fn rounding_does_not_tell_copies_apart_but_a_difference_does() {
             |difference| layer(None, tensor(&pairs(difference), [64, 2], &device)).duplicates;
         assert_eq!(duplicates(2e-7), 1);
         assert_eq!(duplicates(1e-4), 0);
-        // Of one value only.
+        // A difference in a single value.
         let mut once = pairs(0.0);
         once[41] += 1e-3;
         assert_eq!(layer(None, tensor(&once, [64, 2], &device)).duplicates, 0);
@@ -140,7 +140,7 @@ fn any_axis_may_count_the_units() {
         assert_eq!(layer(None, values.clone()).units, 5);
         let dead = Tensor::cat(vec![values, Tensor::zeros([4, 5, 1], &device)], 2);
         assert_eq!(layer_along(2, Some(Activation::Relu), dead).dead, 1);
-        // A single axis is the batch.
+        // A single axis is that of the batch.
         let found = layer(None, Tensor::<1>::ones([6], &device));
         assert_eq!((found.units, found.duplicates, found.dead), (1, 0, 0));
         // Nothing to count.
