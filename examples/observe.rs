@@ -25,13 +25,14 @@ One row per point of the forward pass, at steps 0, 50 and 100:
 One row per parameter:
   std, grad std        of its values before the step, and of its gradient
   grad:data            grad std / std
-  log10 update:data    log10 of (std of the update / std); healthy: about -3 with SGD, -1 to -3 with Adam
+  log10 update:data    log10 of (std of the update / std), about -3 in healthy training
 
 Lines that begin with ! name a problem, what it means, and what to try.";
 
 /// Watch a tanh network learn the sum of the sines of its inputs, and say what is wrong with it.
 ///
-/// Try it with each initialisation: zeros, standard-normal and small-normal do not train well.
+/// Compare the initialisations: zeros learns nothing, standard-normal starts saturated, and the signal of small-normal
+/// vanishes at the start.
 #[derive(Parser)]
 #[command(name = "observe", max_term_width = 100, after_help = COLUMNS)]
 struct Args {
