@@ -36,11 +36,11 @@ struct Args {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// PNG file of one digit, of any size, dark on light or light on dark
+    /// PNG or JPEG file of one digit, of any size, dark on light or light on dark: a drawing or a photograph
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
 
-    /// Number of an image of the test set, from 0
+    /// Index of an image of the test set, from 0
     #[arg(long, value_name = "NUMBER")]
     index: Option<usize>,
 }
@@ -81,7 +81,13 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     }
 
     let (pixels, truth) = match (&args.what.image, args.what.index) {
-        (Some(path), _) => (Picture::open(path)?.pixels().to_vec(), None),
+        (Some(path), _) => {
+            let picture = Picture::open(path)?;
+            for doubt in picture.doubts() {
+                eprintln!("warning: {doubt}");
+            }
+            (picture.pixels().to_vec(), None)
+        }
         (None, index) => {
             let test = Mnist::load(&Mnist::find(args.data.as_deref())?)?.test;
             let index = index.expect("clap asks for one of the two");

@@ -176,6 +176,161 @@ fn gzip_plain_and_dotted_names_are_the_same_data() {
     }
 }
 
+/// The pixels of an IDX file of 28x28 images, each with rows and columns swapped.
+fn transposed(images: &[u8]) -> Vec<u8> {
+    let (header, pixels) = images.split_at(16);
+    let mut swapped = header.to_vec();
+    for image in pixels.chunks_exact(784) {
+        swapped.extend((0..784).map(|i| image[i % 28 * 28 + i / 28]));
+    }
+    swapped
+}
+
+/// A folder with the given files.
+fn folder_of(files: &[(String, Vec<u8>)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+/// EMNIST's files for one of its parts: images stored column by column.
+fn emnist(part: &str, train: u32, test: u32) -> Vec<(String, Vec<u8>)> {
+    let name = |set, content| format!("emnist-{part}-{set}-{content}-ubyte.gz");
+    vec![
+        (
+            name("train", "images-idx3"),
+            gzip(&transposed(&images(train))),
+        ),
+        (name("train", "labels-idx1"), gzip(&labels(train))),
+        (
+            name("test", "images-idx3"),
+            gzip(&transposed(&images(test))),
+        ),
+        (name("test", "labels-idx1"), gzip(&labels(test))),
+    ]
+}
+
+fn assert_same(found: &Mnist, expected: &Mnist) {
+    for (found, expected) in [
+        (&found.train, &expected.train),
+        (&found.test, &expected.test),
+    ] {
+        assert_eq!(found.len(), expected.len());
+        assert!((0..found.len()).all(|i| found.digit(i) == expected.digit(i)));
+    }
+}
+
+#[test]
+fn emnist_stands_upright() {
+    let expected = Mnist::load(folder().path()).unwrap();
+    for part in ["digits", "mnist"] {
+        let found = Mnist::load(folder_of(&emnist(part, 24, 3)).path()).unwrap();
+        assert_same(&found, &expected);
+    }
+    // The whole archive in one folder: the digits are read.
+    let mut all = emnist("digits", 24, 3);
+    for part in ["balanced", "byclass", "bymerge", "letters", "mnist"] {
+        all.extend(emnist(part, 13, 2));
+    }
+    assert_same(&Mnist::load(folder_of(&all).path()).unwrap(), &expected);
+}
+
+#[test]
+fn emnist_parts_of_more_than_ten_classes_are_refused() {
+    for (part, classes) in [
+        ("balanced", "47"),
+        ("byclass", "62"),
+        ("bymerge", "47"),
+        ("letters", "26"),
+    ] {
+        let folder = folder_of(&emnist(part, 24, 3));
+        let error = Mnist::load(folder.path()).unwrap_err();
+        assert!(matches!(error, DataError::Classes { .. }));
+        let name = format!("emnist-{part}-train-images");
+        assert_says(&error, &[&name, classes, "emnist-digits"]);
+    }
+}
+
+/// QMNIST's labels: eight 32-bit integers an image, of which the first is the class.
+fn qmnist_labels(count: u32) -> Vec<u8> {
+    let mut file = vec![0, 0, 0x0c, 2];
+    file.extend([count, 8].iter().flat_map(|size| size.to_be_bytes()));
+    for i in 0..count {
+        let row = [i % 10, 4, 300 + i, 7, 0, 48, i, 0];
+        file.extend(row.iter().flat_map(|value| value.to_be_bytes()));
+    }
+    file
+}
+
+#[test]
+fn qmnist_is_read() {
+    let files = |labels_of: fn(u32) -> Vec<u8>| {
+        [("train", 24), ("test", 3)].map(|(set, count)| {
+            [
+                (
+                    format!("qmnist-{set}-images-idx3-ubyte.gz"),
+                    gzip(&images(count)),
+                ),
+                (
+                    format!("qmnist-{set}-labels-idx2-int.gz"),
+                    gzip(&labels_of(count)),
+                ),
+            ]
+        })
+    };
+    let found = Mnist::load(folder_of(&files(qmnist_labels).concat()).path()).unwrap();
+    assert_same(&found, &Mnist::load(folder().path()).unwrap());
+
+    let negative = |count| {
+        let mut file = qmnist_labels(count);
+        file[12 + 32..][..4].copy_from_slice(&(-1i32).to_be_bytes());
+        file
+    };
+    let error = Mnist::load(folder_of(&files(negative).concat()).path()).unwrap_err();
+    assert!(matches!(
+        error,
+        DataError::Label {
+            index: 1,
+            label: -1,
+            ..
+        }
+    ));
+    let error = Mnist::load(folder_of(&files(labels).concat()).path()).unwrap_err();
+    assert_says(
+        &error,
+        &["qmnist-train-labels", "0x00000c02", "32-bit integers in 2"],
+    );
+    let no_columns = |count: u32| {
+        let mut file = vec![0, 0, 0x0c, 2];
+        file.extend([count, 0].iter().flat_map(|size| size.to_be_bytes()));
+        file
+    };
+    let error = Mnist::load(folder_of(&files(no_columns).concat()).path()).unwrap_err();
+    assert!(matches!(error, DataError::CountMismatch { labels: 0, .. }));
+}
+
+#[test]
+fn zeros_after_gzip_are_padding() {
+    let plain = images(24);
+    let (first, second) = plain.split_at(5_000);
+    let name = format!("{TRAIN_IMAGES}.gz");
+    for members in [gzip(&plain), [gzip(first), gzip(second)].concat()] {
+        for padding in [0, 1, 511, 100_000] {
+            let folder = folder();
+            fs::remove_file(folder.path().join(TRAIN_IMAGES)).unwrap();
+            let padded = [members.clone(), vec![0; padding]].concat();
+            fs::write(folder.path().join(&name), padded).unwrap();
+            assert_eq!(Mnist::load(folder.path()).unwrap().train.len(), 24);
+        }
+        // What `gzip -t` calls trailing garbage.
+        let followed = [members, vec![0; 20_000], b"more".to_vec()].concat();
+        let error = refusal(&name, &followed, &["cannot be decompressed", "padding"]);
+        assert!(matches!(error, DataError::Gzip { .. }));
+    }
+}
+
 #[test]
 fn the_checkout_is_found_without_a_flag() {
     assert!(Mnist::find(None).unwrap().ends_with("data/mnist"));

@@ -9,7 +9,7 @@ pub const MEAN: f32 = 0.1307;
 /// The standard deviation of MNIST's training pixels, after division by 255.
 pub const STD: f32 = 0.3081;
 
-/// What a network is given for each of the 256 values of a pixel.
+/// The normalised value of each of the 256 pixel values.
 const NORMALISED: [f32; 256] = {
     let mut table = [0.0; 256];
     let mut pixel = 0;
@@ -20,10 +20,10 @@ const NORMALISED: [f32; 256] = {
     table
 };
 
-/// Images and what they show, on a device.
+/// Images and their labels, on a device.
 #[derive(Clone, Debug)]
 pub struct DigitBatch {
-    /// The images, normalised as by [`normalise`]: `[batch, 28, 28]`.
+    /// The images, normalised by [`normalise`]: `[batch, 28, 28]`.
     pub images: Tensor<3>,
     /// The labels, 0 to 9: `[batch]`.
     pub targets: Tensor<1, Int>,
@@ -32,12 +32,11 @@ pub struct DigitBatch {
 /// Turns images of 784 bytes into a network's input, `[batch, 28, 28]`: each pixel `p` becomes
 /// `(p / 255 - MEAN) / STD`.
 ///
-/// [`MEAN`] and [`STD`] are MNIST's whatever the data set, so that a trained network means the
-/// same input wherever its images come from.
+/// [`MEAN`] and [`STD`] are MNIST's for every data set, so that a trained network takes the same input from all of them.
 ///
 /// # Panics
 ///
-/// If an image is not of 784 bytes.
+/// If an image does not have 784 bytes.
 pub fn normalise<'a>(
     images: impl ExactSizeIterator<Item = &'a [u8]>,
     device: &Device,
@@ -48,8 +47,8 @@ pub fn normalise<'a>(
 }
 
 fn floats<'a>(images: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<f32> {
-    // Images lie anywhere in a set. Copied side by side first, each comes from memory in one go; to
-    // look up its pixels as they come would wait for one line of memory after the other.
+    // Images of a shuffled batch are scattered in memory. Copying them first fetches each in one go; looking up the
+    // pixels directly would wait for one cache line after the other.
     let mut pixels = Vec::with_capacity(images.len() * ImageSet::PIXELS);
     for image in images {
         pixels.extend_from_slice(image);
@@ -60,14 +59,14 @@ fn floats<'a>(images: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<f32> {
         .collect()
 }
 
-/// A batch before it is on a device, so that another thread can prepare it.
+/// A batch in host memory, which another thread can prepare.
 pub(super) struct HostBatch {
     pixels: Vec<f32>,
     labels: Vec<i64>,
 }
 
 impl HostBatch {
-    /// Puts images of a set side by side, in the order of `indices`.
+    /// Gathers images of a set, in the order of `indices`.
     pub fn gather(set: &ImageSet, indices: &[usize]) -> Self {
         Self {
             pixels: floats(indices.iter().map(|&i| set.image(i))),
@@ -75,7 +74,7 @@ impl HostBatch {
         }
     }
 
-    /// How many images there are.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -90,9 +89,9 @@ impl HostBatch {
     }
 }
 
-/// Makes a [`DigitBatch`] of single [`Digit`]s, for Burn's own data loaders.
+/// Makes a [`DigitBatch`] from single [`Digit`]s, for Burn's own data loaders.
 ///
-/// [`Loader`](super::Loader) makes the same batches without taking the images out one by one.
+/// [`Loader`](super::Loader) makes the same batches without copying each image first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DigitBatcher;
 

@@ -1,40 +1,39 @@
 use std::path::PathBuf;
 
-use super::idx::MAX_BYTES;
+use super::idx::{Element, MAX_BYTES};
 
 /// Why a data folder could not be read.
 ///
-/// Each prints as a sentence that names the file, what it holds, what was expected, and what to
-/// do about it.
+/// Each message names the file, what was found, what was expected, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// No folder was named, and neither of the usual places is there.
+    /// No folder was given, and neither default folder exists.
     #[error(
         "no MNIST data found: neither {} nor {} is a folder; \
          run from the checkout or pass --data DIR", .current.display(), .checkout.display()
     )]
     NotFound {
-        /// The place under the current directory.
+        /// The default folder in the current directory.
         current: PathBuf,
-        /// The place in the checkout that the crate was built from.
+        /// The default folder in the checkout that this crate was built from.
         checkout: PathBuf,
     },
 
-    /// The named folder is not there, or is not a folder.
+    /// The given path is not a folder.
     #[error(
         "{} is not a folder; pass --data DIR with a folder that holds the four MNIST files",
         .path.display()
     )]
     FolderMissing {
-        /// The folder as it was named.
+        /// The path as given.
         path: PathBuf,
     },
 
     /// One of the four files is not in the folder.
     #[error(
-        "{} holds no file {name} or {name}.gz; it needs the images and the labels \
-         of both train and t10k; put the file there or pass --data DIR with another folder",
+        "{} holds no file {name} or {name}.gz; it needs the images and the labels of both the training \
+         and the test set; put the file there or pass --data DIR with another folder",
         .folder.display()
     )]
     FileMissing {
@@ -44,16 +43,16 @@ pub enum DataError {
         name: String,
     },
 
-    /// The operating system would not let the file be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {source}; check the file and its permissions", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
-    /// The name ends in `.gz`, the content is something else.
+    /// The name ends in `.gz` but the content is not gzip.
     #[error(
         "{} is not a gzip file: it begins with the bytes {found:02x?}, expected [1f, 8b]; \
          download it again, or take the .gz off its name if it is not compressed", .path.display()
@@ -65,19 +64,19 @@ pub enum DataError {
         found: Vec<u8>,
     },
 
-    /// The gzip stream is damaged, or something follows it.
+    /// The gzip data is damaged, or followed by something other than zeros.
     #[error(
-        "{} cannot be decompressed: {reason}, expected one intact gzip stream; download it again",
+        "{} cannot be decompressed: {source}, expected intact gzip data; download it again",
         .path.display()
     )]
     Gzip {
         /// The file.
         path: PathBuf,
-        /// What the decompressor said.
-        reason: String,
+        /// The decompressor's error.
+        source: std::io::Error,
     },
 
-    /// The content is not in the IDX format at all.
+    /// The content is not IDX.
     #[error(
         "{} is not an IDX file: it begins with the bytes {found:02x?}, \
          expected {expected:02x?}; download it again", .path.display()
@@ -87,15 +86,15 @@ pub enum DataError {
         path: PathBuf,
         /// Its first bytes, at most four.
         found: Vec<u8>,
-        /// The first four bytes of the file it should be.
+        /// The first four bytes it should have.
         expected: [u8; 4],
     },
 
-    /// An IDX file, but of another element type or with another number of dimensions.
+    /// The IDX file has another element type or number of dimensions.
     #[error(
-        "{} has the IDX magic number 0x{found:08x}, expected 0x{expected:08x} (unsigned bytes in \
+        "{} has the IDX magic number 0x{found:08x}, expected 0x{expected:08x} ({} in \
          {} dimension(s)); were the images and the labels swapped?",
-        .path.display(), .expected & 0xff
+        .path.display(), Element::of(*.expected), .expected & 0xff
     )]
     Magic {
         /// The file.
@@ -106,9 +105,9 @@ pub enum DataError {
         expected: u32,
     },
 
-    /// The header declares more than any data set of this kind holds.
+    /// The header declares more content than is read.
     #[error(
-        "{} declares the sizes {sizes:?}, more than the {MAX_BYTES} bytes that are read at most; \
+        "{} declares the sizes {sizes:?}, which exceed the limit of {MAX_BYTES} bytes; \
          its header is damaged, download it again", .path.display()
     )]
     TooLarge {
@@ -118,7 +117,7 @@ pub enum DataError {
         sizes: Vec<u32>,
     },
 
-    /// The file ends before its header says it does.
+    /// The file is shorter than its header declares.
     #[error(
         "{} is cut short: {found} bytes of content, expected {expected}; download it again",
         .path.display()
@@ -126,13 +125,13 @@ pub enum DataError {
     Truncated {
         /// The file.
         path: PathBuf,
-        /// How many bytes there are, decompressed and with the header.
+        /// Its size in bytes, decompressed, header included.
         found: usize,
-        /// How many there should be.
+        /// The size it should have.
         expected: usize,
     },
 
-    /// The file goes on after its header says it ends.
+    /// The file is longer than its header declares.
     #[error(
         "{} holds more than the {expected} bytes that its header declares; download it again",
         .path.display()
@@ -140,7 +139,7 @@ pub enum DataError {
     TrailingBytes {
         /// The file.
         path: PathBuf,
-        /// How many bytes there should be, decompressed and with the header.
+        /// The size it should have in bytes, decompressed, header included.
         expected: usize,
     },
 
@@ -158,7 +157,7 @@ pub enum DataError {
         width: usize,
     },
 
-    /// There are not as many labels as images.
+    /// The numbers of images and labels differ.
     #[error(
         "{} holds {images} images but {} holds {labels} labels, expected as many of each; \
          take both files from the same data set", .images_path.display(), .labels_path.display()
@@ -166,15 +165,15 @@ pub enum DataError {
     CountMismatch {
         /// The file of images.
         images_path: PathBuf,
-        /// How many images it holds.
+        /// Its number of images.
         images: usize,
         /// The file of labels.
         labels_path: PathBuf,
-        /// How many labels it holds.
+        /// Its number of labels.
         labels: usize,
     },
 
-    /// There are too few images to work with.
+    /// There are too few images.
     #[error(
         "{} holds {found} images, expected at least {least}; pass --data DIR with a larger data set",
         .path.display()
@@ -182,13 +181,13 @@ pub enum DataError {
     TooFew {
         /// The file of images.
         path: PathBuf,
-        /// How many it holds.
+        /// Its number of images.
         found: usize,
-        /// How many are needed.
+        /// The least number that works.
         least: usize,
     },
 
-    /// A label is none of the ten classes.
+    /// A label is not one of the ten classes.
     #[error(
         "{} gives image {index} (counted from 0) the label {label}, expected 0 to 9; \
          pass --data DIR with a data set of ten classes", .path.display()
@@ -199,6 +198,18 @@ pub enum DataError {
         /// The index of the first such label.
         index: usize,
         /// The label.
-        label: u8,
+        label: i32,
+    },
+
+    /// The folder holds a part of EMNIST with more than ten classes.
+    #[error(
+        "{} belongs to a data set of {classes} classes, expected ten; \
+         put the files emnist-digits-* or emnist-mnist-* into the folder", .path.display()
+    )]
+    Classes {
+        /// The file of training images.
+        path: PathBuf,
+        /// The number of classes.
+        classes: usize,
     },
 }

@@ -1,47 +1,91 @@
-//! The IDX format, in which MNIST is published: a magic number (two zero bytes, the element type,
-//! the number of dimensions), the size of each dimension, then the elements, the last dimension
-//! varying fastest. Numbers are big-endian.
+//! The IDX format, in which MNIST is published.
 //!
-//! A file is read as if it came from an enemy: no size that it declares is believed before that
-//! many bytes were really there.
+//! A file holds a magic number (two zero bytes, the element type, the number of dimensions), the size of each dimension,
+//! then the elements, the last dimension varying fastest. Numbers are big-endian.
+//!
+//! Files are not trusted: nothing is allocated for a declared size before that many bytes have been read.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-
 use super::DataError;
+use super::gzip::Gunzip;
 
 /// The most bytes of content that are read from one file: 1.3 million images.
 pub(super) const MAX_BYTES: usize = 1 << 30;
 
-/// The element type of MNIST's files, unsigned bytes.
-const UNSIGNED_BYTE: u8 = 0x08;
-
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// The content of an IDX file of unsigned bytes with `RANK` dimensions.
+/// The type of a file's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    /// Unsigned bytes.
+    Byte,
+    /// 32-bit integers, signed.
+    Int,
+}
+
+impl Element {
+    /// The third byte of a file.
+    fn code(self) -> u8 {
+        match self {
+            Self::Byte => 0x08,
+            Self::Int => 0x0c,
+        }
+    }
+
+    /// The type that a magic number asks for.
+    pub fn of(magic: u32) -> Self {
+        match magic >> 8 & 0xff {
+            0x0c => Self::Int,
+            _ => Self::Byte,
+        }
+    }
+
+    /// Bytes per element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Int => 4,
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Byte => "unsigned bytes",
+            Self::Int => "32-bit integers",
+        })
+    }
+}
+
+/// The content of an IDX file with `RANK` dimensions.
 pub(super) struct Idx<const RANK: usize> {
     /// The size of each dimension.
     pub sizes: [usize; RANK],
-    /// The elements: as many as the product of the sizes.
+    /// The elements in big-endian bytes: as many elements as the product of the sizes.
     pub bytes: Vec<u8>,
 }
 
-/// Reads the file at `path`, decompressing it if it is gzip.
-pub(super) fn read<const RANK: usize>(path: &Path) -> Result<Idx<RANK>, DataError> {
-    let failed = |error: io::Error| DataError::Read {
+/// Reads the file at `path`, and decompresses it if it is gzip.
+pub(super) fn read<const RANK: usize>(
+    path: &Path,
+    element: Element,
+) -> Result<Idx<RANK>, DataError> {
+    let failed = |source: io::Error| DataError::Read {
         path: path.into(),
-        source: error,
+        source,
     };
     let mut file = File::open(path).map_err(failed)?;
     let start = read_up_to(&mut file, GZIP.len()).map_err(failed)?;
     file.rewind().map_err(failed)?;
 
-    // The content decides: browsers decompress what they save and leave the name as it was.
+    // The content decides, not the name: browsers may decompress a file and keep its name.
     let mut content: Box<dyn Read> = if start == GZIP {
-        Box::new(MultiGzDecoder::new(BufReader::new(file)))
+        Box::new(Gunzip::new(BufReader::new(file)))
     } else if path.extension().is_some_and(|it| it == "gz") && start != [0, 0] {
         return Err(DataError::NotGzip {
             path: path.into(),
@@ -50,23 +94,22 @@ pub(super) fn read<const RANK: usize>(path: &Path) -> Result<Idx<RANK>, DataErro
     } else {
         Box::new(file)
     };
-    parse(path, &mut content)
+    parse(path, element, &mut content)
 }
 
-fn parse<const RANK: usize>(path: &Path, content: &mut dyn Read) -> Result<Idx<RANK>, DataError> {
+fn parse<const RANK: usize>(
+    path: &Path,
+    element: Element,
+    content: &mut dyn Read,
+) -> Result<Idx<RANK>, DataError> {
     let mut read = |limit: usize| {
-        read_up_to(&mut *content, limit).map_err(|error| match error.kind() {
-            // What the decompressor reports for a damaged stream and for one that stops early.
+        let path = path.into();
+        read_up_to(&mut *content, limit).map_err(|source| match source.kind() {
+            // What the decompressor returns for a damaged stream and for a truncated one.
             io::ErrorKind::InvalidInput
             | io::ErrorKind::InvalidData
-            | io::ErrorKind::UnexpectedEof => DataError::Gzip {
-                path: path.into(),
-                reason: error.to_string(),
-            },
-            _ => DataError::Read {
-                path: path.into(),
-                source: error,
-            },
+            | io::ErrorKind::UnexpectedEof => DataError::Gzip { path, source },
+            _ => DataError::Read { path, source },
         })
     };
     let truncated = |found: usize, expected: usize| DataError::Truncated {
@@ -75,7 +118,7 @@ fn parse<const RANK: usize>(path: &Path, content: &mut dyn Read) -> Result<Idx<R
         expected,
     };
 
-    let expected_magic = [0, 0, UNSIGNED_BYTE, RANK as u8];
+    let expected_magic = [0, 0, element.code(), RANK as u8];
     let header_len = 4 + 4 * RANK;
     let header = read(header_len)?;
     if header.len() >= 2 && header[..2] != [0, 0] {
@@ -105,14 +148,14 @@ fn parse<const RANK: usize>(path: &Path, content: &mut dyn Read) -> Result<Idx<R
     let sizes: [usize; RANK] = std::array::from_fn(|i| declared[i] as usize);
     let len = sizes
         .iter()
-        .try_fold(1usize, |product, &size| product.checked_mul(size))
+        .try_fold(element.size(), |product, &size| product.checked_mul(size))
         .filter(|&len| len <= MAX_BYTES)
         .ok_or_else(|| DataError::TooLarge {
             path: path.into(),
             sizes: declared,
         })?;
 
-    // One byte more than declared, to notice what follows. The buffer grows with what is read.
+    // One byte more than declared, to detect trailing bytes. The buffer grows with what is read.
     let mut bytes = read(len + 1)?;
     if bytes.len() < len {
         return Err(truncated(header_len + bytes.len(), header_len + len));

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use burn::data::dataset::{Dataset, DatasetError};
 
-/// Images of 28x28 pixels with their labels, one byte each.
+/// Images of 28x28 pixels and their labels, one byte each.
 ///
-/// A set is a range of shared memory: [`subset`](Self::subset), [`split_at`](Self::split_at) and
-/// `clone` copy no image.
+/// A set is a range of shared memory. [`subset`](Self::subset), [`split_at`](Self::split_at) and `clone` copy no image.
 #[derive(Clone)]
 pub struct ImageSet {
     pixels: Arc<[u8]>,
     labels: Arc<[u8]>,
-    /// Which of the images in memory belong to this set.
+    /// The images of this set, among those in memory.
     range: Range<usize>,
 }
 
@@ -21,7 +20,7 @@ pub struct ImageSet {
 pub struct Digit {
     /// The image, row by row: 0 is background, 255 is ink.
     pub pixels: [u8; ImageSet::PIXELS],
-    /// What it shows, 0 to 9.
+    /// Its label, 0 to 9.
     pub label: u8,
 }
 
@@ -30,11 +29,10 @@ impl ImageSet {
     pub const SIDE: usize = 28;
     /// Pixels of an image.
     pub const PIXELS: usize = Self::SIDE * Self::SIDE;
-    /// How many different labels there are.
+    /// Number of different labels.
     pub const CLASSES: usize = 10;
 
-    /// Makes a set of images, one after the other in `pixels` and each row by row, and their
-    /// labels.
+    /// Creates a set from the pixels of all images, each row by row, and their labels.
     ///
     /// # Panics
     ///
@@ -59,12 +57,12 @@ impl ImageSet {
         }
     }
 
-    /// How many images there are.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.range.len()
     }
 
-    /// Whether there are none.
+    /// Whether the set holds no image.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
     }
@@ -88,7 +86,7 @@ impl ImageSet {
         self.labels[self.position(i)]
     }
 
-    /// Image `i` and its label, copied out.
+    /// A copy of image `i` and its label.
     ///
     /// # Panics
     ///
@@ -102,11 +100,11 @@ impl ImageSet {
         }
     }
 
-    /// The images in `range`, without a copy.
+    /// The images in `range`. Copies nothing.
     ///
     /// # Panics
     ///
-    /// If the range does not lie within `0..len()`.
+    /// If `range` does not lie within `0..len()`.
     pub fn subset(&self, range: Range<usize>) -> Self {
         assert!(
             range.start <= range.end && range.end <= self.len(),
@@ -119,7 +117,7 @@ impl ImageSet {
         }
     }
 
-    /// The first `n` images and the rest, without a copy.
+    /// The first `n` images, and the rest. Copies nothing.
     ///
     /// # Panics
     ///
@@ -128,7 +126,7 @@ impl ImageSet {
         (self.subset(0..n), self.subset(n..self.len()))
     }
 
-    /// Where in memory image `i` lies.
+    /// The position of image `i` in memory.
     fn position(&self, i: usize) -> usize {
         assert!(i < self.len(), "image {i} of a set of {}", self.len());
         self.range.start + i

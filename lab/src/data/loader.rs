@@ -13,20 +13,20 @@ use super::batch::HostBatch;
 use super::{DigitBatch, ImageSet};
 use crate::random::generator;
 
-/// How many batches are prepared ahead of the one in use.
+/// Number of batches prepared in advance.
 const AHEAD: usize = 4;
 
-/// Walks an [`ImageSet`] in batches, an epoch with each [`iter`](DataLoader::iter).
+/// Iterates over an [`ImageSet`] in batches. Each call of [`iter`](DataLoader::iter) starts an epoch.
 ///
-/// In order, for validation and test; or [shuffled](Self::shuffled), for training, where the order
-/// depends on nothing but the seed and the number of the epoch. A run that is resumed
-/// [at an epoch](Self::starting_at_epoch) thus sees what an uninterrupted one would have seen.
+/// The images come in order, for validation and test, or [shuffled](Self::shuffled), for training. The order of a
+/// shuffled epoch depends only on the seed and the number of the epoch, so that a run resumed
+/// [at an epoch](Self::starting_at_epoch) sees the same batches as an uninterrupted one.
 ///
-/// The last batch is smaller if the batch size does not divide the number of images. Only if it
-/// would be a single image after other batches, a shuffled loader leaves that image out of the
-/// epoch: batch normalisation has no variance to take of one image.
+/// The last batch is smaller if the batch size does not divide the number of images. A shuffled loader drops the last
+/// image of an epoch if it would be a batch by itself after others: a single image has no variance for batch
+/// normalisation.
 ///
-/// The next batches are put together on a thread of their own, which ends with the iterator.
+/// A background thread prepares the next batches. It ends with the iterator.
 #[derive(Debug)]
 pub struct Loader {
     set: ImageSet,
@@ -34,12 +34,12 @@ pub struct Loader {
     device: Device,
     dtype: FloatDType,
     seed: Option<u64>,
-    /// The number of the epoch that the next iterator walks.
+    /// The epoch that the next iterator goes through.
     epoch: AtomicUsize,
 }
 
 impl Loader {
-    /// Makes a loader that gives the images of `set` in order, as tensors on `device`.
+    /// Creates a loader that returns the images of `set` in order, as tensors on `device`.
     ///
     /// # Panics
     ///
@@ -56,7 +56,7 @@ impl Loader {
         }
     }
 
-    /// Gives the images in another float type than f32. A network of the lab computes in the type of its images.
+    /// Returns the images in another float type than f32. The lab's networks compute in the type of their input.
     pub fn with_dtype(mut self, dtype: FloatDType) -> Self {
         self.dtype = dtype;
         self
@@ -68,8 +68,7 @@ impl Loader {
         self
     }
 
-    /// Makes the next iterator walk epoch `epoch`; they are counted from 1, as Burn's learner
-    /// does.
+    /// Makes the next iterator go through epoch `epoch`, counted from 1 as in Burn's learner.
     pub fn starting_at_epoch(mut self, epoch: usize) -> Self {
         self.epoch = AtomicUsize::new(epoch);
         self
@@ -99,7 +98,7 @@ impl DataLoader<DigitBatch> for Loader {
         let prepare = move || {
             let order = order(set.len(), seed, epoch);
             for indices in order[..items].chunks(batch_size) {
-                // Nobody listens any more once the iterator is gone.
+                // The iterator has been dropped.
                 if sender.send(HostBatch::gather(&set, indices)).is_err() {
                     return;
                 }
@@ -119,7 +118,7 @@ impl DataLoader<DigitBatch> for Loader {
         })
     }
 
-    /// How many images an epoch has: all of them, but for one that a shuffled loader leaves out.
+    /// Number of images in an epoch: all, except one that a shuffled loader drops.
     fn num_items(&self) -> usize {
         let len = self.set.len();
         let lone = len > self.batch_size && len % self.batch_size == 1;
@@ -130,14 +129,13 @@ impl DataLoader<DigitBatch> for Loader {
         self.with(self.set.clone(), device.clone())
     }
 
-    /// A loader over the images `start..end` of the set; a shuffled one shuffles these among
-    /// themselves.
+    /// A loader over the images `start..end` of the set, which shuffles only these.
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<DigitBatch>> {
         self.with(self.set.subset(start..end), self.device.clone())
     }
 }
 
-/// The order in which an epoch takes `len` images.
+/// The order of the `len` images in an epoch.
 fn order(len: usize, seed: Option<u64>, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     if let Some(seed) = seed {
@@ -146,7 +144,7 @@ fn order(len: usize, seed: Option<u64>, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// An epoch under way.
+/// An epoch in progress.
 struct Epoch<'a> {
     prepared: Option<Receiver<HostBatch>>,
     worker: Option<io::Result<JoinHandle<()>>>,
@@ -157,9 +155,9 @@ struct Epoch<'a> {
 }
 
 impl Epoch<'_> {
-    /// Ends the thread. Returns why it prepared less than it should have, if it did.
+    /// Ends the thread. Returns the reason if the thread failed.
     fn stop(&mut self) -> Option<io::Error> {
-        // Without a receiver, a thread that waits to hand over a batch gives up.
+        // A thread that waits to send a batch ends when the receiver is gone.
         self.prepared = None;
         match self.worker.take()? {
             Err(error) => Some(error),
@@ -177,7 +175,7 @@ impl Iterator for Epoch<'_> {
                 self.items_done += batch.len();
                 Some(Ok(batch.into_batch(self.device, self.dtype)))
             }
-            // The thread is through, or never was.
+            // The thread has finished or could not be started.
             Err(_) => self.stop().map(|error| {
                 Err(DatasetError::new(io::Error::other(format!(
                     "the thread that prepares batches of images failed: {error}"
