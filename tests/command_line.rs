@@ -348,6 +348,29 @@ fn the_devices_are_listed_with_what_they_are_and_what_is_missing() {
     failure(&output, 2);
 }
 
+/// Without a Vulkan driver wgpu falls back to OpenGL, whose compilers keep other promises.
+#[cfg(all(feature = "wgpu", target_os = "linux"))]
+#[test]
+fn a_gpu_is_listed_with_the_graphics_api_that_reaches_it() {
+    let list = |variables: &[(&str, &str)]| {
+        let output = example("devices")
+            .args(["--no-speed", "--device", "wgpu"])
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(said)
+    };
+    if let Some(said) = list(&[]) {
+        let apis = [" through Vulkan", " through OpenGL"];
+        assert!(apis.iter().any(|api| said.contains(api)), "{said}");
+    }
+    let no_vulkan = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(|name| (name, "no such driver"));
+    if let Some(said) = list(&no_vulkan) {
+        assert!(said.contains(" through OpenGL"), "{said}");
+    }
+}
+
 /// Ends a program with the test, however that ends.
 #[cfg(feature = "remote")]
 struct Running(std::process::Child);

@@ -17,7 +17,8 @@ pub struct Found {
     pub name: String,
     /// The device.
     pub device: Device,
-    /// What it calls itself; for the CPU the processor's name and how many threads there are.
+    /// What it calls itself, and the graphics API it is reached through, if any; for the CPU, the processor's name and
+    /// the number of threads.
     pub description: String,
     /// How much memory it may fill, in bytes, where the system or the backend says so.
     pub memory: Option<u64>,
@@ -55,7 +56,10 @@ fn properties(device: &Device) -> (String, Option<u64>, bool) {
         let client = device.client();
         let properties = client.properties();
         let software = properties.identity.physical.is_none();
-        let name = properties.identity.name.clone();
+        let mut name = properties.identity.name.clone();
+        if let Some(api) = super::api::graphics_api(device) {
+            name = format!("{name} through {api}");
+        }
         let memory = properties.memory.max_memory();
         return (
             name,

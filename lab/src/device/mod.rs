@@ -10,6 +10,8 @@
 //!
 //! An index picks one of several: `wgpu:0`, `wgpu:1` and so on, in the order of [`survey`].
 
+#[cfg(feature = "cube")]
+mod api;
 mod backend;
 mod error;
 mod found;
