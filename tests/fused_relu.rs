@@ -130,6 +130,72 @@ fn the_number_of_threads_does_not_show() {
     }
 }
 
+/// Each channel has an output that is 0 up to rounding; in half precision also one too small for its type. The weights of
+/// the first values are powers of 2, so that the gradient of beta tells exactly which of them went through.
+#[test]
+fn the_gradient_passes_exactly_where_the_output_is_above_zero() {
+    const TOLD: usize = 15;
+    for (batch, channels, inner) in [(20, 64, 1), (3, 50, 7), (40_000, 20, 1), (3, 7, 50_001)] {
+        let array = sample(batch, channels, inner, 21);
+        let place = |told: usize, channel: usize| {
+            (told / inner * channels + channel) * inner + told % inner
+        };
+        let mut weights = Array {
+            values: vec![0.0; array.values.len()],
+            ..array
+        };
+        for (told, channel) in (0..TOLD).flat_map(|told| (0..channels).map(move |it| (told, it))) {
+            weights.values[place(told, channel)] = f64::from(1 << told);
+        }
+        for dtype in [FloatDType::F32, FloatDType::F16] {
+            let all = oracle::devices_with(dtype);
+            for device in all.iter().filter(|device| !is_processor(device)) {
+                for given in [false, true] {
+                    let none = Tensor::zeros([channels], device);
+                    let products = to_f64(affine(&array, none, dtype, given, false));
+                    let beta: Vec<f64> = (0..channels)
+                        .map(|channel| {
+                            let above = if channel % 3 == 0 { 2e-8 } else { 0.0 };
+                            above - products[place(channel % TOLD, channel)]
+                        })
+                        .collect();
+                    let device = device.clone().autodiff();
+                    let beta = tensor1(&beta, FloatDType::F32, &device).require_grad();
+                    let output = affine(&array, beta.clone(), dtype, given, true);
+                    let weighted = output.clone() * tensor3(&weights, dtype, &device);
+                    let gradients = weighted.sum().backward();
+                    let found = to_f64(beta.grad(&gradients).expect("it requires a gradient"));
+                    let output = to_f64(output);
+                    let expected: Vec<f64> = (0..channels)
+                        .map(|channel| {
+                            let above =
+                                (0..TOLD).filter(|&told| output[place(told, channel)] > 0.0);
+                            above.map(|told| f64::from(1 << told)).sum()
+                        })
+                        .collect();
+                    assert_eq!(found, expected, "{batch} x {channels} x {inner}, {dtype:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The output with these offsets, by the statistics of the batch or by given ones, through a ReLU or not.
+fn affine(array: &Array, beta: Tensor<1>, dtype: FloatDType, given: bool, relu: bool) -> Tensor<3> {
+    let device = &beta.device();
+    let input = tensor3(array, dtype, device);
+    let (gamma, ramp) = parameters(array.channels, 4);
+    let [gamma, mean] = [gamma, ramp].map(|it| tensor1(&it, FloatDType::F32, device));
+    let variance = mean.clone().square() + 0.5;
+    let (gamma, beta) = (Some(gamma), Some(beta));
+    match (given, relu) {
+        (false, false) => op::batch_norm_train(input, gamma, beta, EPSILON).output,
+        (false, true) => op::batch_norm_relu_train(input, gamma, beta, EPSILON).output,
+        (true, false) => op::batch_norm_inference(input, mean, variance, gamma, beta, EPSILON),
+        (true, true) => op::batch_norm_relu_inference(input, mean, variance, gamma, beta, EPSILON),
+    }
+}
+
 /// As Burn's ReLU does.
 #[test]
 fn what_is_not_a_number_goes_through() {

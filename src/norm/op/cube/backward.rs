@@ -1,0 +1,324 @@
+//! The backward kernels: two sums over each channel, then the gradient of its input.
+//!
+//! With `d = x - mean`, `s = 1 / sqrt(variance + epsilon)`, sums over the `m` values of a channel, and `dy` the gradient
+//! that the ReLU lets through, if there is one:
+//!
+//! ```text
+//!   dbeta  = sum(dy)
+//!   dgamma = sum(dy * d) * s
+//!   dx     = gamma * s * (dy - sum(dy) / m - d * s^2 * sum(dy * d) / m)
+//! ```
+//!
+//! With frozen statistics, which do not depend on the input, `dx = gamma * s * dy`.
+//!
+//! [`backward_whole`] does everything; [`forward_scale`] (for a ReLU), [`backward_parts`], [`backward_merge`] and
+//! [`backward_apply`] do the same in steps, for channels that several cubes share.
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::affine::{Affine, gate, inverse_deviation};
+use super::index::{Extent, Share, Tile};
+
+/// Vectors of one value.
+type One = Const<1>;
+
+/// Computes all gradients. One cube processes all values of its channels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_whole<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    variance: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    for_gamma: &mut Tensor<P>,
+    for_beta: &mut Tensor<P>,
+    epsilon: InputScalar,
+    values_per_channel: InputScalar,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[comptime] frozen: bool,
+    #[comptime] relu: bool,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon.get::<P>());
+    let affine = Affine::<P, N> {
+        mean: share.load::<P, N>(mean),
+        mean_rest: share.load::<P, N>(mean_rest),
+        scale: share.load::<P, N>(gamma) * inverse,
+        shift: share.load::<P, N>(beta),
+    };
+    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
+    let sums = add_lane::<P, N>(own, share);
+    if share.leads {
+        share.store::<P, N>(for_gamma, sums.product * inverse);
+        share.store::<P, N>(for_beta, sums.gradient);
+    }
+    let values = values_per_channel.get::<P>();
+    let centring = centring::<P, N>(sums, inverse, values, frozen);
+    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
+}
+
+/// Computes the scale of each channel, `gamma / sqrt(variance + epsilon)`: one unit per channel.
+#[cube(launch_unchecked)]
+pub fn forward_scale<P: Float>(
+    gamma: &Tensor<P>,
+    variance: &Tensor<P>,
+    scale: &mut Tensor<P>,
+    epsilon: InputScalar,
+    #[define(P)] _dtype: ElemType,
+) {
+    let channel = ABSOLUTE_POS;
+    if channel < scale.shape(0) {
+        let variance = Vector::<P, One>::new(variance[channel]);
+        let inverse = inverse_deviation::<P, One>(variance, epsilon.get::<P>());
+        scale[channel] = gamma[channel] * inverse.extract(0usize);
+    }
+}
+
+/// Computes the sums of one part of each channel, into `[2, parts, channels]`.
+///
+/// Without `relu`, `scales` and `beta` are not read.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_parts<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    scales: &Tensor<P>,
+    beta: &Tensor<P>,
+    parts: &mut Tensor<P>,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[comptime] relu: bool,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    let mut scale = Vector::<P, N>::new(P::new(0.0));
+    let mut shift = scale;
+    if comptime!(relu) {
+        scale = share.load::<P, N>(scales);
+        shift = share.load::<P, N>(beta);
+    }
+    let affine = Affine::<P, N> {
+        mean: share.load::<P, N>(mean),
+        mean_rest: share.load::<P, N>(mean_rest),
+        scale,
+        shift,
+    };
+    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
+    let sums = add_lane::<P, N>(own, share);
+    if share.leads {
+        let channels = parts.shape(2);
+        let plane = parts.shape(1) * channels;
+        let part = CUBE_POS_Y as usize * channels;
+        share.store_at::<P, N>(parts, part, sums.gradient);
+        share.store_at::<P, N>(parts, part + plane, sums.product);
+    }
+}
+
+/// Adds up the sums of the parts: the gradients of gamma and beta, and what [`backward_apply`] needs, `[4, channels]`:
+/// scale, shift, offset and slope. Vectors have one value; one cube reads all parts of its channels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_merge<P: Float>(
+    parts: &Tensor<P>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    variance: &Tensor<P>,
+    for_gamma: &mut Tensor<P>,
+    for_beta: &mut Tensor<P>,
+    lines: &mut Tensor<P>,
+    epsilon: InputScalar,
+    values_per_channel: InputScalar,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[comptime] frozen: bool,
+    #[define(P)] _dtype: ElemType,
+) {
+    let share = Share::of_unit(extent, tile);
+    let channels = extent.channels;
+    let plane = parts.shape(1) * channels;
+    let mut gradient = Vector::<P, One>::new(P::new(0.0));
+    let mut product = Vector::<P, One>::new(P::new(0.0));
+    for at in 0..share.steps {
+        let place = share.position(at);
+        gradient += Vector::new(parts[place]);
+        product += Vector::new(parts[place + plane]);
+    }
+    let sums = add_lane::<P, One>(Sums::<P, One> { gradient, product }, share);
+    if share.leads {
+        let variance = share.load::<P, One>(variance);
+        let inverse = inverse_deviation::<P, One>(variance, epsilon.get::<P>());
+        share.store::<P, One>(for_gamma, sums.product * inverse);
+        share.store::<P, One>(for_beta, sums.gradient);
+        let values = values_per_channel.get::<P>();
+        let centring = centring::<P, One>(sums, inverse, values, frozen);
+        let scale = share.load::<P, One>(gamma) * inverse;
+        share.store_at::<P, One>(lines, 0, scale);
+        share.store_at::<P, One>(lines, channels, share.load::<P, One>(beta));
+        share.store_at::<P, One>(lines, 2 * channels, centring.offset);
+        share.store_at::<P, One>(lines, 3 * channels, centring.slope);
+    }
+}
+
+/// Computes the gradient of the input from the `lines` of [`backward_merge`].
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_apply<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    lines: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[comptime] relu: bool,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    let channels = lines.shape(1);
+    let affine = Affine::<P, N> {
+        mean: share.load::<P, N>(mean),
+        mean_rest: share.load::<P, N>(mean_rest),
+        scale: share.load_at::<P, N>(lines, 0),
+        shift: share.load_at::<P, N>(lines, channels),
+    };
+    let centring = Centring::<P, N> {
+        offset: share.load_at::<P, N>(lines, 2 * channels),
+        slope: share.load_at::<P, N>(lines, 3 * channels),
+    };
+    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
+}
+
+/// `sum(dy)` and `sum(dy * (x - mean))`.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Sums<P: Float, N: Size> {
+    gradient: Vector<P, N>,
+    product: Vector<P, N>,
+}
+
+/// Computes the sums of a unit's share. With `relu`, `dy` is what the ReLU lets through.
+#[cube]
+fn sums_of_unit<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    share: Share,
+    affine: Affine<P, N>,
+    #[comptime] relu: bool,
+) -> Sums<P, N> {
+    let mut sum = Vector::<P, N>::new(P::new(0.0));
+    let mut product = Vector::<P, N>::new(P::new(0.0));
+    for at in 0..share.steps {
+        let place = share.position(at);
+        let deviation = affine.deviation(Vector::cast_from(input[place]));
+        let dy = Vector::<P, N>::cast_from(gradient[place]);
+        let dy = gate::<P, N>(dy, affine.output::<T>(deviation), relu);
+        sum += dy;
+        product += dy * deviation;
+    }
+    Sums::<P, N> {
+        gradient: sum,
+        product,
+    }
+}
+
+/// Adds up the sums of all units of a lane, and returns them to each unit. Units add in pairs, as in the forward
+/// kernels' `merge_lane`.
+#[cube]
+fn add_lane<P: Float, N: Size>(own: Sums<P, N>, share: Share) -> Sums<P, N> {
+    let units = comptime!(share.tile.units());
+    let lanes = comptime!(share.tile.lanes);
+    let mut gradients = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut products = Shared::<[Vector<P, N>]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    gradients[unit] = own.gradient;
+    products[unit] = own.product;
+    sync_cube();
+
+    let mut distance = comptime!(units / 2).runtime();
+    while distance >= lanes {
+        if unit < distance {
+            let gradient = gradients[unit] + gradients[unit + distance];
+            let product = products[unit] + products[unit + distance];
+            gradients[unit] = gradient;
+            products[unit] = product;
+        }
+        sync_cube();
+        distance /= 2;
+    }
+
+    let lane = unit % lanes;
+    let mut gradient = gradients[lane];
+    let mut product = products[lane];
+    if comptime!(!share.tile.across) {
+        gradient = Vector::new(add_vector::<P, N>(gradient));
+        product = Vector::new(add_vector::<P, N>(product));
+    }
+    Sums::<P, N> { gradient, product }
+}
+
+/// The sum of a vector's values.
+#[cube]
+fn add_vector<P: Float, N: Size>(values: Vector<P, N>) -> P {
+    let mut sum = values.extract(0usize);
+    #[unroll]
+    for lane in 1usize..N::value() {
+        sum += values.extract(lane);
+    }
+    sum
+}
+
+/// What the gradient loses because the statistics depend on the input: `dx = scale * (dy - offset - slope * (x - mean))`.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Centring<P: Float, N: Size> {
+    offset: Vector<P, N>,
+    slope: Vector<P, N>,
+}
+
+/// The centring of a channel; 0 with `frozen` statistics.
+#[cube]
+fn centring<P: Float, N: Size>(
+    sums: Sums<P, N>,
+    inverse: Vector<P, N>,
+    values_per_channel: P,
+    #[comptime] frozen: bool,
+) -> Centring<P, N> {
+    let zero = Vector::<P, N>::new(P::new(0.0));
+    let mut offset = zero;
+    let mut slope = zero;
+    if comptime!(!frozen) {
+        let count = Vector::<P, N>::new(values_per_channel);
+        offset = sums.gradient / count;
+        slope = sums.product * inverse * inverse / count;
+    }
+    Centring::<P, N> { offset, slope }
+}
+
+/// Writes the gradient of the input for a unit's share, last values first: those just read for the sums are still in the
+/// cache. `output` may be `gradient` itself: each value is read before it is overwritten, by the same unit.
+#[cube]
+fn differentiate<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    output: &mut Tensor<Vector<T, N>>,
+    share: Share,
+    affine: Affine<P, N>,
+    centring: Centring<P, N>,
+    #[comptime] relu: bool,
+) {
+    for at in 0..share.steps {
+        let place = share.position(share.steps - 1 - at);
+        let deviation = affine.deviation(Vector::cast_from(input[place]));
+        let dy = Vector::<P, N>::cast_from(gradient[place]);
+        let dy = gate::<P, N>(dy, affine.output::<T>(deviation), relu);
+        let dx = affine.scale * (dy - centring.offset - centring.slope * deviation);
+        output[place] = Vector::cast_from(dx);
+    }
+}

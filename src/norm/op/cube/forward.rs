@@ -1,0 +1,378 @@
+//! The forward kernels: statistics of a channel, then its output.
+//!
+//! [`forward_whole`] does both; [`forward_parts`], [`forward_merge`] and [`apply`] do the same in three steps, for
+//! channels that several cubes share. [`apply`] alone is inference.
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::*;
+
+use super::affine::{Affine, gate, inverse_deviation, not_negative};
+use super::index::{Extent, Share, Tile};
+
+/// Vectors of one value.
+type One = Const<1>;
+
+/// Normalises by the statistics of the batch, which it returns. One cube processes all values of its channels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn forward_whole<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    mean: &mut Tensor<P>,
+    mean_rest: &mut Tensor<P>,
+    variance: &mut Tensor<P>,
+    epsilon: InputScalar,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[comptime] relu: bool,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    let own = moments_of_unit::<T, P, N>(input, share);
+    let found = statistics::<P, N>(merge_lane::<P, N>(own, share), share);
+    if share.leads {
+        share.store::<P, N>(mean, found.mean);
+        share.store::<P, N>(mean_rest, found.mean_rest);
+        share.store::<P, N>(variance, found.variance);
+    }
+    let inverse = inverse_deviation::<P, N>(found.variance, epsilon.get::<P>());
+    let affine = Affine::<P, N> {
+        mean: found.mean,
+        mean_rest: found.mean_rest,
+        scale: share.load::<P, N>(gamma) * inverse,
+        shift: share.load::<P, N>(beta),
+    };
+    normalise::<T, P, N>(input, output, share, affine, relu);
+}
+
+/// Computes the moments of one part of each channel, into `[4, parts, channels]`: counts, shifts, offsets, squares.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn forward_parts<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    parts: &mut Tensor<P>,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    let own = moments_of_unit::<T, P, N>(input, share);
+    let moments = merge_lane::<P, N>(own, share);
+    if share.leads {
+        let channels = parts.shape(2);
+        let plane = parts.shape(1) * channels;
+        let part = CUBE_POS_Y as usize * channels;
+        let count = Vector::<P, N>::new(moments.count);
+        share.store_at::<P, N>(parts, part, count);
+        share.store_at::<P, N>(parts, part + plane, moments.shift);
+        share.store_at::<P, N>(parts, part + 2 * plane, moments.offset);
+        share.store_at::<P, N>(parts, part + 3 * plane, moments.squares);
+    }
+}
+
+/// Merges the moments of the parts into the statistics of the channels. Vectors have one value; one cube reads all
+/// parts of its channels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn forward_merge<P: Float>(
+    parts: &Tensor<P>,
+    mean: &mut Tensor<P>,
+    mean_rest: &mut Tensor<P>,
+    variance: &mut Tensor<P>,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[define(P)] _dtype: ElemType,
+) {
+    let share = Share::of_unit(extent, tile);
+    let plane = parts.shape(1) * parts.shape(2);
+    let zero = Vector::<P, One>::new(P::new(0.0));
+    let mut own = Moments::<P, One> {
+        count: P::new(0.0),
+        shift: zero,
+        offset: zero,
+        squares: zero,
+    };
+    for at in 0..share.steps {
+        let place = share.position(at);
+        let part = Moments::<P, One> {
+            count: parts[place],
+            shift: Vector::new(parts[place + plane]),
+            offset: Vector::new(parts[place + 2 * plane]),
+            squares: Vector::new(parts[place + 3 * plane]),
+        };
+        if at == 0 {
+            own = part;
+        } else {
+            own = merge::<P, One>(own, part);
+        }
+    }
+    let found = statistics::<P, One>(merge_lane::<P, One>(own, share), share);
+    if share.leads {
+        share.store::<P, One>(mean, found.mean);
+        share.store::<P, One>(mean_rest, found.mean_rest);
+        share.store::<P, One>(variance, found.variance);
+    }
+}
+
+/// Normalises by given statistics. Without `exact`, the mean has no rest and `mean_rest` is not read.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn apply<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    variance: &Tensor<P>,
+    output: &mut Tensor<Vector<T, N>>,
+    epsilon: InputScalar,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[comptime] exact: bool,
+    #[comptime] relu: bool,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    let mut rest = Vector::<P, N>::new(P::new(0.0));
+    if comptime!(exact) {
+        rest = share.load::<P, N>(mean_rest);
+    }
+    let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon.get::<P>());
+    let affine = Affine::<P, N> {
+        mean: share.load::<P, N>(mean),
+        mean_rest: rest,
+        scale: share.load::<P, N>(gamma) * inverse,
+        shift: share.load::<P, N>(beta),
+    };
+    normalise::<T, P, N>(input, output, share, affine, relu);
+}
+
+/// Writes the output of a unit's share, last values first: those just read for the statistics are still in the cache.
+#[cube]
+fn normalise<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    output: &mut Tensor<Vector<T, N>>,
+    share: Share,
+    affine: Affine<P, N>,
+    #[comptime] relu: bool,
+) {
+    for at in 0..share.steps {
+        let place = share.position(share.steps - 1 - at);
+        let value = Vector::<P, N>::cast_from(input[place]);
+        let y = affine.output::<T>(affine.deviation(value));
+        output[place] = Vector::cast_from(gate::<P, N>(y, y, relu));
+    }
+}
+
+/// The number of values, their mean as `shift + offset`, and the sum of the squared deviations from it.
+///
+/// The mean is not added up until the end: a compiler may replace `(a + b) - a` by `b`, and then the rounding error of a
+/// sum cannot be recovered.
+#[derive(CubeType, CubeTypeMut, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Moments<P: Float, N: Size> {
+    count: P,
+    shift: Vector<P, N>,
+    offset: Vector<P, N>,
+    squares: Vector<P, N>,
+}
+
+/// Computes the moments of a unit's share.
+///
+/// Deviations are taken from the unit's first value, so that a large mean cancels exactly. If that value turns out to be
+/// an outlier, more than two standard deviations from the mean, they are taken once more, from that mean.
+#[cube]
+fn moments_of_unit<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    share: Share,
+) -> Moments<P, N> {
+    let zero = Vector::<P, N>::new(P::new(0.0));
+    let count = P::cast_from(share.steps);
+    let mut shift = zero;
+    if share.steps > 0 {
+        shift = Vector::cast_from(input[share.position(0)]);
+    }
+    let mut sum = zero;
+    let mut squares = zero;
+    let mut readings = 0u32;
+    while readings < 2 {
+        sum = zero;
+        squares = zero;
+        for at in 0..share.steps {
+            let value = Vector::<P, N>::cast_from(input[share.position(at)]);
+            let deviation = value - shift;
+            sum += deviation;
+            squares += deviation * deviation;
+        }
+        readings += 1;
+        if readings == 1 {
+            let offset = sum / Vector::new(at_least_one::<P>(count));
+            let off_centre = sum * offset;
+            let four = P::new(4.0);
+            let mut settled = true;
+            #[unroll]
+            for lane in 0usize..N::value() {
+                let here = off_centre.extract(lane);
+                if here > four * (squares.extract(lane) - here) {
+                    settled = false;
+                }
+            }
+            if settled {
+                readings = 2;
+            } else {
+                shift += offset;
+            }
+        }
+    }
+    let offset = sum / Vector::new(at_least_one::<P>(count));
+    Moments::<P, N> {
+        count,
+        shift,
+        offset,
+        squares: squares - sum * offset,
+    }
+}
+
+#[cube]
+fn at_least_one<P: Float>(count: P) -> P {
+    max(count, P::new(1.0))
+}
+
+/// Merges two sets of values (Chan, Golub & LeVeque 1979). `b` may be empty; `a` only if `b` is.
+#[cube]
+fn merge<P: Float, N: Size>(a: Moments<P, N>, b: Moments<P, N>) -> Moments<P, N> {
+    let count = a.count + b.count;
+    let share = Vector::<P, N>::new(b.count / at_least_one::<P>(count));
+    let delta = (b.shift - a.shift) + (b.offset - a.offset);
+    Moments::<P, N> {
+        count,
+        shift: a.shift,
+        offset: a.offset + delta * share,
+        squares: a.squares + b.squares + delta * delta * share * Vector::new(a.count),
+    }
+}
+
+/// Merges the moments of all units of a lane, and returns them to each unit.
+///
+/// Units merge in pairs, half of the ranks at a time (here 8 ranks in one lane):
+///
+/// ```text
+///   rank     0   1   2   3   4   5   6   7
+///            |   |   |   |   |   |   |   |
+///            +---|---|---|---+   |   |   |     rank 0 takes 4, 1 takes 5, 2 takes 6, 3 takes 7
+///            +---|---+   ...                   rank 0 takes 2, 1 takes 3
+///            +---+                             rank 0 takes 1
+///            |
+///            +-> all ranks read it from shared memory
+/// ```
+///
+/// The order depends on the shape alone, so that results are reproducible; there are no atomics.
+#[cube]
+fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, share: Share) -> Moments<P, N> {
+    let units = comptime!(share.tile.units());
+    let lanes = comptime!(share.tile.lanes);
+    let mut counts = Shared::<[P]>::new_slice(units);
+    let mut shifts = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut offsets = Shared::<[Vector<P, N>]>::new_slice(units);
+    let mut squares = Shared::<[Vector<P, N>]>::new_slice(units);
+    let unit = UNIT_POS as usize;
+    // From here on the unit's mean is its shift, so that what is added up below is small. It is read back from shared
+    // memory, where no compiler sees which sum it came from: see `Moments`.
+    counts[unit] = own.count;
+    shifts[unit] = own.shift + own.offset;
+    squares[unit] = own.squares;
+    sync_cube();
+    offsets[unit] = own.offset - (shifts[unit] - own.shift);
+    sync_cube();
+
+    let mut distance = comptime!(units / 2).runtime();
+    while distance >= lanes {
+        if unit < distance {
+            let other = unit + distance;
+            let merged = merge::<P, N>(
+                Moments::<P, N> {
+                    count: counts[unit],
+                    shift: shifts[unit],
+                    offset: offsets[unit],
+                    squares: squares[unit],
+                },
+                Moments::<P, N> {
+                    count: counts[other],
+                    shift: shifts[other],
+                    offset: offsets[other],
+                    squares: squares[other],
+                },
+            );
+            counts[unit] = merged.count;
+            shifts[unit] = merged.shift;
+            offsets[unit] = merged.offset;
+            squares[unit] = merged.squares;
+        }
+        sync_cube();
+        distance /= 2;
+    }
+
+    let lane = unit % lanes;
+    let mut whole = Moments::<P, N> {
+        count: counts[lane],
+        shift: shifts[lane],
+        offset: offsets[lane],
+        squares: squares[lane],
+    };
+    if comptime!(!share.tile.across) {
+        whole = merge_vector::<P, N>(whole);
+    }
+    whole
+}
+
+/// Merges the moments of all values of a vector, and returns them in each of its places.
+#[cube]
+fn merge_vector<P: Float, N: Size>(moments: Moments<P, N>) -> Moments<P, N> {
+    let mut whole = Moments::<P, N> {
+        count: moments.count,
+        shift: Vector::new(moments.shift.extract(0usize)),
+        offset: Vector::new(moments.offset.extract(0usize)),
+        squares: Vector::new(moments.squares.extract(0usize)),
+    };
+    #[unroll]
+    for lane in 1usize..N::value() {
+        whole = merge::<P, N>(
+            whole,
+            Moments::<P, N> {
+                count: moments.count,
+                shift: Vector::new(moments.shift.extract(lane)),
+                offset: Vector::new(moments.offset.extract(lane)),
+                squares: Vector::new(moments.squares.extract(lane)),
+            },
+        );
+    }
+    whole
+}
+
+/// The statistics of a channel.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Statistics<P: Float, N: Size> {
+    mean: Vector<P, N>,
+    /// Rounding error of `mean`.
+    mean_rest: Vector<P, N>,
+    /// The biased variance.
+    variance: Vector<P, N>,
+}
+
+/// The statistics of a lane whose moments each unit has.
+#[cube]
+fn statistics<P: Float, N: Size>(moments: Moments<P, N>, share: Share) -> Statistics<P, N> {
+    // Through shared memory, where no compiler sees which sum the mean came from: see `Moments`.
+    let mut means = Shared::<[Vector<P, N>]>::new_slice(share.tile.lanes);
+    let lane = UNIT_POS as usize % share.tile.lanes;
+    if share.rank == 0 {
+        means[lane] = moments.shift + moments.offset;
+    }
+    sync_cube();
+    let mean = means[lane];
+    Statistics::<P, N> {
+        mean,
+        mean_rest: moments.offset - (mean - moments.shift),
+        variance: not_negative::<P, N>(moments.squares / Vector::new(moments.count)),
+    }
+}

@@ -1,0 +1,377 @@
+//! Launching the kernels: allocates what they write, and passes the arguments.
+//!
+//! # Safety
+//!
+//! The kernels are launched without bounds checks. That is sound if no kernel reads or writes out of bounds, and if all
+//! of its loops end:
+//!
+//! - **Tensors shaped like the input.** `Share::of_unit` limits the channel to `extent.channels - 1` and the number of
+//!   steps to the vectors of that channel; `Share::position` maps these to places of the tensor. [`Plan::extent`] is made
+//!   from the shape and the strides of the input. So a tensor is only passed if it lies as the input does: the gradient,
+//!   because the caller brings both into one order; the output, because [`empty_alike`] and [`written_over`] make it so.
+//! - **Tensors of one value per channel.** They have [`Plan::channels`] values side by side: the caller checks their
+//!   shapes (`layout::check`), [`into_contiguous`] removes gaps, and new ones are allocated here with that shape.
+//! - **Results of parts, and lines.** They are allocated here as `[_, parts, channels]` and `[_, channels]`. A kernel
+//!   takes its strides in them from that shape, and its part from the y axis of the grid, which has
+//!   [`Plan::parts`] cubes. The merging kernels read them by the extent of [`Plan::of_parts`].
+//! - **Writes do not meet.** A place of an output belongs to one share; results of a channel, or of its part, are
+//!   written by the unit of rank 0 alone.
+//! - **An output that overwrites a tensor** (`written_over`) is the gradient or the input that the same unit reads at that
+//!   place before it writes there, and that nobody else holds.
+//! - **Loops** run over the steps of a share, twice at most, or halve a distance until it is below `lanes`, which is at
+//!   least 1.
+
+use burn::backend::TensorMetadata;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::plan::Plan;
+use super::{backward, forward};
+use crate::norm::op::layout::Rows;
+use crate::norm::op::{
+    BatchNormForward, BatchNormGradients, BatchNormStatistics, statistics_dtype,
+};
+
+/// A tensor and how its values are divided.
+pub struct Job {
+    pub input: CubeTensor,
+    pub plan: Plan,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+impl Job {
+    /// A scalar of the type of the statistics.
+    fn scalar(&self, value: f64) -> InputScalar {
+        InputScalar::new(value, elem(statistics_dtype(self.input.dtype)))
+    }
+
+    /// The types of the values and of the statistics.
+    fn elems(&self) -> [ElemType; 2] {
+        [self.input.dtype, statistics_dtype(self.input.dtype)].map(elem)
+    }
+
+    /// A new tensor of the type of the statistics.
+    fn new_statistics(&self, shape: impl Into<Shape>) -> CubeTensor {
+        empty(&self.input, shape, statistics_dtype(self.input.dtype))
+    }
+
+    fn address_type(&self) -> AddressType {
+        self.input.required_address_type()
+    }
+}
+
+/// Normalises by the statistics of the batch.
+pub fn forward(job: Job, [gamma, beta]: [CubeTensor; 2]) -> BatchNormForward<CubeBackend> {
+    let [gamma, beta] = [gamma, beta].map(into_contiguous);
+    let channels = job.plan.channels();
+    let [mean, mean_rest, variance] = [(); 3].map(|()| job.new_statistics([channels]));
+    let output = empty_alike(&job.input, job.plan.rows());
+    let (plan, client) = (&job.plan, job.input.client.clone());
+
+    if plan.single_kernel {
+        // SAFETY: see the module; all tensors are made or checked above.
+        unsafe {
+            forward::forward_whole::launch_unchecked(
+                &client,
+                plan.cubes(),
+                plan.units(),
+                job.address_type(),
+                plan.vector,
+                job.input.clone().into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                beta.into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                variance.clone().into_tensor_arg(),
+                job.scalar(job.epsilon),
+                plan.extent(),
+                plan.tile,
+                job.relu,
+                job.elems(),
+            );
+        }
+    } else {
+        let parts = job.new_statistics([4, plan.parts, channels]);
+        let merge = plan.of_parts();
+        // SAFETY: see the module.
+        unsafe {
+            forward::forward_parts::launch_unchecked(
+                &client,
+                plan.cubes(),
+                plan.units(),
+                job.address_type(),
+                plan.vector,
+                job.input.clone().into_tensor_arg(),
+                parts.clone().into_tensor_arg(),
+                plan.extent(),
+                plan.tile,
+                job.elems(),
+            );
+            forward::forward_merge::launch_unchecked(
+                &client,
+                merge.cubes(),
+                merge.units(),
+                job.address_type(),
+                parts.into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                variance.clone().into_tensor_arg(),
+                merge.extent(),
+                merge.tile,
+                job.elems()[1],
+            );
+            forward::apply::launch_unchecked(
+                &client,
+                plan.cubes(),
+                plan.units(),
+                job.address_type(),
+                plan.vector,
+                job.input.clone().into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                beta.into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                variance.clone().into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                job.scalar(job.epsilon),
+                plan.extent(),
+                plan.tile,
+                true,
+                job.relu,
+                job.elems(),
+            );
+        }
+    }
+    BatchNormForward {
+        output,
+        mean,
+        mean_rest,
+        variance,
+    }
+}
+
+/// Normalises by given statistics.
+pub fn inference(
+    job: Job,
+    [gamma, beta]: [CubeTensor; 2],
+    [mean, variance]: [CubeTensor; 2],
+) -> CubeTensor {
+    let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(into_contiguous);
+    let (plan, client) = (&job.plan, job.input.client.clone());
+    let (output, output_arg) = written_over(&job.input, plan.rows(), 0);
+    let (address_type, epsilon, elems) = (job.address_type(), job.scalar(job.epsilon), job.elems());
+    // SAFETY: see the module. `mean` stands in for the rest of the mean, which is not read.
+    unsafe {
+        forward::apply::launch_unchecked(
+            &client,
+            plan.cubes(),
+            plan.units(),
+            address_type,
+            plan.vector,
+            job.input.into_tensor_arg(),
+            gamma.into_tensor_arg(),
+            beta.into_tensor_arg(),
+            mean.clone().into_tensor_arg(),
+            mean.into_tensor_arg(),
+            variance.into_tensor_arg(),
+            output_arg,
+            epsilon,
+            plan.extent(),
+            plan.tile,
+            false,
+            job.relu,
+            elems,
+        );
+    }
+    output
+}
+
+/// Computes the gradients of [`forward()`], or with `frozen` of [`inference`], given that of the output, which lies as
+/// the input does.
+pub fn backward(
+    job: Job,
+    gradient: CubeTensor,
+    [gamma, beta]: [CubeTensor; 2],
+    statistics: BatchNormStatistics<CubeBackend>,
+    frozen: bool,
+) -> BatchNormGradients<CubeBackend> {
+    let [gamma, beta] = [gamma, beta].map(into_contiguous);
+    let BatchNormStatistics {
+        mean,
+        mean_rest,
+        variance,
+    } = statistics;
+    let [mean, mean_rest, variance] = [mean, mean_rest, variance].map(into_contiguous);
+    let channels = job.plan.channels();
+    let [for_gamma, for_beta] = [(); 2].map(|()| job.new_statistics([channels]));
+    let (plan, client) = (&job.plan, job.input.client.clone());
+    let (output, output_arg) = written_over(&gradient, plan.rows(), 0);
+    let epsilon = job.scalar(job.epsilon);
+    let values_per_channel = job.scalar(plan.values_per_channel() as f64);
+
+    if plan.single_kernel {
+        // SAFETY: see the module.
+        unsafe {
+            backward::backward_whole::launch_unchecked(
+                &client,
+                plan.cubes(),
+                plan.units(),
+                job.address_type(),
+                plan.vector,
+                gradient.into_tensor_arg(),
+                job.input.clone().into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                beta.into_tensor_arg(),
+                mean.into_tensor_arg(),
+                mean_rest.into_tensor_arg(),
+                variance.into_tensor_arg(),
+                output_arg,
+                for_gamma.clone().into_tensor_arg(),
+                for_beta.clone().into_tensor_arg(),
+                epsilon,
+                values_per_channel,
+                plan.extent(),
+                plan.tile,
+                frozen,
+                job.relu,
+                job.elems(),
+            );
+        }
+    } else {
+        let parts = job.new_statistics([2, plan.parts, channels]);
+        let lines = job.new_statistics([4, channels]);
+        let merge = plan.of_parts();
+        // SAFETY: see the module. Without a ReLU `mean` stands in for the scale, which is not read.
+        unsafe {
+            let mut scale = mean.clone();
+            if job.relu {
+                scale = job.new_statistics([channels]);
+                backward::forward_scale::launch_unchecked(
+                    &client,
+                    plan.cubes_for_channels(),
+                    plan.units(),
+                    gamma.clone().into_tensor_arg(),
+                    variance.clone().into_tensor_arg(),
+                    scale.clone().into_tensor_arg(),
+                    epsilon,
+                    job.elems()[1],
+                );
+            }
+            backward::backward_parts::launch_unchecked(
+                &client,
+                plan.cubes(),
+                plan.units(),
+                job.address_type(),
+                plan.vector,
+                gradient.clone().into_tensor_arg(),
+                job.input.clone().into_tensor_arg(),
+                mean.clone().into_tensor_arg(),
+                mean_rest.clone().into_tensor_arg(),
+                scale.into_tensor_arg(),
+                beta.clone().into_tensor_arg(),
+                parts.clone().into_tensor_arg(),
+                plan.extent(),
+                plan.tile,
+                job.relu,
+                job.elems(),
+            );
+            backward::backward_merge::launch_unchecked(
+                &client,
+                merge.cubes(),
+                merge.units(),
+                job.address_type(),
+                parts.into_tensor_arg(),
+                gamma.into_tensor_arg(),
+                beta.into_tensor_arg(),
+                variance.into_tensor_arg(),
+                for_gamma.clone().into_tensor_arg(),
+                for_beta.clone().into_tensor_arg(),
+                lines.clone().into_tensor_arg(),
+                epsilon,
+                values_per_channel,
+                merge.extent(),
+                merge.tile,
+                frozen,
+                job.elems()[1],
+            );
+            backward::backward_apply::launch_unchecked(
+                &client,
+                plan.cubes(),
+                plan.units(),
+                job.address_type(),
+                plan.vector,
+                gradient.into_tensor_arg(),
+                job.input.clone().into_tensor_arg(),
+                mean.into_tensor_arg(),
+                mean_rest.into_tensor_arg(),
+                lines.into_tensor_arg(),
+                output_arg,
+                plan.extent(),
+                plan.tile,
+                job.relu,
+                job.elems(),
+            );
+        }
+    }
+    BatchNormGradients {
+        input: output,
+        gamma: for_gamma,
+        beta: for_beta,
+    }
+}
+
+/// A float type, as the kernels take it.
+fn elem(dtype: DType) -> ElemType {
+    let kind = match dtype {
+        DType::F64 => FloatKind::F64,
+        DType::F32 => FloatKind::F32,
+        DType::Flex32 => FloatKind::Flex32,
+        DType::F16 => FloatKind::F16,
+        DType::BF16 => FloatKind::BF16,
+        other => panic!("batch norm takes a floating point tensor, found one of {other:?}"),
+    };
+    ElemType::Float(kind)
+}
+
+/// A new contiguous tensor on the device of another.
+fn empty(tensor: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(
+        tensor.client.clone(),
+        tensor.device.clone(),
+        shape.into(),
+        dtype,
+    )
+}
+
+/// A new tensor that lies as another does, whose rows have gaps between them if `rows` are given.
+fn empty_alike(tensor: &CubeTensor, rows: Option<Rows>) -> CubeTensor {
+    let Some(rows) = rows else {
+        return empty(tensor, tensor.shape(), tensor.dtype);
+    };
+    let places = tensor.shape().num_elements() / rows.len * rows.pitch;
+    let room = empty(tensor, [places], tensor.dtype);
+    CubeTensor {
+        meta: tensor.meta.clone(),
+        ..room
+    }
+}
+
+/// What a kernel writes, and the kernel's argument for it: `tensor` itself if nobody else holds it, else a new tensor
+/// that lies as it does. `place` is the index of `tensor` among the arguments.
+fn written_over(tensor: &CubeTensor, rows: Option<Rows>, place: usize) -> (CubeTensor, TensorArg) {
+    if tensor.can_mut() && tensor.is_nonoverlapping() {
+        (tensor.clone(), tensor.as_tensor_alias(place))
+    } else {
+        let output = empty_alike(tensor, rows);
+        (output.clone(), output.into_tensor_arg())
+    }
+}

@@ -1,0 +1,202 @@
+//! Dividing a tensor among cubes and units.
+
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::index::{ExtentLaunch, Tile};
+use crate::norm::op::layout::{Dims, Rows};
+use crate::norm::op::statistics_dtype;
+
+/// Units of a cube.
+const UNITS: usize = 256;
+/// Bytes that the lanes of a cube read side by side.
+const LINE: usize = 128;
+/// The widest vector, in bytes of the statistics' type. Three vectors per unit must fit into the 16 KiB of shared memory
+/// that every device has.
+const VECTOR: usize = 16;
+/// Vectors that one unit reads alone, before a channel is divided among cubes.
+const ALONE: usize = 16;
+/// The fewest vectors per unit of a channel that is divided.
+const TOGETHER: usize = 4;
+/// Cubes that fill any device.
+const CUBES: usize = 1024;
+/// The most tensors that a kernel takes. Its scalars take one more binding.
+const MOST_TENSORS: u32 = 10;
+
+/// How the values of a tensor are divided among cubes and units.
+pub struct Plan {
+    dims: Dims,
+    /// The rows of the tensor, if there are gaps between them.
+    rows: Option<Rows>,
+    pub tile: Tile,
+    /// Values of a vector.
+    pub vector: usize,
+    /// Cubes that share the values of a channel.
+    pub parts: usize,
+    /// Whether one kernel does the whole operation: one cube has all values of a channel, and the device has enough
+    /// bindings.
+    pub single_kernel: bool,
+}
+
+impl Plan {
+    /// Plans an operation on `tensor`. None if it is empty, or has more channels than a grid has cubes.
+    pub fn new(tensor: &CubeTensor, dims: Dims, rows: Option<Rows>) -> Option<Self> {
+        if dims.len() == 0 {
+            return None;
+        }
+        let across = dims.inner == 1 && dims.channels > 1;
+        let side_by_side = if across { dims.channels } else { dims.inner };
+        let [side_by_side, pitch] = match rows {
+            Some(rows) => [rows.len, rows.pitch],
+            None => [side_by_side; 2],
+        };
+        let widest = VECTOR / statistics_dtype(tensor.dtype).size();
+        let vector = tensor
+            .client
+            .io_optimized_vector_sizes(tensor.dtype.size())
+            .filter(|&vector| vector <= widest)
+            .filter(|&vector| side_by_side.is_multiple_of(vector) && pitch.is_multiple_of(vector))
+            .max()
+            .unwrap_or(1);
+        let hardware = &tensor.client.properties().hardware;
+        let units = UNITS.min(prior_power_of_two(hardware.max_units_per_cube as usize));
+        let lanes = if across {
+            let of_line = LINE / tensor.dtype.size() / vector;
+            of_line
+                .min((dims.channels / vector).next_power_of_two())
+                .min(units)
+        } else {
+            1
+        };
+        let tile = Tile {
+            across,
+            // Rows that are one channel each, or many channels each, are told by the strides alone.
+            pitched: !across && rows.is_some_and(|rows| rows.len < dims.inner),
+            lanes,
+            units_per_lane: units / lanes,
+        };
+        let mut plan = Plan {
+            dims,
+            rows,
+            tile,
+            vector,
+            parts: 1,
+            single_kernel: hardware.max_bindings > MOST_TENSORS,
+        };
+        if plan.vectors_per_channel() > tile.units_per_lane * ALONE {
+            let useful = plan.vectors_per_channel() / (tile.units_per_lane * TOGETHER);
+            plan.parts = CUBES.div_ceil(plan.groups()).min(useful).max(1);
+            plan.single_kernel &= plan.parts == 1;
+        }
+        let groups = plan.groups().max(plan.of_parts().groups());
+        let (most_groups, most_parts, _) = hardware.max_cube_count;
+        let fits = groups <= most_groups as usize && plan.parts <= most_parts as usize;
+        fits.then_some(plan)
+    }
+
+    /// The plan for merging the `[parts, channels]` results of the parts.
+    pub fn of_parts(&self) -> Plan {
+        let units = self.tile.units();
+        let lanes = self.dims.channels.next_power_of_two().min(32).min(units);
+        Plan {
+            dims: Dims {
+                outer: self.parts,
+                channels: self.dims.channels,
+                inner: 1,
+            },
+            rows: None,
+            tile: Tile {
+                across: true,
+                pitched: false,
+                lanes,
+                units_per_lane: units / lanes,
+            },
+            vector: 1,
+            parts: 1,
+            single_kernel: true,
+        }
+    }
+
+    /// Channels of the tensor.
+    pub fn channels(&self) -> usize {
+        self.dims.channels
+    }
+
+    /// Values of a channel.
+    pub fn values_per_channel(&self) -> usize {
+        self.dims.values_per_channel()
+    }
+
+    /// The rows of the tensor, if there are gaps between them.
+    pub fn rows(&self) -> Option<Rows> {
+        self.rows
+    }
+
+    pub fn extent(&self) -> ExtentLaunch {
+        let Dims {
+            channels, inner, ..
+        } = self.dims;
+        let rows = self.rows.unwrap_or_else(|| {
+            let len = if self.tile.across { channels } else { inner };
+            Rows { len, pitch: len }
+        });
+        let vectors = |values: usize| values / self.vector;
+        let (channel_stride, outer_stride, inner) = if self.tile.across {
+            (1, vectors(rows.pitch), 1)
+        } else {
+            let channel_stride = vectors(inner / rows.len * rows.pitch);
+            (channel_stride, channels * channel_stride, vectors(inner))
+        };
+        ExtentLaunch::new(
+            self.vectors_of_channels(),
+            channel_stride,
+            outer_stride,
+            inner,
+            vectors(rows.len),
+            vectors(rows.pitch),
+            self.vectors_per_channel(),
+        )
+    }
+
+    /// The grid: groups of channels by parts of their values.
+    pub fn cubes(&self) -> CubeCount {
+        CubeCount::new_2d(self.groups() as u32, self.parts as u32)
+    }
+
+    /// A grid with one unit per channel.
+    pub fn cubes_for_channels(&self) -> CubeCount {
+        CubeCount::new_1d(self.dims.channels.div_ceil(self.tile.units()) as u32)
+    }
+
+    /// The units of a cube.
+    pub fn units(&self) -> CubeDim {
+        CubeDim::new_1d(self.tile.units() as u32)
+    }
+
+    /// Channels, or vectors of channels.
+    fn vectors_of_channels(&self) -> usize {
+        if self.tile.across {
+            self.dims.channels / self.vector
+        } else {
+            self.dims.channels
+        }
+    }
+
+    /// Vectors of one channel, or of one vector of channels.
+    fn vectors_per_channel(&self) -> usize {
+        if self.tile.across {
+            self.dims.outer
+        } else {
+            self.dims.values_per_channel() / self.vector
+        }
+    }
+
+    /// Groups of channels that a cube processes at a time.
+    fn groups(&self) -> usize {
+        self.vectors_of_channels().div_ceil(self.tile.lanes)
+    }
+}
+
+fn prior_power_of_two(number: usize) -> usize {
+    1 << number.ilog2()
+}
