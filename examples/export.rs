@@ -1,4 +1,4 @@
-//! Takes a trained network elsewhere: `cargo run --release --example export -- runs/NAME model.safetensors`.
+//! Exports a trained network: `cargo run --release --example export -- runs/NAME model.safetensors`.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -13,13 +13,13 @@ use burn_kindling_lab::model::{Classifier, ModelConfig};
 use burn_kindling_lab::train::RunFolder;
 use clap::{Parser, ValueEnum};
 
-/// Write a trained network down for another program: for Burn, for PyTorch, for a small device.
+/// Export a trained network to another program: to Burn, to PyTorch, or to a small device.
 ///
-/// The file holds the network's configuration too, so that the predict example takes it as it is.
+/// The file has the network's configuration too, so that the predict example can read it.
 #[derive(Parser)]
 #[command(name = "export", max_term_width = 100)]
 struct Args {
-    /// Folder of the run, as the mnist example made it, or a .bpk, .safetensors or .pt file
+    /// Folder of a run of the mnist example, or a .bpk, .safetensors or .pt file
     from: PathBuf,
 
     /// File to write: .bpk for Burn's names and layouts, .safetensors for PyTorch's
@@ -29,11 +29,15 @@ struct Args {
     #[arg(long)]
     fold: bool,
 
-    /// Type of the numbers; in f16, batch norms stay in f32, whose range they need
+    /// Part of the file that is the network, such as `model` or `ema.module` [default: found by the usual names]
+    #[arg(long, value_name = "NAME")]
+    under: Option<String>,
+
+    /// Type of the numbers; with f16, batch norms stay in f32, whose range they need
     #[arg(long, value_enum, value_name = "NAME", default_value = "f32")]
     dtype: DType,
 
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(long)]
     force: bool,
 }
@@ -48,14 +52,14 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let Some(layout) = layout(&args.to) else {
         eprintln!(
-            "error: {} should end in .bpk, for Burn, or .safetensors, for PyTorch",
+            "error: {} should end in .bpk (Burn) or .safetensors (PyTorch)",
             args.to.display()
         );
         return ExitCode::from(2);
     };
     match run(&args, layout) {
         Ok(text) => {
-            // Whoever reads may have gone.
+            // The reader may have closed the pipe.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -77,11 +81,11 @@ fn layout(path: &Path) -> Option<Layout> {
 fn run(args: &Args, layout: Layout) -> Result<String, Box<dyn Error>> {
     let to = args.to.display();
     if args.to.exists() && !args.force {
-        return Err(format!("{to} is there already; replace it by --force").into());
+        return Err(format!("{to} exists already; replace it with --force").into());
     }
     let found = device::pick(None)?;
     eprintln!("exporting on {found}");
-    let (mut config, mut model) = open(&args.from, &found.device)?;
+    let (mut config, mut model) = open(args, &found.device)?;
     if args.fold {
         (config, model) = (config.folded(), model.fold());
     }
@@ -90,6 +94,7 @@ fn run(args: &Args, layout: Layout) -> Result<String, Box<dyn Error>> {
         DType::F16 => FloatDType::F16,
     };
     let record = model.record(&config, layout).cast(dtype)?;
+    record.check()?;
     record.save(&args.to)?;
 
     let bytes = std::fs::metadata(&args.to)?.len();
@@ -102,9 +107,11 @@ fn run(args: &Args, layout: Layout) -> Result<String, Box<dyn Error>> {
 }
 
 /// The network of a run, or of a file.
-fn open(path: &Path, device: &Device) -> Result<(ModelConfig, Classifier), Box<dyn Error>> {
+fn open(args: &Args, device: &Device) -> Result<(ModelConfig, Classifier), Box<dyn Error>> {
+    let path = &args.from;
     if !path.is_dir() {
-        return Ok(Classifier::open(path, device)?);
+        let part = args.under.as_deref();
+        return Ok(Classifier::open_part(path, part, device)?);
     }
     let run = RunFolder::open(path)?;
     Ok((run.config()?.model, run.load_model(device)?))

@@ -16,9 +16,13 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "predict", max_term_width = 100)]
 struct Args {
-    /// Folder of a run, as the mnist example made it, or a .bpk, .safetensors or .pt file; a file that does not say
-    /// which network it is of needs its config.json beside it
+    /// Folder of a run of the mnist example, or a .bpk, .safetensors or .pt file; a file without a configuration
+    /// needs a config.json beside it
     network: PathBuf,
+
+    /// Part of the file that is the network, such as `model` or `ema.module` [default: found by the usual names]
+    #[arg(long, value_name = "NAME")]
+    under: Option<String>,
 
     #[command(flatten)]
     what: What,
@@ -48,7 +52,7 @@ struct What {
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(text) => {
-            // Whoever reads may have gone.
+            // The reader may have closed the pipe.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -61,7 +65,7 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     eprintln!("reading on {found}");
     let device = found.device;
     let (config, model) = match args.network.is_dir() {
-        false => Classifier::open(&args.network, &device)?,
+        false => Classifier::open_part(&args.network, args.under.as_deref(), &device)?,
         true => {
             let run = RunFolder::open(&args.network)?;
             (run.config()?.model, run.load_model(&device)?)
@@ -101,6 +105,13 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     let logits = model.forward(normalise(std::iter::once(&*pixels), &device));
     let probabilities = softmax(logits, 1).into_data().convert::<f32>();
     let probabilities = probabilities.try_to_vec::<f32>()?;
+    if probabilities.iter().any(|probability| probability.is_nan()) {
+        return Err(format!(
+            "{} has no answer for this image: its logits overflow",
+            args.network.display()
+        )
+        .into());
+    }
     Ok(report(&pixels, &probabilities, truth))
 }
 

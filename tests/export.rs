@@ -1,4 +1,4 @@
-//! The export example as a person runs it, and the predict example on what it wrote.
+//! The command lines of the export example, and of the predict example on its files.
 #![cfg(feature = "flex")]
 
 mod common;
@@ -7,6 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use burn::module::Param;
+use burn::tensor::{Device, Tensor};
+use burn_kindling::record::{Layout, Record};
+use burn_kindling_lab::model::{Classifier, MlpConfig, ModelConfig};
 use common::{example, small_data};
 
 fn run(name: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
@@ -148,6 +152,110 @@ fn a_pytorch_file_takes_its_configuration_from_beside_it() {
     );
 }
 
+/// A safetensors file of the network in a fixture, with `value` as the fourth running variance.
+fn with_variance(folder: &Path, value: f32) -> std::path::PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let text = fs::read_to_string(fixtures.join("pytorch.json")).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let config: ModelConfig = serde_json::from_value(said["cnn"]["config"].clone()).unwrap();
+    let device = Device::flex();
+    let record = Record::open(fixtures.join("pytorch_cnn.pt")).unwrap();
+    let model = Classifier::from_record(&config, &record, &device).unwrap();
+    let record = model.record(&config, Layout::PyTorch);
+    let mut file = record.to_bytes().unwrap();
+
+    let len = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&file[8..8 + len]).unwrap();
+    let tensor = &header["convolutions.0.norm.running_var"]["data_offsets"][0];
+    let at = 8 + len + tensor.as_u64().unwrap() as usize + 3 * 4;
+    file[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    let path = folder.join("patched.safetensors");
+    fs::write(&path, file).unwrap();
+    path
+}
+
+#[test]
+fn a_negative_variance_gets_no_answer_and_no_export() {
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("out.safetensors");
+    for value in [-2e-5, -1e-6] {
+        let file = with_variance(scratch.path(), value);
+        for output in [
+            run("predict", &[&file, &"--index", &"0"]),
+            run("export", &[&file, &out]),
+            run("export", &[&file, &out, &"--fold"]),
+        ] {
+            let error = failure(&output, 1);
+            assert!(error.contains("running_var[3]"), "{error}");
+            assert!(output.stdout.is_empty());
+        }
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn a_network_whose_logits_overflow_gets_no_answer() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = MlpConfig::new().with_hidden(vec![]);
+    let device = Device::flex();
+    let mut model = config.init(&device);
+    model.output.weight = Param::from_tensor(Tensor::full([784, 10], 3e38, &device));
+    let file = scratch.path().join("model.bpk");
+    Classifier::Mlp(model)
+        .record(&ModelConfig::Mlp(config), Layout::Burn)
+        .save(&file)
+        .unwrap();
+    let output = run("predict", &[&file, &"--index", &"0"]);
+    let error = failure(&output, 1);
+    assert!(error.contains("model.bpk"), "{error}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("NaN"));
+}
+
+#[test]
+fn a_part_of_a_pytorch_file_is_chosen_by_a_flag() {
+    let scratch = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch");
+    let config = ModelConfig::Mlp(
+        MlpConfig::new()
+            .with_inputs(4)
+            .with_hidden(vec![3, 2])
+            .with_classes(2),
+    );
+    let beside = scratch.path().join("config.json");
+    fs::write(beside, serde_json::to_vec(&config).unwrap()).unwrap();
+    let export = |name: &str, flags: &[&str]| {
+        let file = scratch.path().join(name);
+        fs::copy(fixtures.join(name), &file).unwrap();
+        let out = file.with_extension("bpk");
+        (
+            example("export")
+                .arg(&file)
+                .arg(&out)
+                .args(flags)
+                .output()
+                .unwrap(),
+            out,
+        )
+    };
+    let (output, plain) = export("plain.pt", &[]);
+    said(&output);
+    let (output, _) = export("own_key.pt", &[]);
+    let error = failure(&output, 1);
+    assert!(
+        error.contains("`ema`") && error.contains("--under"),
+        "{error}"
+    );
+    for (name, flags) in [
+        ("own_key.pt", &["--under", "ema"][..]),
+        ("key_state_dict.pt", &[]),
+        ("prefix_module.pt", &[]),
+    ] {
+        let (output, out) = export(name, flags);
+        said(&output);
+        assert_eq!(fs::read(out).unwrap(), fs::read(&plain).unwrap(), "{name}");
+    }
+}
+
 #[test]
 fn what_cannot_be_exported_is_said_and_nothing_is_overwritten() {
     let scratch = tempfile::tempdir().unwrap();
@@ -164,5 +272,18 @@ fn what_cannot_be_exported_is_said_and_nothing_is_overwritten() {
     let to = scratch.path().join("out.bpk");
     assert!(failure(&run("export", &[&nowhere, &to]), 1).contains("nowhere"));
     assert!(failure(&run("export", &[&scratch.path(), &to]), 1).contains("holds no run"));
+    let missing = scratch.path().join("missing/out.bpk");
+    let config = fixture.with_file_name("pytorch.json");
+    let text = fs::read_to_string(config).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let beside = scratch.path().join("config.json");
+    fs::write(beside, said["mlp"]["config"].to_string()).unwrap();
+    let copy = scratch.path().join("copy.pt");
+    fs::copy(&fixture, &copy).unwrap();
+    let error = failure(&run("export", &[&copy, &missing]), 1);
+    assert!(
+        error.contains("out.bpk") && !error.contains(".writing"),
+        "{error}"
+    );
     assert!(!to.exists());
 }

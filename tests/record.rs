@@ -1,4 +1,4 @@
-//! Trained weights go out and come back.
+//! Trained weights are saved and loaded again.
 #![cfg(feature = "flex")]
 
 use std::fs;
@@ -414,6 +414,132 @@ fn nan_and_infinity_are_told_with_their_tensor() {
     }
 }
 
+/// A batch norm whose running variance and weight are these.
+fn norm_of(variance: [f32; 4], weight: [f32; 4]) -> BatchNorm {
+    #[derive(Module, Debug)]
+    struct Statistics {
+        gamma: Param<Tensor<1>>,
+        beta: Param<Tensor<1>>,
+        running_mean: Param<Tensor<1>>,
+        running_var: Param<Tensor<1>>,
+        running_weight: Param<Tensor<1>>,
+    }
+    let param = |values: [f32; 4]| Param::from_tensor(Tensor::from_floats(values, &Device::flex()));
+    let statistics = Statistics {
+        gamma: param([1.0; 4]),
+        beta: param([0.0; 4]),
+        running_mean: param([0.0; 4]),
+        running_var: param(variance),
+        running_weight: param(weight),
+    };
+    // By Burn's own record, which checks nothing.
+    let config = BatchNormConfig::new(4).with_average(RunningAverage::Cumulative);
+    let norm = config.init(&Device::flex());
+    norm.load_record(statistics.into_record())
+}
+
+#[test]
+fn negative_variances_and_weights_are_told_with_their_channel() {
+    let device = Device::flex();
+    let config = BatchNormConfig::new(4).with_average(RunningAverage::Cumulative);
+    let good = [1.0; 4];
+    for (norm, said) in [
+        (
+            norm_of([1.0, 1.0, 1.0, -2e-5], good),
+            "running_var[3] is -2.0e-5",
+        ),
+        (
+            norm_of([1.0, -1e-6, 1.0, 1.0], good),
+            "running_var[1] is -1.0e-6",
+        ),
+        (
+            norm_of(good, [1.0, 1.0, -0.5, 1.0]),
+            "running_weight[2] is -5.0e-1",
+        ),
+    ] {
+        for layout in [Layout::Burn, Layout::PyTorch] {
+            let record = Record::new(&norm, layout);
+            assert!(matches!(record.check(), Err(RecordError::Negative { .. })));
+            let read = Record::from_bytes(record.to_bytes().unwrap()).unwrap();
+            let error = read.load(config.init(&device)).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(said), "{text}");
+        }
+    }
+    let fine = norm_of([0.0, 1.0, 2.0, 3.0], good);
+    let record = Record::new(&fine, Layout::Burn);
+    record.check().unwrap();
+    record.load(config.init(&device)).unwrap();
+}
+
+/// Structs that are called as Burn's are, and are not theirs.
+mod namesakes {
+    use super::*;
+
+    #[derive(Module, Debug)]
+    pub struct BatchNorm {
+        pub gamma: Param<Tensor<1>>,
+        pub beta: Param<Tensor<1>>,
+        pub weight: Param<Tensor<1>>,
+    }
+
+    #[derive(Module, Debug)]
+    pub struct Linear {
+        pub weight: Param<Tensor<2>>,
+        pub scale: Param<Tensor<1>>,
+    }
+
+    #[derive(Module, Debug)]
+    pub struct Namesakes {
+        pub norm: BatchNorm,
+        pub linear: Linear,
+    }
+
+    impl Namesakes {
+        pub fn new(first: f32) -> Self {
+            let device = Device::flex();
+            let param = |value: f32| Param::from_tensor(Tensor::full([2], value, &device));
+            Self {
+                norm: BatchNorm {
+                    gamma: param(first),
+                    beta: param(first + 1.0),
+                    weight: param(first + 2.0),
+                },
+                linear: Linear {
+                    weight: Param::from_tensor(Tensor::full([2, 3], first, &device)),
+                    scale: param(first),
+                },
+            }
+        }
+    }
+}
+
+#[test]
+fn a_struct_of_the_users_own_with_a_layers_name_loses_nothing() {
+    let model = namesakes::Namesakes::new(1.0);
+    let record = Record::new(&model, Layout::PyTorch);
+    let names: Vec<_> = record.names().collect();
+    assert_eq!(
+        names,
+        [
+            "linear.scale",
+            "linear.weight",
+            "norm.beta",
+            "norm.gamma",
+            "norm.weight"
+        ]
+    );
+    let bytes = record.to_bytes().unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("linear.weight").unwrap().shape(), [2, 3]);
+    let back = Record::from_bytes(bytes.clone()).unwrap();
+    let back = back.load(namesakes::Namesakes::new(9.0)).unwrap();
+    assert_eq!(
+        Record::new(&back, Layout::PyTorch).to_bytes().unwrap(),
+        bytes
+    );
+}
+
 #[test]
 fn a_flipped_bit_in_a_burnpack_file_never_makes_another_network() {
     let device = Device::flex();
@@ -478,6 +604,69 @@ fn a_file_that_cannot_be_written_or_read_is_named() {
     assert!(error.to_string().contains("not a file"), "{error}");
     #[cfg(unix)]
     assert!(Record::open("/dev/zero").is_err(), "which has no end");
+}
+
+#[test]
+fn a_missing_folder_is_named_and_not_the_temporary_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("no/where.bpk");
+    let record = Record::new(&LinearConfig::new(2, 1).init(&Device::flex()), Layout::Burn);
+    let error = record.save(&path).unwrap_err().to_string();
+    assert!(error.contains("no folder"), "{error}");
+    assert!(!error.contains(".writing-"), "{error}");
+}
+
+/// The part of the next test that needs to run without root's rights.
+#[test]
+#[ignore = "the next test runs it as another user"]
+fn write_into_the_folder_of_the_environment() {
+    let folder = std::env::var_os("UNREADABLE").expect("the next test sets it");
+    write_atomically(&std::path::Path::new(&folder).join("file"), b"new").unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_opened_can_be_written_to() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("drop");
+    fs::create_dir(&folder).unwrap();
+    let test = std::env::current_exe().unwrap();
+    let arguments = ["--ignored", "write_into_the_folder_of_the_environment"];
+    // Root may open anything.
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| {
+        use std::os::unix::fs::MetadataExt;
+        process.uid() == 0
+    });
+    let mut command = std::process::Command::new(if is_root { "setpriv" } else { "env" });
+    if is_root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        // The other user may not see where the test lies.
+        let copy = scratch.path().join("test");
+        fs::copy(&test, &copy).unwrap();
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        command.arg(copy);
+    } else {
+        command.arg(&test);
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o333)).unwrap();
+    let output = command
+        .args(arguments)
+        .env("UNREADABLE", &folder)
+        .current_dir(scratch.path())
+        .output();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let Ok(output) = output else {
+        eprintln!("no setpriv: not tested");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    assert_eq!(fs::read(folder.join("file")).unwrap(), b"new");
 }
 
 #[test]

@@ -1,11 +1,10 @@
-//! Everything that reads a file, on files that were damaged or made to do harm: no panic, and no more memory than the
-//! file warrants.
+//! Damaged and malicious files: no reader panics, or takes more memory than the file warrants.
 //!
-//! Valid files are mutated with their structure in mind: sizes and counts, text and lengths, pieces moved, repeated and
-//! taken from other files; and half of the time only in the description of their tensors, around which the file is then
-//! put together again as it should be. `HOSTILE_EXECUTIONS` sets how many files of each kind are tried, `HOSTILE_SEED` which; a file
-//! that is not survived is kept in the folder `HOSTILE_FOUND`, if it is set, and then belongs into `fixtures/hostile`,
-//! whose files, named `KIND-anything`, are all tried each time.
+//! Valid files are mutated where their structure is: sizes and counts, text and lengths, pieces moved, repeated and
+//! taken from other files. Half of the mutations change only the description of the tensors; the rest of the file is
+//! then rebuilt to match. `HOSTILE_EXECUTIONS` sets how many files of each kind are tried, `HOSTILE_SEED` which.
+//! A file that fails is kept in the folder `HOSTILE_FOUND`, if it is set; move it to `fixtures/hostile`, whose files,
+//! named `KIND-anything`, are tried each time.
 #![cfg(feature = "flex")]
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
@@ -26,7 +25,7 @@ use flate2::write::GzEncoder;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// The system's allocator, which counts what the current thread holds, and how much that was at most.
+/// The system's allocator, counting what the current thread holds and the peak of it.
 struct Counting;
 
 thread_local! {
@@ -42,7 +41,7 @@ fn count(change: isize) {
     });
 }
 
-// SAFETY: all is handed on to the system's allocator as it comes.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
         count(memory.size() as isize);
@@ -68,7 +67,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most bytes that `work` held at once on this thread, beyond those before it.
+/// The peak of the bytes that `work` held on this thread, beyond those before it.
 fn peak(work: impl FnOnce()) -> usize {
     let before = HELD.get();
     PEAK.set(before);
@@ -147,7 +146,7 @@ impl Kind {
     }
 }
 
-/// The files that were once not survived.
+/// The files that a reader failed on once.
 fn found(kind: &str) -> Vec<PathBuf> {
     let folder = fixtures().join("hostile");
     let files = fs::read_dir(folder)
@@ -164,7 +163,7 @@ fn found(kind: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Numbers that sizes and counts go wrong at.
+/// Sizes and counts that arithmetic goes wrong at.
 const NUMBERS: [u64; 14] = [
     0,
     1,
@@ -303,7 +302,7 @@ fn burnpack() -> Kind {
         let record = model.record(&config, Layout::Burn);
         seeds.push(record.to_bytes().unwrap());
         seeds.push(record.cast(FloatDType::F16).unwrap().to_bytes().unwrap());
-        // Burn's own, without a checksum that would turn most mutations down.
+        // Burn's own, without a checksum: it would refuse most mutations.
         let record = match model {
             Classifier::Mlp(model) => model.into_record(),
             Classifier::Cnn(model) => model.into_record(),
@@ -361,7 +360,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("tests/fixtures")
 }
 
-/// The entries of a zip archive that is as it should be.
+/// The entries of a valid zip archive.
 fn unzip(file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let u16_at = |at: usize| usize::from(u16::from_le_bytes([file[at], file[at + 1]]));
     let u32_at = |at: usize| u16_at(at) | u16_at(at + 2) << 16;
@@ -423,9 +422,17 @@ fn zip(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn pytorch() -> Kind {
-    let names = ["double", "half", "brain", "checkpoint", "network"];
-    let seeds = names.map(|name| fs::read(fixtures().join(format!("pytorch_{name}.pt"))).unwrap());
-    // A checksum turns most mutations down.
+    let names = [
+        "pytorch_double",
+        "pytorch_half",
+        "pytorch_brain",
+        "pytorch_checkpoint",
+        "pytorch_network",
+        "pytorch/key_state_dict",
+        "pytorch/whole",
+    ];
+    let seeds = names.map(|name| fs::read(fixtures().join(format!("{name}.pt"))).unwrap());
+    // A checksum would refuse most mutations.
     let unchecked = seeds.clone().map(|file| zip(&unzip(&file)));
     Kind {
         name: "pytorch",
@@ -448,6 +455,19 @@ fn pytorch() -> Kind {
                 zip(&entries)
             },
         }),
+        warrants: 256,
+        read: Box::new(read_record),
+    }
+}
+
+/// A file of PyTorch before 1.6: pickles, then the values.
+fn legacy() -> Kind {
+    let names = ["legacy", "legacy_key"];
+    let seeds = names.map(|name| fs::read(fixtures().join(format!("pytorch/{name}.pt"))).unwrap());
+    Kind {
+        name: "legacy",
+        seeds: seeds.into(),
+        description: None,
         warrants: 256,
         read: Box::new(read_record),
     }
@@ -567,6 +587,37 @@ fn mutated_safetensors_files_are_survived() {
 #[test]
 fn mutated_pytorch_files_are_survived() {
     pytorch().try_mutations();
+}
+
+#[test]
+fn mutated_legacy_files_are_survived() {
+    legacy().try_mutations();
+}
+
+/// Pickles that make as many values as they can: of each byte, of what the memo holds, of text.
+#[test]
+fn a_large_pickle_takes_little_more_than_its_size() {
+    let programs = [
+        b"N".repeat(4_200_000),
+        b")".repeat(4_200_000),
+        b"}".repeat(4_200_000),
+        b"]\x94".repeat(2_100_000),
+        b")\x94\x85\x94".repeat(1_000_000),
+        [&b"(cabc\ndef\nq\x00"[..], &b"h\x00".repeat(2_000_000)].concat(),
+        b"c\n\n".repeat(1_400_000),
+        b"(".repeat(4_200_000),
+        b"K\x01\x85\x85\x85".repeat(800_000),
+    ];
+    for program in programs {
+        let pickle = [b"\x80\x02", &program[..], b"."].concat();
+        let archive = zip(&[(b"a/data.pkl".to_vec(), pickle.clone())]);
+        for file in [pickle, archive] {
+            let mut outcome = Ok(());
+            let used = peak(|| outcome = Record::from_bytes(file.clone()).map(drop));
+            assert!(outcome.is_err());
+            assert!(used <= 32 * file.len(), "{used} bytes for {}", file.len());
+        }
+    }
 }
 
 #[test]

@@ -340,7 +340,9 @@ impl Module for BatchNorm {
             gamma: map_field("gamma", self.gamma, mapper),
             beta: map_field("beta", self.beta, mapper),
             training: map_field("training", self.training, mapper),
-            statistics: self.statistics.map(|statistics| statistics.map(mapper)),
+            statistics: self
+                .statistics
+                .map(|statistics| statistics.map(self.average, mapper)),
             ..self
         }
     }

@@ -192,7 +192,7 @@ impl RunningStatistics {
     }
 
     /// What a mapper makes of the values, as fields of the batch norm module.
-    pub(super) fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+    pub(super) fn map<M: ModuleMapper>(self, average: RunningAverage, mapper: &mut M) -> Self {
         let Averages {
             mean,
             variance,
@@ -209,6 +209,10 @@ impl RunningStatistics {
         let (variance_id, variance) = map("running_var", self.variance_id, variance);
         let (weight_id, weight) =
             match weight.map(|weight| map("running_weight", self.weight_id, weight)) {
+                // A record by PyTorch has the number of batches here; a debiased average holds 1 at most.
+                Some((id, weight)) if average == RunningAverage::DebiasedExponential => {
+                    (id, Some(weight.clamp_max(1.0)))
+                }
                 Some((id, weight)) => (id, Some(weight)),
                 None => (self.weight_id, None),
             };

@@ -3,46 +3,54 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How the names of files begin that are not whole yet.
+/// How the names of temporary files begin.
 const PREFIX: &str = ".writing-";
 
-/// Writes a file so that, whatever happens, there is the old one or the whole new one under its name: under a
-/// temporary name in the same folder, flushed to the disk, then renamed.
+/// Replaces a file atomically: whatever happens, `path` names the old file or the whole new one.
 ///
-/// A program that is killed in between leaves the temporary file, which [`remove_leftovers`] removes.
+/// Writes a temporary file in the same folder, flushes it to the disk, and renames it. A program that is killed in
+/// between leaves the temporary file; [`remove_leftovers`] removes it. The folder is flushed too where the system
+/// permits: some folders can be written but not opened.
 ///
 /// # Errors
 ///
-/// What the system says; nothing of the new file is left then.
+/// The folder does not exist, or the file cannot be written. Nothing of the new file is left then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
+    if !folder.is_dir() {
+        let message = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    }
     let mut temporary = tempfile::Builder::new();
     temporary.prefix(PREFIX);
     #[cfg(unix)]
     {
-        // A temporary file is its owner's alone; a result is for whoever the umask lets read it.
+        // Temporary files are private by default; the umask decides who may read a result.
         use std::os::unix::fs::PermissionsExt;
         temporary.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = temporary.tempfile_in(folder)?;
+    let mut file = temporary
+        .tempfile_in(folder)
+        // The message would name the temporary file.
+        .map_err(|error| io::Error::from(error.kind()))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    // The rename is only durable once the folder is.
+    // The new file is in place: to fail now would be to report what did not happen.
     #[cfg(unix)]
-    fs::File::open(folder)?.sync_all()?;
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-/// Removes the temporary files that [`write_atomically`] left in `folder` when its program was killed. Only for a
-/// folder that no program writes to.
+/// Removes the temporary files that [`write_atomically`] left in `folder` when its program was killed. No program may
+/// write to the folder meanwhile.
 ///
 /// # Errors
 ///
-/// The folder cannot be read, or a file not removed.
+/// The folder cannot be read, or a file cannot be removed.
 pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -1,14 +1,14 @@
 //! Burn's own format.
 //!
-//! The tensors carry no parameter ids: Burn draws these at random for every process, and a record is to depend on the
-//! weights alone.
+//! The tensors have no parameter ids: Burn draws these at random, and the same weights should give the same file.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::Bytes;
-use burn_pack::{MAGIC_NUMBER, Reader, Tensor, Writer};
+use burn_store::burn_pack::{MAGIC_NUMBER, Reader, Tensor, Writer};
 
-use super::{Contents, Layout, Values, byte_len, is_float, not_float};
+use super::contents::{Contents, Layout, Values};
+use super::error::Reason;
 
 /// Keys of the metadata.
 const CONFIG: &str = "config";
@@ -18,10 +18,10 @@ pub(super) fn is_burnpack(file: &[u8]) -> bool {
     file.starts_with(&MAGIC_NUMBER.to_le_bytes())
 }
 
-pub(super) fn write(
-    tensors: &BTreeMap<String, Values>,
-    config: Option<&str>,
-) -> Result<Vec<u8>, String> {
+pub(super) fn write(contents: &Contents) -> Result<Vec<u8>, Reason> {
+    let Contents {
+        tensors, config, ..
+    } = contents;
     let pack = tensors.iter().map(|(name, values)| {
         let bytes = Bytes::from_bytes_vec(values.bytes.clone());
         Tensor::new(
@@ -32,58 +32,31 @@ pub(super) fn write(
             bytes,
         )
     });
-    let mut writer =
-        Writer::new(pack.collect()).with_metadata(CHECKSUM, &checksum(tensors, config));
+    let checksum = checksum(tensors, config.as_deref());
+    let mut writer = Writer::new(pack.collect()).with_metadata(CHECKSUM, &checksum);
     if let Some(config) = config {
         writer = writer.with_metadata(CONFIG, config);
     }
-    let bytes = writer.into_bytes().map_err(|error| error.to_string())?;
-    Ok(bytes.to_vec())
+    Ok(writer.into_bytes()?.to_vec())
 }
 
-pub(super) fn read(file: Vec<u8>) -> Result<Contents, String> {
+pub(super) fn read(file: Vec<u8>) -> Result<Contents, Reason> {
     let size = file.len();
-    let reader =
-        Reader::from_bytes(Bytes::from_bytes_vec(file)).map_err(|error| error.to_string())?;
+    let reader = Reader::from_bytes(Bytes::from_bytes_vec(file))?;
     let config = reader.metadata().get(CONFIG).cloned();
     let expected = reader.metadata().get(CHECKSUM).cloned();
-    // The reader checks each tensor against the end of the file, but not that they lie apart.
-    let mut total = 0;
-    let mut tensors = BTreeMap::new();
-    for tensor in reader.into_tensors().map_err(|error| error.to_string())? {
-        if !is_float(tensor.dtype) {
-            return Err(not_float(&tensor.name, tensor.dtype));
+    let tensors = reader.into_tensors()?.into_iter();
+    let contents = Contents::new(Layout::Burn, config, tensors, size)?;
+    let found = || checksum(&contents.tensors, contents.config.as_deref());
+    match expected {
+        Some(expected) if expected != found() => {
+            Err("its values are not the ones it was written with".into())
         }
-        let shape = tensor.shape.to_vec();
-        let len = tensor.byte_len();
-        total += len;
-        if byte_len(&shape, tensor.dtype) != Some(len) || total > size {
-            return Err("its tensors are larger than the file".into());
-        }
-        let (name, dtype, _, _, bytes) = tensor.into_parts().map_err(|error| error.to_string())?;
-        let bytes = bytes.to_vec();
-        tensors.insert(
-            name,
-            Values {
-                dtype,
-                shape,
-                bytes,
-            },
-        );
+        _ => Ok(contents),
     }
-    if let Some(expected) = expected
-        && expected != checksum(&tensors, config.as_deref())
-    {
-        return Err("its values are not the ones it was written with".into());
-    }
-    Ok(Contents {
-        layout: Layout::Burn,
-        tensors,
-        config,
-    })
 }
 
-/// Over names, values and configuration.
+/// The checksum of names, values and configuration.
 fn checksum(tensors: &BTreeMap<String, Values>, config: Option<&str>) -> String {
     let mut hasher = crc32fast::Hasher::new();
     for (name, values) in tensors {

@@ -2,28 +2,33 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use burn::tensor::DType;
+use burn_store::{PytorchStoreError, SafetensorsStoreError, burn_pack};
+use safetensors::SafeTensorError;
 use thiserror::Error;
+use zip::result::ZipError;
 
 /// Why a record cannot be written, read, or loaded into a module.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// The file could not be read or written.
+    /// The file cannot be read or written.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What was read is no record, or not any more.
-    #[error("{origin} is damaged or not a record: {reason}")]
+    /// The file is not a record, or is damaged.
+    #[error("{origin} is damaged or not a record: {}", limited(.reason))]
     Damaged {
         /// The file.
         origin: String,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        reason: Reason,
     },
     /// The record is of another network.
     #[error("{origin} is of another network: {differences}")]
@@ -33,38 +38,117 @@ pub enum RecordError {
         /// Where they differ.
         differences: Differences,
     },
-    /// There are values that no trained network has.
+    /// A tensor has values that no trained network has.
     #[error("{origin}: {count} values of {} are NaN or infinite", shortened(.name))]
     NotFinite {
         /// The file.
         origin: String,
-        /// The first tensor with such values.
+        /// The first such tensor.
         name: String,
-        /// How many there are in it.
+        /// The number of such values in it.
         count: usize,
     },
-    /// The record says nothing about the network that it is of.
-    #[error("{origin} does not say which network it is of: no configuration came with it")]
+    /// A running variance or the weight of a running average is negative.
+    #[error("{origin}: {}[{index}] is {value:.1e}, but it cannot be negative", shortened(.name))]
+    Negative {
+        /// The file.
+        origin: String,
+        /// The tensor.
+        name: String,
+        /// The channel.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A parameter is of floating-point numbers, its tensor is not.
+    #[error("{origin}: {} should be of floating-point numbers, found {dtype:?}", shortened(.name))]
+    NotFloat {
+        /// The file.
+        origin: String,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: DType,
+    },
+    /// The record holds the network as a part of something larger.
+    #[error("{origin} holds the network under {}; choose one with `Record::under` or --under", quoted(.parts))]
+    Part {
+        /// The file.
+        origin: String,
+        /// The parts that fit, as [`Record::under`](super::Record::under) takes them.
+        parts: Vec<String>,
+    },
+    /// The record has no such part.
+    #[error("{origin} holds nothing under {}; its names begin with {}", shortened(.part), quoted(.found))]
+    NoPart {
+        /// The file.
+        origin: String,
+        /// The part.
+        part: String,
+        /// The first words of the names.
+        found: Vec<String>,
+    },
+    /// The record has no configuration of its network.
+    #[error("{origin} does not say which network it is of: it has no configuration")]
     NoConfig {
         /// The file.
         origin: String,
     },
     /// The format cannot hold the record.
-    #[error("the record cannot be written: {reason}")]
-    Unwritable {
-        /// What the format said.
-        reason: String,
-    },
+    #[error("the record cannot be written: {0}")]
+    Unwritable(#[source] Reason),
+}
+
+/// What a format's reader or writer objects to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Burn's format.
+    #[error(transparent)]
+    Burnpack(#[from] burn_pack::Error),
+    /// Safetensors.
+    #[error(transparent)]
+    Safetensors(#[from] SafeTensorError),
+    /// Safetensors, as `burn-store` reads it.
+    #[error(transparent)]
+    SafetensorsStore(#[from] SafetensorsStoreError),
+    /// A file by `torch.save`.
+    #[error("{0}. Save it again with torch.save(model.state_dict(), path)")]
+    PyTorch(#[from] PytorchStoreError),
+    /// The archive that `torch.save` writes.
+    #[error(transparent)]
+    Archive(#[from] ZipError),
+    /// The configuration.
+    #[error("its configuration is of something else: {0}")]
+    Config(#[from] serde_json::Error),
+    /// A copy of the file could not be made.
+    #[error("it cannot be copied to read it: {0}")]
+    Copy(#[from] io::Error),
+    /// What the checks of this crate say.
+    #[error("{0}")]
+    Check(String),
+}
+
+impl From<String> for Reason {
+    fn from(reason: String) -> Self {
+        Self::Check(reason)
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(reason: &str) -> Self {
+        Self::Check(reason.into())
+    }
 }
 
 /// Where a record and a module differ, by the record's names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Name, shape of the module, shape of the record.
+    /// Name, shape in the module, shape in the record.
     pub shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Names that the module has and the record has not.
+    /// Names that only the module has.
     pub missing: Vec<String>,
-    /// Names that the record has and the module has not.
+    /// Names that only the record has.
     pub unexpected: Vec<String>,
 }
 
@@ -92,26 +176,44 @@ impl fmt::Display for Differences {
         let groups = groups.iter().filter(|(_, items)| !items.is_empty());
         for (number, (title, items)) in groups.enumerate() {
             let separator = if number > 0 { "; " } else { "" };
-            let shown = &items[..items.len().min(NAMED)];
-            write!(f, "{separator}{title}{}", shown.join(", "))?;
-            if items.len() > NAMED {
-                write!(f, " and {} more", items.len() - NAMED)?;
-            }
+            write!(f, "{separator}{title}{}", listed(items))?;
         }
         Ok(())
     }
 }
 
-/// A name as a message shows it: one out of a file may be of any length, and hold anything.
+/// The first items of a list, and how many more there are.
+fn listed(items: &[String]) -> String {
+    let shown = items[..items.len().min(NAMED)].join(", ");
+    match items.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let names: Vec<_> = names
+        .iter()
+        .map(|name| format!("`{}`", shortened(name)))
+        .collect();
+    listed(&names)
+}
+
+/// A name as messages show it: a file may hold a name of any length, with any characters.
 pub(super) fn shortened(name: &str) -> String {
     const LONGEST: usize = 100;
-    let mut shown: String = name
-        .chars()
-        .take(LONGEST)
-        .flat_map(char::escape_debug)
-        .collect();
-    if name.chars().nth(LONGEST).is_some() {
-        shown.push_str("...");
+    cut(&name.escape_debug().to_string(), LONGEST)
+}
+
+/// A reason as messages show it: readers may quote the file at any length.
+fn limited(reason: &Reason) -> String {
+    const LONGEST: usize = 1_000;
+    cut(&reason.to_string(), LONGEST)
+}
+
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into(),
     }
-    shown
 }

@@ -1,13 +1,13 @@
-//! Trained weights, out and back in.
+//! Save trained weights and load them again.
 //!
-//! A [`Record`] is the parameters and running statistics of a module by name, and, if you like, the module's
-//! configuration. It is saved whole or not at all, and what is read is checked before it is believed.
+//! A [`Record`] holds the parameters and running statistics of a module by name and, optionally, the module's
+//! configuration. Saving is atomic; what is loaded is checked first.
 //!
 //! | file | written | read | names and layouts |
 //! | --- | --- | --- | --- |
 //! | `.bpk`, burnpack | yes | yes | Burn's: `hidden.0.weight` `[in, out]`, `norm.gamma` |
 //! | `.safetensors` | yes | yes | PyTorch's: `hidden.0.weight` `[out, in]`, `norm.weight` |
-//! | `.pt`, a `state_dict` by `torch.save` | no | yes | PyTorch's |
+//! | `.pt`, by `torch.save` | no | yes | PyTorch's |
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
@@ -20,7 +20,7 @@
 //! let linear: Linear = config.init(&device);
 //! Record::new(&linear, Layout::PyTorch).with_config(&config).save(&path)?;
 //!
-//! // Elsewhere: the file says what it is of.
+//! // Elsewhere: the file has the configuration.
 //! let record = Record::open(&path)?;
 //! let linear = record.load(record.config::<LinearConfig>()?.init(&device))?;
 //! # assert_eq!(linear.weight.dims(), [4, 3]);
@@ -29,136 +29,115 @@
 //!
 //! # PyTorch's names and layouts
 //!
-//! - A field is a field, an element of a `Vec` its number, and the variant of an enum is not named.
-//! - The weight of a `Linear` layer is transposed, `[out, in]`; those of convolutions are the same in both.
-//! - The norms' `gamma` and `beta` are `weight` and `bias`, and a batch norm has `num_batches_tracked`, which is
-//!   written as 0 and not read: it matters to a PyTorch layer only with `momentum=None`.
-//! - The averages that PyTorch does not have keep their `running_weight`, which `load_state_dict(strict=True)`
-//!   refuses.
+//! - A field keeps its name, an element of a `Vec` has its index, and the variant of an enum has no name.
+//! - The weight of a `Linear` layer is transposed to `[out, in]`; those of convolutions have the same layout in both.
+//! - `gamma` and `beta` of a norm are `weight` and `bias`.
+//! - A batch norm has `num_batches_tracked`. [`RunningAverage::Cumulative`] is PyTorch's `momentum=None` and takes its
+//!   count from there; its next batch enters with weight 1 / (count + 1), in PyTorch as here.
+//! - A [`RunningAverage::DebiasedExponential`] keeps its `running_weight`, which PyTorch does not have:
+//!   `load_state_dict(strict=True)` refuses it.
 //!
-//! # Files are hostile
+//! Burn tells a traversal the name of a struct, not its type. So a struct of yours counts as a norm if it has a norm's
+//! name and no fields but a norm's parameters, and as `Linear` if it has this name, a `weight` of two axes, and no
+//! other parameter but a `bias` that fits. Give yours another name if this is not what you want.
 //!
-//! A file may be cut short, damaged, of another network or made to do harm. Reading allocates in proportion to the
-//! file, runs nothing that is in it, decompresses nothing, and ends in a module or in a [`RecordError`] that says what
-//! differs. Burnpack files of this crate and `.pt` files carry checksums, which are compared; a safetensors file has
-//! none.
+//! # Files by `torch.save`
+//!
+//! A `state_dict`, a checkpoint that holds one, and a whole module are read, also as PyTorch before 1.6 wrote them.
+//! A part called `state_dict`, `model_state_dict` or `model`, and the prefixes `module` and `_orig_mod` that PyTorch's
+//! wrappers put before every name, are found by [`Record::load`]; any other part is chosen by [`Record::under`].
+//! Tensors of integers are skipped unless a parameter wants them, which is an error.
+//!
+//! # Untrusted files
+//!
+//! A file may be truncated, damaged, of another network, or malicious. Reading allocates in proportion to the file,
+//! runs no code from it, decompresses nothing, and returns a [`RecordError`] that says what is wrong. Values that are
+//! NaN or infinite, and negative running variances, are refused. Burnpack files of this crate and `.pt` files have
+//! checksums, which are verified; safetensors has none.
+//!
+//! # What `burn-store` does here
+//!
+//! `burn-store` reads all three formats and writes burnpack. This module adds the checks that make untrusted files
+//! safe, configurations, atomic writes, and a traversal of modules that differs from `burn-store`'s in three points:
+//! it refuses a record that does not match instead of loading a part, converts values to the module's type, and
+//! transposes a `Linear` layer in column layout correctly.
+//!
+//! [`RunningAverage::Cumulative`]: crate::norm::RunningAverage::Cumulative
+//! [`RunningAverage::DebiasedExponential`]: crate::norm::RunningAverage::DebiasedExponential
 
 mod atomic;
 mod burnpack;
+mod contents;
 mod error;
 mod module;
+mod names;
+mod pickle;
 mod pytorch;
 mod safetensors;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{DType, FloatDType, TensorData};
+use burn::tensor::FloatDType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use atomic::{is_leftover, remove_leftovers, write_atomically};
-pub use error::{Differences, RecordError};
+use contents::{Contents, Values};
 
-/// Whose names and layouts the tensors of a [`Record`] have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// Burn's, as a burnpack file has them.
-    Burn,
-    /// PyTorch's, as a safetensors file has them.
-    PyTorch,
-}
+pub use atomic::{is_leftover, remove_leftovers, write_atomically};
+pub use contents::Layout;
+pub use error::{Differences, Reason, RecordError};
 
 /// The parameters and running statistics of a module, by name, and its configuration.
 #[derive(Clone, Debug)]
 pub struct Record {
-    layout: Layout,
-    tensors: BTreeMap<String, Values>,
-    /// As JSON.
-    config: Option<String>,
-    /// What messages call it: the file it was read from.
+    contents: Contents,
+    /// What messages call it: the file that it was read from.
     origin: String,
 }
 
-/// A tensor of a record.
-#[derive(Clone, Debug, PartialEq)]
-struct Values {
-    dtype: DType,
-    shape: Vec<usize>,
-    /// Little-endian, of the length that type and shape say.
-    bytes: Vec<u8>,
-}
-
-impl Values {
-    fn data(&self) -> TensorData {
-        TensorData::from_bytes_vec(self.bytes.clone(), self.shape.clone(), self.dtype)
-    }
-
-    fn cast(self, dtype: DType) -> Self {
-        match dtype == self.dtype {
-            true => self,
-            false => Self {
-                bytes: self.data().convert_dtype(dtype).bytes().to_vec(),
-                dtype,
-                ..self
-            },
-        }
-    }
-
-    /// How many of the values are NaN or infinite.
-    fn not_finite(&self) -> usize {
-        let values = self.data().convert_dtype(DType::F64);
-        let values = values.as_slice::<f64>().expect("they were made so");
-        values.iter().filter(|value| !value.is_finite()).count()
-    }
-}
-
 impl Record {
-    /// The record of a module, as it is now.
+    /// Makes a record of a module's current values.
     ///
     /// # Panics
     ///
-    /// If a parameter is not of floating-point numbers, or is quantised.
+    /// If a parameter is not of floating-point numbers, or is quantised; or if two parameters have the same name in
+    /// this layout.
     pub fn new<M: Module>(module: &M, layout: Layout) -> Self {
         Self {
-            layout,
-            tensors: module::collect(module, layout),
-            config: None,
+            contents: module::collect(module, layout),
             origin: "the record".into(),
         }
     }
 
-    /// Carries the configuration that makes such a module, so that whoever reads the file needs nothing else.
+    /// Adds the configuration that makes such a module, so that the file alone suffices to load it.
     ///
     /// # Panics
     ///
-    /// If it has no form in JSON, as a map with keys that are not strings.
-    pub fn with_config(self, config: &impl Serialize) -> Self {
+    /// If JSON cannot express it, such as a map whose keys are not strings.
+    pub fn with_config(mut self, config: &impl Serialize) -> Self {
         let config = serde_json::to_string(config).expect("a configuration has a JSON form");
-        Self {
-            config: Some(config),
-            ..self
-        }
+        self.contents.config = Some(config);
+        self
     }
 
-    /// Converts the values to `dtype`, except those of batch norms if it is a half-precision type: a running variance
-    /// may be out of its range, and they are few.
+    /// Converts the values to `dtype`. If that is a half-precision type, batch norms keep theirs: a running variance
+    /// may exceed its range.
     ///
     /// # Errors
     ///
-    /// A value is beyond what `dtype` can hold.
+    /// A value exceeds the range of `dtype`.
     pub fn cast(mut self, dtype: FloatDType) -> Result<Self, RecordError> {
         let half = matches!(dtype, FloatDType::F16 | FloatDType::BF16);
-        let norms: Vec<String> = self
-            .tensors
+        let tensors = &mut self.contents.tensors;
+        let norms: Vec<String> = tensors
             .keys()
             .filter_map(|name| name.strip_suffix("running_mean"))
             .map(str::to_string)
             .collect();
-        for (name, values) in &mut self.tensors {
+        for (name, values) in tensors {
             let (parent, _) = name.split_at(name.rfind('.').map_or(0, |dot| dot + 1));
             if half && norms.iter().any(|norm| norm == parent) {
                 continue;
@@ -177,11 +156,11 @@ impl Record {
         Ok(self)
     }
 
-    /// Reads a burnpack, safetensors or PyTorch file; which one it is, its first bytes say.
+    /// Reads a burnpack, safetensors or PyTorch file. Its first bytes decide which it is.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or is none of these, or is damaged.
+    /// The file cannot be read, is none of these, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordError> {
         let path = path.as_ref();
         let bytes = read_file(path).map_err(|source| RecordError::Io {
@@ -189,53 +168,51 @@ impl Record {
             path: path.to_path_buf(),
             source,
         })?;
-        Self::parse(bytes, path.display().to_string())
+        Self::parse(bytes, Some(path))
     }
 
-    /// Reads what a burnpack, safetensors or PyTorch file holds.
+    /// Reads the bytes of a burnpack, safetensors or PyTorch file. Those of a PyTorch file are copied to a temporary
+    /// file.
     ///
     /// # Errors
     ///
-    /// It is none of these, or damaged.
+    /// They are none of these, or damaged.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, RecordError> {
-        Self::parse(bytes, "the record".into())
+        Self::parse(bytes, None)
     }
 
-    fn parse(bytes: Vec<u8>, origin: String) -> Result<Self, RecordError> {
+    fn parse(bytes: Vec<u8>, path: Option<&Path>) -> Result<Self, RecordError> {
         let parsed = if burnpack::is_burnpack(&bytes) {
             burnpack::read(bytes)
-        } else if pytorch::is_zip(&bytes) {
-            pytorch::read(&bytes)
         } else if safetensors::is_safetensors(&bytes) {
-            safetensors::read(&bytes)
+            safetensors::read(bytes)
+        } else if pytorch::is_pytorch(&bytes) {
+            pytorch::read(&bytes, path)
         } else {
-            Err("it begins like none of burnpack, safetensors and a PyTorch file".into())
+            Err("it starts like none of burnpack, safetensors and a PyTorch file".into())
         };
+        let origin = path.map_or("the record".into(), |path| path.display().to_string());
         match parsed {
-            Ok(contents) => Ok(Self {
-                layout: contents.layout,
-                tensors: contents.tensors,
-                config: contents.config,
-                origin,
-            }),
+            Ok(contents) => Ok(Self { contents, origin }),
             Err(reason) => Err(RecordError::Damaged { origin, reason }),
         }
     }
 
-    /// The bytes of a burnpack or safetensors file, as [`Layout`] says. The same record always gives the same bytes.
+    /// Returns the bytes of a burnpack or safetensors file, depending on the [`Layout`]. The same record always gives
+    /// the same bytes.
     ///
     /// # Errors
     ///
     /// It is too large for the format.
     pub fn to_bytes(&self) -> Result<Vec<u8>, RecordError> {
-        let written = match self.layout {
-            Layout::Burn => burnpack::write(&self.tensors, self.config.as_deref()),
-            Layout::PyTorch => safetensors::write(&self.tensors, self.config.as_deref()),
+        let written = match self.layout() {
+            Layout::Burn => burnpack::write(&self.contents),
+            Layout::PyTorch => safetensors::write(&self.contents),
         };
-        written.map_err(|reason| RecordError::Unwritable { reason })
+        written.map_err(RecordError::Unwritable)
     }
 
-    /// Writes the file, whole or not at all (see [`write_atomically`]).
+    /// Writes the file atomically (see [`write_atomically`]).
     ///
     /// # Errors
     ///
@@ -249,76 +226,99 @@ impl Record {
         })
     }
 
-    /// Gives the values to `module`, which is to have just these parameters; its own are not looked at, nor drawn if
-    /// they have not been yet. Values are converted to the module's float type.
+    /// Returns the part whose names begin with `part` and a dot, without these: a network in a larger one, an entry of
+    /// a checkpoint (`state_dict`), or all but a prefix (`module`).
     ///
     /// # Errors
     ///
-    /// Names or shapes differ, or a value is NaN or infinite.
+    /// No name begins so.
+    pub fn under(mut self, part: &str) -> Result<Self, RecordError> {
+        match self.contents.under(part) {
+            Ok(contents) => {
+                self.contents = contents;
+                Ok(self)
+            }
+            Err(found) => Err(RecordError::NoPart {
+                origin: self.origin,
+                part: part.into(),
+                found,
+            }),
+        }
+    }
+
+    /// Loads the values into `module`; parameter names and shapes must match exactly. Converts values to the module's
+    /// float type. Lazy parameters are not initialised first.
+    ///
+    /// If the names are those of a wrapped network (`state_dict`, `model_state_dict`, `model`, `module`, `_orig_mod`, or
+    /// several of these), loads what is wrapped.
+    ///
+    /// # Errors
+    ///
+    /// Names or shapes differ, a value is NaN or infinite, or a running variance is negative.
     ///
     /// # Panics
     ///
-    /// If a parameter of the module is not of floating-point numbers.
+    /// If a parameter of the module is not of floating-point numbers; or if two parameters have the same name in this
+    /// layout.
     pub fn load<M: Module>(&self, module: M) -> Result<M, RecordError> {
-        module::load(module, self)
+        module::load(module, &self.contents, &self.origin)
+    }
+
+    /// Checks that a file of this record could be loaded again.
+    ///
+    /// # Errors
+    ///
+    /// A value is NaN or infinite, or a running variance is negative.
+    pub fn check(&self) -> Result<(), RecordError> {
+        let mut tensors = self.contents.tensors.iter();
+        tensors.try_for_each(|(name, values)| self.contents.check(name, values, &self.origin))
     }
 
     /// Whose names and layouts the tensors have.
     pub fn layout(&self) -> Layout {
-        self.layout
+        self.contents.layout
     }
 
     /// The names of the tensors, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.contents.tensors.keys().map(String::as_str)
     }
 
-    /// The number of values, of all tensors together.
+    /// The number of values in all tensors.
     pub fn num_values(&self) -> usize {
         let numbers = |values: &Values| values.shape.iter().product::<usize>();
-        self.tensors.values().map(numbers).sum()
+        self.contents.tensors.values().map(numbers).sum()
     }
 
-    /// The configuration that came with the record; `None` if none did.
+    /// The configuration in the record, or `None`.
     ///
     /// # Errors
     ///
-    /// It is not one of a `C`.
+    /// It is not a `C`.
     pub fn try_config<C: DeserializeOwned>(&self) -> Result<Option<C>, RecordError> {
-        self.config
-            .as_deref()
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|error| {
-                self.damaged(format!("its configuration is of something else: {error}"))
-            })
+        let config = self.contents.config.as_deref();
+        let config = config.map(serde_json::from_str).transpose();
+        config.map_err(|error| self.damaged(error))
     }
 
-    /// The error that says this record cannot be used, and why.
-    pub fn damaged(&self, reason: String) -> RecordError {
+    /// The error that says why this record cannot be used.
+    pub fn damaged(&self, reason: impl Into<Reason>) -> RecordError {
         RecordError::Damaged {
             origin: self.origin.clone(),
-            reason,
+            reason: reason.into(),
         }
     }
 
-    /// The configuration that came with the record.
+    /// The configuration in the record.
     ///
     /// # Errors
     ///
-    /// There is none, or it is not one of a `C`.
+    /// There is none, or it is not a `C`.
     pub fn config<C: DeserializeOwned>(&self) -> Result<C, RecordError> {
         self.try_config()?.ok_or_else(|| RecordError::NoConfig {
             origin: self.origin.clone(),
         })
     }
-}
-
-/// What the readers make of a file.
-struct Contents {
-    layout: Layout,
-    tensors: BTreeMap<String, Values>,
-    config: Option<String>,
 }
 
 /// Reads a regular file: a device or a pipe may have no end.
@@ -332,22 +332,4 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         .take(metadata.len())
         .read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The number of bytes of a tensor, if it is a number at all.
-fn byte_len(shape: &[usize], dtype: DType) -> Option<usize> {
-    shape
-        .iter()
-        .try_fold(dtype.size(), |size, &dim| size.checked_mul(dim))
-}
-
-/// The types of a record's tensors.
-fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
-}
-
-/// A reason that a reader turns a tensor down for.
-fn not_float(name: &str, found: impl std::fmt::Debug) -> String {
-    let name = error::shortened(name);
-    format!("tensor {name} should be of floating-point numbers, found {found:?}")
 }

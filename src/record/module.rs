@@ -1,88 +1,59 @@
-//! From a module to names and values, and back.
+//! From a module to a record, and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 
-use super::{Differences, Layout, Record, RecordError, Values, is_float};
+use super::contents::{Contents, Layout, Values, WEIGHT, is_float};
+use super::error::{Differences, RecordError};
+use super::names::{Name, Place, names};
 
-/// Layers whose factor and offset PyTorch calls weight and bias.
-const NORMS: [&str; 5] = [
-    "Struct:BatchNorm",
-    "Struct:LayerNorm",
-    "Struct:GroupNorm",
-    "Struct:InstanceNorm",
-    "Struct:RmsNorm",
+/// Keys that checkpoints hold a network under, and prefixes that PyTorch's wrappers add.
+const WRAPPERS: [&str; 5] = [
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "_orig_mod",
 ];
+/// The most wrappers around one another.
+const DEEPEST: usize = 4;
 
-/// Where a traversal is: the names of the fields on the way, each with what it is a field of, `Struct:Linear`, `Vec`
-/// or `Enum:Norm`.
-#[derive(Default)]
-struct Place(Vec<(String, String)>);
-
-impl Place {
-    fn enter(&mut self, name: &str, container: &str) {
-        self.0.push((name.into(), container.into()));
-    }
-
-    fn exit(&mut self) {
-        self.0.pop();
-    }
-
-    /// The name of the parameter here.
-    fn name(&self, layout: Layout) -> String {
-        let fields = self.0.iter();
-        let names: Vec<&str> = match layout {
-            Layout::Burn => fields.map(|(name, _)| name.as_str()).collect(),
-            Layout::PyTorch => fields
-                .filter(|(_, container)| !container.starts_with("Enum:"))
-                .map(|(name, container)| match name.as_str() {
-                    "gamma" if NORMS.contains(&container.as_str()) => "weight",
-                    "beta" if NORMS.contains(&container.as_str()) => "bias",
-                    name => name,
-                })
-                .collect(),
-        };
-        names.join(".")
-    }
-
-    /// Whether the parameter here is saved by Burn as the transpose of what PyTorch has.
-    fn is_transposed<const D: usize>(&self, layout: Layout, param: &Param<Tensor<D>>) -> bool {
-        let linear = self
-            .0
-            .last()
-            .is_some_and(|(name, container)| name == "weight" && container == "Struct:Linear");
-        if layout == Layout::Burn || !linear || D != 2 {
-            return false;
-        }
-        // A linear layer in column layout saves its weight as PyTorch does, and transposes what it loads.
-        let mut row = [1; D];
-        row[D - 1] = 2;
-        let probe = Tensor::zeros(row, &param.lazy_device());
-        param.clone().transform_for_load(probe, param.id).dims() == row
-    }
-}
-
-/// What a module with other than float parameters is told.
-fn only_floats(place: &Place) -> ! {
-    let name = place.name(Layout::Burn);
-    panic!("a record holds parameters of floating-point numbers, but {name} is not one.")
-}
-
-/// The parameters of a module.
-pub(super) fn collect<M: Module>(module: &M, layout: Layout) -> BTreeMap<String, Values> {
+/// The values of a module's parameters.
+pub(super) fn collect<M: Module>(module: &M, layout: Layout) -> Contents {
     let mut collector = Collector {
-        layout,
+        names: names(module, layout),
         place: Place::default(),
         tensors: BTreeMap::new(),
     };
     module.visit(&mut collector);
-    collector.tensors
+    let mut contents = Contents {
+        layout,
+        tensors: collector.tensors,
+        counts: BTreeMap::new(),
+        skipped: BTreeMap::new(),
+        config: None,
+    };
+    if layout == Layout::PyTorch {
+        contents.count_batches();
+    }
+    contents
+}
+
+/// Whether Burn saves this parameter as the transpose of PyTorch's: a linear layer in column layout does not.
+fn is_transposed<const D: usize>(name: &Name, param: &Param<Tensor<D>>) -> bool {
+    if !name.is_linear || D != 2 {
+        return false;
+    }
+    let mut row = [1; D];
+    row[D - 1] = 2;
+    let probe = Tensor::zeros(row, &param.lazy_device());
+    param.clone().transform_for_load(probe, param.id).dims() == row
 }
 
 struct Collector {
-    layout: Layout,
+    names: BTreeMap<String, Name>,
     place: Place,
     tensors: BTreeMap<String, Values>,
 }
@@ -99,7 +70,7 @@ impl ModuleVisitor for Collector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let (bytes, shape, dtype) = param.transform_for_save().val().into_data().into_parts();
         if !is_float(dtype) {
-            only_floats(&self.place)
+            self.place.only_floats()
         }
         let (bytes, shape) = (bytes.to_vec(), shape.to_vec());
         let values = Values {
@@ -107,74 +78,125 @@ impl ModuleVisitor for Collector {
             shape,
             bytes,
         };
-        let values = match self.place.is_transposed(self.layout, param) {
-            true => transposed(&values),
+        let name = &self.names[&self.place.path()];
+        let values = match is_transposed(name, param) {
+            true => values.transposed(),
             false => values,
         };
-        self.tensors.insert(self.place.name(self.layout), values);
+        self.tensors.insert(name.name.clone(), values);
     }
 
     fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {
-        only_floats(&self.place)
+        self.place.only_floats()
     }
 
     fn visit_bool<const D: usize>(&mut self, _: &Param<Tensor<D, Bool>>) {
-        only_floats(&self.place)
+        self.place.only_floats()
     }
 }
 
-/// The module with the values of the record.
-pub(super) fn load<M: Module>(module: M, record: &Record) -> Result<M, RecordError> {
+/// The module with the values of a record.
+pub(super) fn load<M: Module>(
+    module: M,
+    contents: &Contents,
+    origin: &str,
+) -> Result<M, RecordError> {
+    let names = names(&module, contents.layout);
+    let wanted: Vec<&str> = names.values().map(|name| name.name.as_str()).collect();
+    let part = match part(contents, &wanted) {
+        Ok(None) => None,
+        Ok(Some(part)) => contents.under(&part).ok(),
+        Err(parts) => {
+            return Err(RecordError::Part {
+                origin: origin.into(),
+                parts,
+            });
+        }
+    };
     let mut loader = Loader {
-        record,
+        contents: part.as_ref().unwrap_or(contents),
+        origin,
+        names,
         place: Place::default(),
         seen: BTreeSet::new(),
         differences: Differences::default(),
-        not_finite: None,
+        error: None,
     };
     let module = module.map(&mut loader);
     let mut differences = loader.differences;
-    let unexpected = record
-        .tensors
-        .keys()
-        .filter(|name| !loader.seen.contains(*name));
+    let tensors = loader.contents.tensors.keys();
+    let unexpected = tensors.filter(|name| !loader.seen.contains(*name));
     differences.unexpected.extend(unexpected.cloned());
-    let origin = record.origin.clone();
-    if !differences.is_empty() {
-        return Err(RecordError::OtherNetwork {
-            origin,
+    match loader.error {
+        _ if !differences.is_empty() => Err(RecordError::OtherNetwork {
+            origin: origin.into(),
             differences,
-        });
-    }
-    match loader.not_finite {
-        Some((name, count)) => Err(RecordError::NotFinite {
-            origin,
-            name,
-            count,
         }),
+        Some(error) => Err(error),
         None => Ok(module),
     }
 }
 
+/// The part of the record that holds the network, if it is not the whole. Several that fit, or one under a name that
+/// nobody agreed on, are an error.
+fn part(contents: &Contents, wanted: &[&str]) -> Result<Option<String>, Vec<String>> {
+    let found = |part: &str| {
+        let has = |name: &&&str| contents.tensors.contains_key(&format!("{part}.{name}"));
+        wanted.iter().filter(has).count()
+    };
+    if wanted
+        .iter()
+        .any(|name| contents.tensors.contains_key(*name))
+    {
+        return Ok(None);
+    }
+    let mut wrapped = BTreeSet::new();
+    let mut others = BTreeSet::new();
+    for name in contents.tensors.keys() {
+        let words = name.split('.').take(DEEPEST);
+        let wrappers = words.take_while(|word| WRAPPERS.contains(word));
+        let ends = wrappers.scan(0, |end, word| {
+            *end += word.len() + 1;
+            Some(*end - 1)
+        });
+        wrapped.extend(ends.map(|end| &name[..end]));
+        let first = wanted.first().and_then(|first| name.strip_suffix(first));
+        others.extend(first.and_then(|part| part.strip_suffix('.')));
+    }
+    let best = wrapped.iter().map(|part| found(part)).max().unwrap_or(0);
+    let mut parts: Vec<String> = match best {
+        0 => {
+            let fit = others.iter().filter(|part| found(part) == wanted.len());
+            fit.map(|part| part.to_string()).collect()
+        }
+        best => {
+            let best = wrapped.iter().filter(|part| found(part) == best);
+            best.map(|part| part.to_string()).collect()
+        }
+    };
+    match (best, parts.len()) {
+        (0, 0) => Ok(None),
+        (1.., 1) => Ok(parts.pop()),
+        _ => Err(parts),
+    }
+}
+
 struct Loader<'a> {
-    record: &'a Record,
+    contents: &'a Contents,
+    origin: &'a str,
+    names: BTreeMap<String, Name>,
     place: Place,
     seen: BTreeSet<String>,
     differences: Differences,
-    not_finite: Option<(String, usize)>,
+    error: Option<RecordError>,
 }
 
 impl Loader<'_> {
-    /// The values for the parameter here, as Burn saves them, if there are any that fit.
+    /// The values of the parameter here, as Burn saves them, if the record has them and they fit.
     fn values<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Option<TensorData> {
-        let layout = self.record.layout;
-        let name = self.place.name(layout);
-        let Some(values) = self.record.tensors.get(&name) else {
-            self.differences.missing.push(name);
-            return None;
-        };
-        self.seen.insert(name.clone());
-        let transpose = self.place.is_transposed(layout, param);
+        let name = self.names[&self.place.path()].clone();
+        let transpose = is_transposed(&name, param);
+        let name = name.name;
         let mut expected = match param.is_initialized() {
             true => param.transform_for_save().dims().to_vec(),
             false => param.lazy_shape().to_vec(),
@@ -182,8 +204,21 @@ impl Loader<'_> {
         if transpose {
             expected.reverse();
         }
+        let Some(values) = self.found(&name, &expected) else {
+            if let Some(&dtype) = self.contents.skipped.get(&name) {
+                self.error.get_or_insert(RecordError::NotFloat {
+                    origin: self.origin.into(),
+                    name,
+                    dtype,
+                });
+            } else {
+                self.differences.missing.push(name);
+            }
+            return None;
+        };
+        self.seen.insert(name.clone());
         if expected != values.shape {
-            let found = values.shape.clone();
+            let found = values.shape;
             self.differences.shapes.push((name, expected, found));
             return None;
         }
@@ -192,16 +227,29 @@ impl Loader<'_> {
             false => DType::from(param.lazy_device().settings().float_dtype),
         };
         let values = match transpose {
-            true => transposed(values),
-            false => values.clone(),
+            true => values.transposed(),
+            false => values,
         };
         let values = values.cast(dtype);
-        let count = values.not_finite();
-        if count > 0 {
-            self.not_finite.get_or_insert((name, count));
+        if let Err(error) = self.contents.check(&name, &values, self.origin) {
+            self.error.get_or_insert(error);
             return None;
         }
         Some(values.data())
+    }
+
+    /// The values in the record. PyTorch has the weight of a running average as a number of batches.
+    fn found(&self, name: &str, expected: &[usize]) -> Option<Values> {
+        if let Some(values) = self.contents.tensors.get(name) {
+            return Some(values.clone());
+        }
+        let count = self.contents.counts.get(name.strip_suffix(WEIGHT)?)?;
+        let data = TensorData::full(expected.to_vec(), *count as f64);
+        Some(Values {
+            dtype: DType::F64,
+            shape: expected.to_vec(),
+            bytes: data.bytes().to_vec(),
+        })
     }
 }
 
@@ -225,28 +273,10 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn map_int<const D: usize>(&mut self, _: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        only_floats(&self.place)
+        self.place.only_floats()
     }
 
     fn map_bool<const D: usize>(&mut self, _: Param<Tensor<D, Bool>>) -> Param<Tensor<D, Bool>> {
-        only_floats(&self.place)
-    }
-}
-
-/// The transpose of a matrix.
-fn transposed(matrix: &Values) -> Values {
-    let (rows, columns) = (matrix.shape[0], matrix.shape[1]);
-    let size = matrix.dtype.size();
-    let mut bytes = Vec::with_capacity(matrix.bytes.len());
-    for column in 0..columns {
-        for row in 0..rows {
-            let at = (row * columns + column) * size;
-            bytes.extend_from_slice(&matrix.bytes[at..at + size]);
-        }
-    }
-    Values {
-        dtype: matrix.dtype,
-        shape: vec![columns, rows],
-        bytes,
+        self.place.only_floats()
     }
 }

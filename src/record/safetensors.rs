@@ -1,79 +1,63 @@
 //! The safetensors format, in PyTorch's names and layouts.
+//!
+//! `burn-store` reads the tensors. Its store does not hand out the file's metadata, and writes modules, not records:
+//! for these the `safetensors` crate is used directly.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use burn::tensor::DType;
+use burn_store::{ModuleStore, SafetensorsStore};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Contents, Layout, Values, not_float};
+use super::contents::{COUNTER, Contents, Layout};
+use super::error::Reason;
 
 /// Key of the metadata.
 const CONFIG: &str = "config";
-/// PyTorch's counter beside each running mean.
-pub(super) const COUNTER: &str = "num_batches_tracked";
 
-/// A JSON object after the eight bytes of its length.
+/// Whether the file starts like safetensors: eight bytes of length, then a JSON object.
 pub(super) fn is_safetensors(file: &[u8]) -> bool {
     file.get(8) == Some(&b'{')
 }
 
-pub(super) fn write(
-    tensors: &BTreeMap<String, Values>,
-    config: Option<&str>,
-) -> Result<Vec<u8>, String> {
+/// The bytes of a file. A batch norm gets PyTorch's counter of batches beside its running mean.
+pub(super) fn write(contents: &Contents) -> Result<Vec<u8>, Reason> {
+    let counters: Vec<_> = contents
+        .tensors
+        .keys()
+        .filter_map(|name| name.strip_suffix("running_mean"))
+        .map(|norm| {
+            let count = contents.counts.get(norm).copied().unwrap_or(0);
+            (format!("{norm}{COUNTER}"), count.to_le_bytes())
+        })
+        .collect();
     let mut views = Vec::new();
-    for (name, values) in tensors {
+    for (name, values) in &contents.tensors {
         let dtype = match values.dtype {
             DType::F64 => Dtype::F64,
             DType::F32 => Dtype::F32,
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
-            other => return Err(not_float(name, other)),
+            other => return Err(format!("safetensors has no type for {other:?}").into()),
         };
-        let view = TensorView::new(dtype, values.shape.clone(), &values.bytes);
-        views.push((name.clone(), view.map_err(|error| error.to_string())?));
-        if let Some(norm) = name.strip_suffix("running_mean") {
-            let view = TensorView::new(Dtype::I64, vec![], &[0; 8]);
-            views.push((
-                format!("{norm}{COUNTER}"),
-                view.map_err(|error| error.to_string())?,
-            ));
-        }
+        let view = TensorView::new(dtype, values.shape.clone(), &values.bytes)?;
+        views.push((name.as_str(), view));
     }
-    let metadata = config.map(|config| HashMap::from([(CONFIG.to_string(), config.to_string())]));
-    safetensors::serialize(views, metadata).map_err(|error| error.to_string())
+    for (name, count) in &counters {
+        views.push((name, TensorView::new(Dtype::I64, vec![], count)?));
+    }
+    let config = contents.config.clone();
+    let metadata = config.map(|config| HashMap::from([(CONFIG.to_string(), config)]));
+    Ok(safetensors::serialize(views, metadata)?)
 }
 
-pub(super) fn read(file: &[u8]) -> Result<Contents, String> {
-    let (_, header) = SafeTensors::read_metadata(file).map_err(|error| error.to_string())?;
-    let config = header
-        .metadata()
-        .as_ref()
-        .and_then(|m| m.get(CONFIG).cloned());
-    let views = SafeTensors::deserialize(file).map_err(|error| error.to_string())?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in views.iter() {
-        let dtype = match view.dtype() {
-            Dtype::F64 => DType::F64,
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            Dtype::I64 if name.ends_with(COUNTER) => continue,
-            other => return Err(not_float(name, other)),
-        };
-        tensors.insert(
-            name.to_string(),
-            Values {
-                dtype,
-                shape: view.shape().to_vec(),
-                bytes: view.data().to_vec(),
-            },
-        );
-    }
-    Ok(Contents {
-        layout: Layout::PyTorch,
-        tensors,
-        config,
-    })
+pub(super) fn read(file: Vec<u8>) -> Result<Contents, Reason> {
+    let (_, header) = SafeTensors::read_metadata(&file)?;
+    let metadata = header.metadata().as_ref();
+    let config = metadata.and_then(|metadata| metadata.get(CONFIG).cloned());
+    let size = file.len();
+    let mut store = SafetensorsStore::from_bytes(Some(file)).map_indices_contiguous(false);
+    let tensors = store.get_all_tensors()?.values();
+    Contents::new(Layout::PyTorch, config, tensors.cloned(), size)
 }

@@ -138,7 +138,7 @@ impl ModelConfig {
     }
 }
 
-/// A network that tells images into classes.
+/// A network that classifies images.
 #[derive(Module, Debug)]
 // There is one value a run: its size does not matter.
 #[allow(clippy::large_enum_variant)]
@@ -174,7 +174,7 @@ impl Classifier {
         }
     }
 
-    /// The record of the network, as of an [`Mlp`] or a [`Cnn`] by itself, with its configuration.
+    /// Makes a record of the network, named as an [`Mlp`] or a [`Cnn`] alone, with its configuration.
     pub fn record(&self, config: &ModelConfig, layout: Layout) -> Record {
         let record = match self {
             Self::Mlp(model) => Record::new(model, layout),
@@ -183,11 +183,11 @@ impl Classifier {
         record.with_config(config)
     }
 
-    /// The network of the given configuration with the values of a record.
+    /// Makes the network of this configuration with the values of a record.
     ///
     /// # Errors
     ///
-    /// The configuration makes no network, or the record is of another one.
+    /// The configuration is invalid, or the record is of another network.
     pub fn from_record(
         config: &ModelConfig,
         record: &Record,
@@ -202,14 +202,31 @@ impl Classifier {
 
     /// Reads a trained network from a burnpack, safetensors or PyTorch file (see [`Record`]).
     ///
-    /// Its configuration is the one in the file or, if there is none, in `config.json` beside it: a [`ModelConfig`],
-    /// or the configuration of a run.
+    /// The configuration comes from the file or, if it has none, from `config.json` beside it: a [`ModelConfig`], or
+    /// the configuration of a run.
     ///
     /// # Errors
     ///
-    /// The file or the configuration cannot be read or is damaged, or they do not go together.
+    /// The file or the configuration cannot be read, is damaged, or does not match the other.
     pub fn open(path: &Path, device: &Device) -> Result<(ModelConfig, Self), RecordError> {
+        Self::open_part(path, None, device)
+    }
+
+    /// Reads a trained network from a part of a file (see [`Record::under`]), or from the whole if `part` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), and if the file has no such part.
+    pub fn open_part(
+        path: &Path,
+        part: Option<&str>,
+        device: &Device,
+    ) -> Result<(ModelConfig, Self), RecordError> {
         let record = Record::open(path)?;
+        let record = match part {
+            Some(part) => record.under(part)?,
+            None => record,
+        };
         let config = match record.try_config()? {
             Some(config) => config,
             None => config_beside(path)?,
@@ -247,7 +264,7 @@ fn config_beside(path: &Path) -> Result<ModelConfig, RecordError> {
         Ok(Beside::Model(model) | Beside::Run { model }) => Ok(model),
         Err(_) => Err(RecordError::Damaged {
             origin: beside.display().to_string(),
-            reason: "it is neither the configuration of a network nor that of a run".into(),
+            reason: "it is the configuration of neither a network nor a run".into(),
         }),
     }
 }

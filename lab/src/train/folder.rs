@@ -162,7 +162,10 @@ impl RunFolder {
                 path,
                 source,
             },
-            RecordError::Damaged { reason, .. } => TrainError::Damaged { path, reason },
+            RecordError::Damaged { reason, .. } => TrainError::Damaged {
+                path,
+                reason: reason.to_string(),
+            },
             RecordError::OtherNetwork { differences, .. } => TrainError::OtherNetwork {
                 path,
                 reason: differences.to_string(),
