@@ -54,6 +54,7 @@ pub mod norm;
 pub mod observe;
 #[cfg(feature = "record")]
 pub mod record;
+mod scope;
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -231,7 +231,7 @@ fn the_layer_with_a_relu_is_the_layer_and_a_relu() {
             let [ours, apart] = [ours, apart].map(|layer| to_f64(running(layer).expect("it has")));
             assert_close("running", &ours, &apart, 1e-6);
         }
-        Mode::INFERENCE.run(|| {
+        Mode::Inference.run(|| {
             same(
                 ours.forward_relu(input(&training)),
                 apart.forward(input(&training)),

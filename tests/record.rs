@@ -251,10 +251,8 @@ fn other_modules_come_back_bit_for_bit_into_drawn_and_undrawn_ones() {
     let device = Device::flex();
     let zoo = Zoo::new(&device);
     let training = device.clone().autodiff();
-    zoo.cumulative.forward_in(
-        burn_kindling::norm::Mode::TRAINING,
-        Tensor::<2>::random([8, 3], Distribution::Default, &training),
-    );
+    let batch = Tensor::<2>::random([8, 3], Distribution::Default, &training);
+    burn_kindling::norm::Mode::Training.run(|| zoo.cumulative.forward(batch));
     for layout in [Layout::Burn, Layout::PyTorch] {
         let bytes = Record::new(&zoo, layout).to_bytes().unwrap();
         let record = Record::from_bytes(bytes.clone()).unwrap();

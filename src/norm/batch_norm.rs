@@ -10,10 +10,11 @@ use burn::module::{
 use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::mode::{Mode, Statistics};
+use super::fields::{map_field, visit_field};
+use super::mode::Mode;
 use super::op::{self, BatchNormOutput};
-use super::recalibrate;
-use super::statistics::{RunningAverage, RunningStatistics};
+use super::recalibrate::Recorder;
+use super::statistics::{BatchStatistics, RunningAverage, RunningStatistics, Weighting};
 
 /// Configuration of a [`BatchNorm`].
 #[derive(Config, Debug)]
@@ -23,7 +24,7 @@ pub struct BatchNormConfig {
     /// Added to the variance before its root is taken. Finite and positive. Default: 1e-5
     #[config(default = 1e-5)]
     pub epsilon: f64,
-    /// The weight of a new batch in the exponential running averages, in `[0, 1]`: 0 keeps the running statistics, 1
+    /// The weight of a new batch in the exponential running averages, in `[0, 1]`. 0 keeps the running statistics; 1
     /// replaces them by the batch's. Default: 0.1
     #[config(default = 0.1)]
     pub momentum: f64,
@@ -33,14 +34,14 @@ pub struct BatchNormConfig {
     /// Whether the layer has the learned factor gamma and offset beta. Default: `true`
     #[config(default = true)]
     pub affine: bool,
-    /// Whether the layer keeps running statistics. One that does not always normalises by the batch's, in inference
-    /// too. Default: `true`
+    /// Whether the layer keeps running statistics. Without them it normalises by the batch's in inference too.
+    /// Default: `true`
     #[config(default = true)]
     pub running_statistics: bool,
 }
 
 impl BatchNormConfig {
-    /// A layer with gamma 1, beta 0, running mean 0 and running variance 1.
+    /// Creates a layer with gamma 1, beta 0, running mean 0 and running variance 1.
     ///
     /// # Panics
     ///
@@ -82,45 +83,50 @@ impl BatchNormConfig {
 
 /// Batch normalisation of an input `[batch, channels, ...]` of rank 2 or more.
 ///
-/// `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`, channel by channel, with mean and variance over the
-/// batch axis and all trailing axes (Ioffe & Szegedy 2015, [arXiv:1502.03167](https://arxiv.org/abs/1502.03167)).
-/// Created with [`BatchNormConfig`]; it takes the place of `burn::nn::BatchNorm`, and their records load into each
-/// other, except for the options that Burn's does not have.
+/// Computes `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta` for each channel, with the mean and the variance
+/// over the batch axis and all trailing axes (Ioffe & Szegedy 2015,
+/// [arXiv:1502.03167](https://arxiv.org/abs/1502.03167)). Create it with [`BatchNormConfig`]. It replaces
+/// `burn::nn::BatchNorm`; their records load into each other, except for the options that Burn's layer lacks.
 ///
 /// # Which statistics
 ///
-/// On an autodiff device the batch's own normalise, and enter the running ones; on any other device, and in a layer
-/// frozen by [`freeze`](Module::freeze) or [`freeze_group`](Module::freeze_group), the running ones normalise and
-/// stay. [`Mode`] overrides this.
+/// - On an autodiff device, the batch's statistics normalise and update the running ones.
+/// - On any other device, and in a layer frozen by [`freeze`](Module::freeze) or
+///   [`freeze_group`](Module::freeze_group), the running statistics normalise and stay as they are.
+///
+/// A [`Mode`] overrides this.
 ///
 /// # Running statistics
 ///
-/// They average the batch's mean and *unbiased* variance (`m / (m - 1)` times the one that normalises, with `m`
-/// values a channel), as in the paper's Algorithm 2. They are kept in f32, or f64 if the device's or the record's
-/// type is, and are never behind: an update is seen at once by whatever reads, exports, clones or moves the module.
+/// They average the batch's mean and *unbiased* variance, as in the paper's Algorithm 2. With `m` values per channel,
+/// the unbiased variance is `m / (m - 1)` times the one that normalises. They are stored in f32, or in f64 if the
+/// device or the record uses f64. Every update is visible at once to whatever reads, exports, clones or moves the
+/// module.
 ///
-/// A channel in which the batch's mean or variance is not finite does not enter them, so one bad batch cannot spoil
-/// a model for good; its output is what the arithmetic gives. An empty batch changes nothing.
+/// If the batch's mean or variance of a channel is not finite, that channel's running statistics stay as they are, so
+/// one bad batch cannot spoil a model for good. The output is what the arithmetic gives. An empty batch changes
+/// nothing.
 ///
 /// # Clones and threads
 ///
-/// Running statistics describe what given weights do to the data, so they are shared for as long as the weights are
-/// the same: between clones, and forks on other devices, as Burn's workers make them. Each batch that any of them
-/// sees, on any thread, is counted once, in all of them. As soon as one gets weights of its own (an optimizer steps,
-/// a record is loaded, it is frozen, moved with `to_device`) it also gets its own copy of the statistics. A
-/// clone kept from before an optimizer step thus never feels the training after it. [`valid`](Module::valid) and
-/// [`into_record`](Module::into_record) take copies at once.
+/// Running statistics describe the effect of given weights on the data. So modules share them as long as they share
+/// weights: clones do, and so do forks on other devices, which Burn's workers use. Each batch that any of them sees, on
+/// any thread, counts once, for all of them.
 ///
-/// Where Burn trains on several devices, each normalises its batch by that batch's own statistics. Under its
-/// `MultiDevice` strategy the workers are forks, and feed the same running ones: a step on `n` devices is `n` updates,
-/// each with the whole momentum, in an order that is not determined. Under the distributed strategy every worker maps
-/// its fork's parameters, and so has running statistics of its own; those of the first device are kept.
+/// A module gets its own copy of the statistics together with its own weights: when an optimizer steps, a record is
+/// loaded, or it is frozen or moved by `to_device`. So later training does not affect a clone kept from before an
+/// optimizer step. [`valid`](Module::valid) and [`into_record`](Module::into_record) always copy.
+///
+/// If Burn trains on several devices, each device normalises by the statistics of its own batch. Under the
+/// `MultiDevice` strategy the workers are forks and update the same running statistics: a step on `n` devices makes `n`
+/// updates, each with the full momentum, in no fixed order. Under the distributed strategy each worker maps the
+/// parameters of its fork, and so has its own running statistics; those of the first device are kept.
 ///
 /// # Records
 ///
-/// The parameters are `gamma`, `beta`, `running_mean` and `running_var`, `[channels]` each, as in Burn. The averages
-/// other than the exponential one have one more, `running_weight`: the weight of the batches seen so far. A record
-/// without it loads with `allow_partial`; the next batch in training then counts as the first.
+/// The parameters are `gamma`, `beta`, `running_mean` and `running_var`, `[channels]` each, as in Burn. Averages other
+/// than the exponential one add `running_weight`, the weight of the batches seen so far. A record without it loads with
+/// `allow_partial`; the next batch in training then counts as the first.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     /// The learned factor, `[channels]`.
@@ -139,83 +145,101 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Normalises the input, by the statistics that [the rule](BatchNorm#which-statistics) or a [`Mode`] says.
+    /// Normalises the input by the statistics that [the rule](BatchNorm#which-statistics) or a [`Mode`] chooses.
     ///
     /// # Shapes
     ///
     /// - `input`: `[batch, num_features, ...]`
     /// - output: as the input. An empty input is returned as it is, and changes no running statistics.
     ///
+    /// The channels are axis 1, as in Burn and PyTorch. For `[batch, time, features]` swap the last two axes before and
+    /// after (`input.swap_dims(1, 2)`). If `time` happens to equal `num_features`, nothing panics without the swap: the
+    /// layer then silently normalises each time step instead of each feature.
+    ///
     /// # Panics
     ///
-    /// Panics if the input's rank is below 2 or its second axis is not `num_features`, and if the batch's statistics
-    /// are called for where there is only one value a channel, which has no variance.
+    /// Panics if the input's rank is below 2 or its second axis is not `num_features`. Panics if the batch's statistics
+    /// are needed and there is only one value per channel, which has no variance.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.apply(self.mode(&input), input, false)
+        self.normalise(input, false)
     }
 
-    /// [`forward`](BatchNorm::forward) and a ReLU in one operation: what follows batch norm in most networks, at hardly
-    /// more than the cost of batch norm alone.
+    /// Applies [`forward`](BatchNorm::forward) and a ReLU in one operation, at hardly more than the cost of batch norm.
     ///
-    /// The same as `relu(norm.forward(input))`, without the ReLU's own passes over the activation, forward and backward,
-    /// and without the tensor between the two. Shapes and panics are those of [`forward`](BatchNorm::forward).
+    /// Equals `relu(norm.forward(input))` without the ReLU's own passes over the activation, forward and backward, and
+    /// without the tensor between the two. Shapes, the caution about axes and panics are those of
+    /// [`forward`](BatchNorm::forward).
     pub fn forward_relu<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.apply(self.mode(&input), input, true)
+        self.normalise(input, true)
     }
 
-    /// The mode in which an input is normalised.
-    fn mode<const D: usize>(&self, input: &Tensor<D>) -> Mode {
-        let trains = input.device().is_autodiff() && self.training.is_enabled();
-        Mode::requested().unwrap_or(match trains {
-            true => Mode::TRAINING,
-            false => Mode::INFERENCE,
-        })
-    }
-
-    /// Normalises the input in the given mode, whatever the device, the layer's state or a surrounding
-    /// [`Mode::run`] would have it do.
-    ///
-    /// Shapes and panics are those of [`forward`](BatchNorm::forward).
-    pub fn forward_in<const D: usize>(&self, mode: Mode, input: Tensor<D>) -> Tensor<D> {
-        self.apply(mode, input, false)
-    }
-
-    /// The layer, and a ReLU behind it with `rectify`.
-    fn apply<const D: usize>(&self, mode: Mode, input: Tensor<D>, rectify: bool) -> Tensor<D> {
-        let values = self.values_a_channel(&input);
+    /// Normalises the input as its mode says; with `rectify`, a ReLU follows.
+    fn normalise<const D: usize>(&self, input: Tensor<D>, rectify: bool) -> Tensor<D> {
+        let values = self.values_per_channel(&input);
         if values == 0 {
             return input;
         }
-        if let Some(statistics) = &self.statistics
-            && recalibrate::records(statistics)
-        {
-            let batch = self.train(input, rectify);
-            recalibrate::record(statistics, batch.mean, batch.variance, values);
-            return batch.output;
-        }
-        let running = match mode.normalise_by {
-            Statistics::Batch => None,
-            Statistics::Running => self.statistics.as_ref(),
+        let Some(statistics) = &self.statistics else {
+            return self.forward_training(input, values, rectify).0;
         };
-        let Some(running) = running else {
-            assert_variance(values, &input.dims());
-            let BatchNormOutput {
-                output,
-                mean,
-                variance,
-            } = self.train(input, rectify);
-            if let Some(statistics) = self.statistics.as_ref().filter(|_| mode.update) {
-                statistics.update(mean, variance, values, self.decay_and_gain());
+        if let Some(recorder) = Recorder::of(statistics) {
+            recorder.record(self.measure(input.clone(), values), self.weighting());
+            return self.forward_inference(statistics, input, rectify);
+        }
+        match self.mode(&input) {
+            Mode::Inference => self.forward_inference(statistics, input, rectify),
+            Mode::TestTimeAdaptation => self.forward_training(input, values, rectify).0,
+            Mode::Training => {
+                let (output, batch) = self.forward_training(input, values, rectify);
+                statistics.update(batch, self.weighting());
+                output
             }
-            return output;
-        };
-        if mode.update {
-            assert_variance(values, &input.dims());
-            let batch =
-                op::batch_norm_train(input.clone().without_autodiff(), None, None, self.epsilon);
-            running.update(batch.mean, batch.variance, values, self.decay_and_gain());
         }
-        let (mean, variance) = running.read(&input.device());
+    }
+
+    /// The mode for an input: the one requested, or that of Burn's rule.
+    fn mode<const D: usize>(&self, input: &Tensor<D>) -> Mode {
+        let trains = input.device().is_autodiff() && self.training.is_enabled();
+        Mode::requested().unwrap_or(match trains {
+            true => Mode::Training,
+            false => Mode::Inference,
+        })
+    }
+
+    /// Normalises by the batch's statistics, and returns them.
+    fn forward_training<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        values: usize,
+        rectify: bool,
+    ) -> (Tensor<D>, BatchStatistics) {
+        assert!(
+            values > 1,
+            "BatchNorm needs at least two values per channel to normalise by the batch's statistics, but the input of \
+             shape {:?} has one; use a larger batch, or the running statistics (`valid()`, `freeze()`).",
+            input.dims()
+        );
+        let BatchNormOutput {
+            output,
+            mean,
+            variance,
+        } = op::train(input, self.gamma(), self.beta(), self.epsilon, rectify);
+        let batch = BatchStatistics {
+            mean,
+            variance,
+            values,
+        };
+        (output, batch)
+    }
+
+    /// Normalises by the running statistics.
+    fn forward_inference<const D: usize>(
+        &self,
+        statistics: &RunningStatistics,
+        input: Tensor<D>,
+        rectify: bool,
+    ) -> Tensor<D> {
+        let (mean, variance) = statistics.read(&input.device());
         op::inference(
             input,
             [mean, variance],
@@ -226,30 +250,35 @@ impl BatchNorm {
         )
     }
 
-    /// Normalises by the batch's statistics.
-    fn train<const D: usize>(&self, input: Tensor<D>, rectify: bool) -> BatchNormOutput<D> {
-        op::train(input, self.gamma(), self.beta(), self.epsilon, rectify)
+    /// The batch's statistics.
+    fn measure<const D: usize>(&self, input: Tensor<D>, values: usize) -> BatchStatistics {
+        let BatchNormOutput { mean, variance, .. } =
+            op::batch_norm_train(input.without_autodiff(), None, None, self.epsilon);
+        BatchStatistics {
+            mean,
+            variance,
+            values,
+        }
     }
 
-    /// The running mean, `[channels]`, as of the last batch; none if the layer keeps no running statistics.
+    /// The running mean, `[channels]`, after the last batch; `None` if the layer keeps no running statistics.
     pub fn running_mean(&self) -> Option<Tensor<1>> {
         self.running().map(|(mean, _)| mean)
     }
 
-    /// The running variance, `[channels]`, as of the last batch; none if the layer keeps no running statistics.
+    /// The running variance, `[channels]`, after the last batch; `None` if the layer keeps no running statistics.
     pub fn running_var(&self) -> Option<Tensor<1>> {
         self.running().map(|(_, variance)| variance)
     }
 
-    /// What the layer does in inference, `scale * (x - mean) + beta`: its scale, mean and beta, `[channels]` each and
-    /// outside of any graph.
+    /// The scale, mean and beta of inference, `y = scale * (x - mean) + beta`: `[channels]` each, outside of any graph.
     ///
     /// # Panics
     ///
     /// Panics if the layer keeps no running statistics.
     pub(super) fn inference_terms(&self) -> (Tensor<1>, Tensor<1>, Option<Tensor<1>>) {
         let (mean, variance) = self.running().expect(
-            "a batch norm without running statistics normalises every batch by its own, and cannot be folded.",
+            "a batch norm without running statistics normalises each batch by the batch's own, so it cannot be folded.",
         );
         let (mean, variance) = (mean.without_autodiff(), variance.without_autodiff());
         let dtype = FloatDType::from(mean.dtype());
@@ -268,8 +297,8 @@ impl BatchNorm {
             .map(|statistics| statistics.read(statistics.device()))
     }
 
-    fn decay_and_gain(&self) -> (f64, f64) {
-        self.average.decay_and_gain(self.momentum)
+    fn weighting(&self) -> Weighting {
+        self.average.weighting(self.momentum)
     }
 
     fn gamma(&self) -> Option<Tensor<1>> {
@@ -280,8 +309,8 @@ impl BatchNorm {
         self.beta.as_ref().map(Param::val)
     }
 
-    /// The number of values a channel has in the input, which is checked.
-    fn values_a_channel<const D: usize>(&self, input: &Tensor<D>) -> usize {
+    /// Checks the input's shape, and returns the number of values per channel.
+    fn values_per_channel<const D: usize>(&self, input: &Tensor<D>) -> usize {
         let dims = input.dims();
         assert!(
             D >= 2,
@@ -297,34 +326,8 @@ impl BatchNorm {
     }
 }
 
-fn assert_variance(values: usize, dims: &[usize]) {
-    assert!(
-        values > 1,
-        "BatchNorm needs at least two values a channel to normalise by the batch's statistics, but the input of shape \
-         {dims:?} has one; use a larger batch, or the running statistics (`valid()`, `freeze()`)."
-    );
-}
-
-/// The name by which traversals and record adapters know this module, Burn's own among them.
-pub(super) const CONTAINER: &str = "Struct:BatchNorm";
-
-/// Shows a field of the module to a visitor.
-pub(super) fn visit_field<T: Module, V: ModuleVisitor>(name: &str, field: &T, visitor: &mut V) {
-    visitor.enter_module(name, CONTAINER);
-    field.visit(visitor);
-    visitor.exit_module(name, CONTAINER);
-}
-
-/// What a mapper makes of a field of the module.
-pub(super) fn map_field<T: Module, M: ModuleMapper>(name: &str, field: T, mapper: &mut M) -> T {
-    mapper.enter_module(name, CONTAINER);
-    let field = Module::map(field, mapper);
-    mapper.exit_module(name, CONTAINER);
-    field
-}
-
-/// Written out, not derived, so that the running statistics, which are one thing under one lock, are traversed as the
-/// fields `running_mean` and `running_var` of this module.
+/// Written by hand: the running statistics are one field under one lock, but traversals must see the fields
+/// `running_mean` and `running_var`.
 impl Module for BatchNorm {
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
         visit_field("gamma", &self.gamma, visitor);
@@ -421,7 +424,7 @@ impl ModuleDisplayDefault for BatchNorm {
             .add("num_features", &self.num_features)
             .add("momentum", &self.momentum)
             .add("epsilon", &self.epsilon);
-        // What is as in Burn's layer is shown as in Burn's layer; the rest when it is not the default.
+        // Options that Burn's layer has are shown as it shows them; the others only if they differ from the default.
         let content = match self.average {
             RunningAverage::Exponential => content,
             other => content.add_debug_attribute("average", &other),

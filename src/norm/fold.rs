@@ -5,12 +5,13 @@ use burn::nn::Linear;
 use burn::nn::conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 use burn::tensor::{FloatDType, Tensor};
 
-use super::BatchNorm;
+use super::batch_norm::BatchNorm;
+use super::statistics::on;
 
 /// A layer into which the batch norm after it can be folded.
 ///
-/// In inference a batch norm is a factor and an offset for each channel, `y = s * x + (beta - s * running_mean)` with
-/// `s = gamma / sqrt(running_var + epsilon)`, and so is absorbed by the affine layer that makes `x`:
+/// In inference a batch norm scales and shifts each channel: `y = s * x + (beta - s * running_mean)` with
+/// `s = gamma / sqrt(running_var + epsilon)`. The affine layer that computes `x` can absorb this:
 ///
 /// `w' = s * w`, `b' = s * (b - running_mean) + beta`.
 ///
@@ -31,16 +32,17 @@ use super::BatchNorm;
 /// separate.into_data().assert_approx_eq::<f32>(&folded.into_data(), Tolerance::default());
 /// ```
 pub trait Fold: Sized {
-    /// The layer that does what this layer and the batch norm after it do in inference. It has a bias, whether this
-    /// layer has one or not.
+    /// Returns a layer that computes what this layer and the batch norm after it compute in inference. It has a bias,
+    /// even if this layer has none. It lives on the same device, with the same autodiff settings, and trains if this
+    /// layer does.
     ///
-    /// A [`Linear`] layer's output must be the norm's input `[batch, channels]` itself: with axes between, the norm
-    /// would take another axis for the channels.
+    /// The output of a [`Linear`] layer must be the norm's input `[batch, channels]`. With axes between the two, the
+    /// norm would use another axis as channels.
     ///
     /// # Panics
     ///
-    /// Panics if the norm is not over as many channels as this layer puts out, or keeps no running statistics, and
-    /// so does not stay the same from batch to batch.
+    /// Panics if the norm's number of channels is not that of this layer's output, or if the norm keeps no running
+    /// statistics.
     fn fold(self, norm: &BatchNorm) -> Self;
 }
 
@@ -105,7 +107,7 @@ impl_transposed_convolution! {
     ConvTranspose3d, 5;
 }
 
-/// The folded weight and bias. `broadcast` brings a value a channel to a shape that multiplies the weight.
+/// The folded weight and bias. `broadcast` reshapes `[channels]` so that it multiplies the weight.
 fn fold<const D: usize>(
     weight: Param<Tensor<D>>,
     bias: Option<Param<Tensor<1>>>,
@@ -116,7 +118,7 @@ fn fold<const D: usize>(
     let (scale, mean, beta) = norm.inference_terms();
     assert!(
         scale.dims() == [channels],
-        "a batch norm over {} channels cannot fold into a layer that puts out {channels}.",
+        "a batch norm over {} channels cannot fold into a layer with {channels} output channels.",
         scale.dims()[0]
     );
     let dtype = FloatDType::from(weight.dtype());
@@ -135,8 +137,7 @@ fn fold<const D: usize>(
     let offset = offset.cast(dtype);
     let offset = match bias {
         Some(bias) => replace(bias, offset),
-        None if weight.is_autodiff() => Param::from_tensor(offset.autodiff()),
-        None => Param::from_tensor(offset),
+        None => Param::from_tensor(on(offset, &weight.device())),
     };
     let scaled = weight.val().without_autodiff().cast(precision) * broadcast(scale);
     (replace(weight, scaled.cast(dtype)), Some(offset))
@@ -144,12 +145,5 @@ fn fold<const D: usize>(
 
 /// The parameter with another value, as trainable as it was, and outside of any graph.
 fn replace<const D: usize>(param: Param<Tensor<D>>, value: Tensor<D>) -> Param<Tensor<D>> {
-    param.map(|old| {
-        let value = if old.is_autodiff() {
-            value.autodiff()
-        } else {
-            value
-        };
-        value.set_require_grad(old.is_require_grad())
-    })
+    param.map(|old| on(value, &old.device()).set_require_grad(old.is_require_grad()))
 }

@@ -1,85 +1,100 @@
 //! Precise batch normalisation: running statistics recomputed over a sample, with the weights as they are.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
 use super::mode::Mode;
-use super::statistics::RunningStatistics;
+use super::statistics::{BatchStatistics, RunningStatistics, Weighting};
+use crate::scope;
 
-/// How [`recalibrate`] goes about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recalibration {
-    /// One pass over the batches for each layer, in the order in which the layers are called. Exact: the statistics
-    /// of a layer are those of what it will meet in inference, where all layers before it normalise by their own new
-    /// running statistics.
-    LayerByLayer,
-    /// One pass over the batches in all, in which every layer normalises by the batch's statistics (Wu & Johnson
-    /// 2021, section 3). Exact for the first layer; what the others meet in inference differs from what they met
-    /// here as much as a batch's statistics do from the sample's. The larger the batches, the closer.
-    OnePass,
-}
-
-/// How far [`recalibrate`] has come.
+/// The progress of [`recalibrate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecalibrationProgress {
-    /// The pass over the batches that is under way, from 1.
+    /// The current pass over the batches, from 1.
     pub pass: usize,
-    /// The number of passes, as far as the layers called so far tell.
+    /// The number of passes, as far as known: it grows as layers are found, and if the layers must be gone through
+    /// again.
     pub passes: usize,
     /// The batches done in this pass.
     pub batches: usize,
 }
 
-/// Why [`recalibrate`] could not do it.
+/// Why [`recalibrate`] failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecalibrateError {
-    /// There was no batch to take statistics from.
+    /// There was no batch to compute statistics from.
     #[error(
-        "recalibration got no batches; give it an iterator of at least one, anew for each pass"
+        "recalibration got no batches; pass a function that returns at least one in every pass"
     )]
     NoBatches,
     /// No batch norm layer was called.
     #[error(
-        "the forward pass called no batch norm layer that keeps running statistics on this thread; \
-         recalibration has nothing to do"
+        "the forward pass called no batch norm layer with running statistics on its own thread, so recalibration has \
+         nothing to do; call the layers on the thread of the forward pass"
     )]
     NoBatchNorm,
-    /// A channel saw fewer than the two finite values that a variance takes.
+    /// A channel saw fewer than the two finite values that a variance needs.
     #[error(
         "channel {channel} of batch norm layer {layer} (in the order of calls, from 0) saw {values} finite values in \
-         the sample, but a variance takes two; give more samples, or look for NaN and infinity in the layers before"
+         the sample, but a variance needs two; give more samples, or look for NaN and infinity in the layers before"
     )]
     TooFewValues {
-        /// The layer, counted from 0 in the order in which the layers are called.
+        /// The layer, counted from 0 in the order of calls.
         layer: usize,
         /// The channel of the layer.
         channel: usize,
-        /// The values that it saw in batches without NaN or infinity.
+        /// The number of values that it saw in batches without NaN or infinity.
         values: usize,
+    },
+    /// The statistics of a layer depend on themselves, and did not converge.
+    #[error(
+        "the statistics of batch norm layer {layer} (in the order of calls, from 0) still changed after {passes} \
+         passes; the layer is called more than once for a batch, or the batches differ from pass to pass"
+    )]
+    NotSettled {
+        /// The layer, counted from 0 in the order of calls.
+        layer: usize,
+        /// The passes made.
+        passes: usize,
     },
 }
 
-/// The model with the running statistics of its batch norm layers recomputed over a sample of batches.
+/// The limit on sweeps over all layers.
+const MAX_SWEEPS: usize = 100;
+
+/// The largest change of statistics that counts as none, in standard deviations for the mean, relative for the
+/// variance.
+const SETTLED: f64 = 1e-4;
+
+/// Returns the model with the running statistics of its batch norm layers recomputed over a sample of batches.
 ///
-/// Each becomes the mean and the unbiased variance of all values that the layer meets in the sample, pooled over the
-/// batches, which may be of different sizes, rather than an average of averages. 10^3 to 10^4 samples are enough (Wu
-/// & Johnson 2021, [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)). Everything else in the model stays, and so
-/// does the model that was passed. A batch in which a channel's mean or variance is not finite does not count for
-/// that channel.
+/// They become the mean and the unbiased variance of all values that the layer meets in inference on the sample, where
+/// the layers before it use their recomputed statistics too. The values of all batches are pooled, whatever their
+/// sizes. 10^3 to 10^4 samples are enough (Wu & Johnson 2021, [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)).
+/// The rest of the model stays as it is, and so does the model passed in. A batch in which a channel's mean or variance
+/// is not finite does not count for that channel.
 ///
-/// - `batches` gives the batches of one pass; it is called once a pass, and must give the same ones every time
-/// - `forward` feeds one to the model, which is the [validation](Module::valid) one, so dropout is off; it must call
-///   the layers on the thread that it is called on
-/// - `progress` is called after each batch
+/// - `batches` returns the batches of one pass. It is called for every pass, and must return the same batches each
+///   time.
+/// - `forward` calls the model on a batch. It gets the [validation](Module::valid) model, so dropout is off. It must
+///   call the layers on its own thread. On a rayon worker that is a new thread, as for [`Mode::run`].
+/// - `progress` is called after each batch.
+///
+/// # Passes
+///
+/// Each pass over the batches recomputes one layer, in the order of the first calls. One pass for each layer is enough
+/// if every batch calls the layers in that order, each at most once. Otherwise statistics of a layer may depend on
+/// those of later layers, or on its own. Then the layers are gone through again until no mean changes by more than
+/// 10^-4 standard deviations and no variance by more than 10^-4 of its value.
 ///
 /// ```
 /// use burn::module::Module;
 /// use burn::nn::{Linear, LinearConfig};
 /// use burn::tensor::{Device, Distribution, Tensor};
-/// use burn_kindling::norm::{BatchNorm, BatchNormConfig, Recalibration, recalibrate};
+/// use burn_kindling::norm::{BatchNorm, BatchNormConfig, recalibrate};
 ///
 /// #[derive(Module, Debug)]
 /// struct Model {
@@ -94,7 +109,6 @@ pub enum RecalibrateError {
 ///
 /// let model = recalibrate(
 ///     &model,
-///     Recalibration::LayerByLayer,
 ///     || batches.iter().cloned(),
 ///     |model, batch| model.norm.forward(model.linear.forward(batch)),
 ///     |progress| println!("pass {}/{}, batch {}", progress.pass, progress.passes, progress.batches),
@@ -104,71 +118,234 @@ pub enum RecalibrateError {
 ///
 /// # Errors
 ///
-/// See [`RecalibrateError`].
-pub fn recalibrate<M: Module, I: IntoIterator, T>(
+/// Returns a [`RecalibrateError`] if there are no batches, no layers or too few values, or if the statistics do not
+/// settle.
+pub fn recalibrate<M, I, T>(
     model: &M,
-    method: Recalibration,
     batches: impl Fn() -> I,
-    forward: impl Fn(&M, I::Item) -> T,
+    forward: impl Fn(&M, I::Item) -> T + Sync,
     mut progress: impl FnMut(RecalibrationProgress),
-) -> Result<M, RecalibrateError> {
+) -> Result<M, RecalibrateError>
+where
+    M: Module + Sync,
+    I: IntoIterator<Item: Send>,
+{
     let mut model = model.clone();
-    let mut layers = Vec::new();
-    for pass in 0.. {
-        let evaluated = model.valid();
-        let recording = Recording::start(Recorder {
-            method,
-            pass,
-            layers,
-        });
-        let mut done = 0;
-        for batch in batches() {
-            // All layers but the recorded ones: by the running statistics.
-            Mode::INFERENCE.run(|| forward(&evaluated, batch));
-            done += 1;
-            progress(RecalibrationProgress {
-                pass: pass + 1,
-                passes: recording.passes(),
-                batches: done,
-            });
+    let recorder = Arc::new(Recorder::default());
+    let mut pass = 0;
+    for sweep in 1.. {
+        let mut unsettled = None;
+        for target in 0.. {
+            pass += 1;
+            recorder.calls().aim_at(target);
+            let evaluated = model.valid();
+            let mut done = 0;
+            for batch in batches() {
+                recorder.calls().batch.clear();
+                scope::run(recorder.clone(), || {
+                    Mode::Inference.run(|| drop(forward(&evaluated, batch)))
+                });
+                done += 1;
+                progress(RecalibrationProgress {
+                    pass,
+                    passes: recorder.calls().layers.len() * sweep,
+                    batches: done,
+                });
+            }
+            if done == 0 {
+                return Err(RecalibrateError::NoBatches);
+            }
+            let mut calls = recorder.calls();
+            let Some(layer) = calls.layers.get_mut(target) else {
+                return Err(RecalibrateError::NoBatchNorm);
+            };
+            layer.check_values(target)?;
+            if !layer.settle() {
+                unsettled = Some(target);
+            }
+            let mut values = layer.values();
+            let is_last = target + 1 == calls.layers.len();
+            drop(calls);
+            model = model.map(&mut values);
+            if is_last {
+                break;
+            }
         }
-        let passes = recording.passes();
-        layers = recording.stop().layers;
-        if done == 0 {
-            return Err(RecalibrateError::NoBatches);
-        }
-        if layers.is_empty() {
-            return Err(RecalibrateError::NoBatchNorm);
-        }
-        let mut replacements = Replacements::default();
-        for (index, layer) in layers
-            .iter()
-            .enumerate()
-            .filter(|(_, layer)| layer.batches > 0)
-        {
-            layer.replace(index, &mut replacements)?;
-        }
-        model = model.map(&mut replacements);
-        if pass + 1 == passes {
-            break;
+        match unsettled {
+            Some(_) if recorder.calls().in_order => break,
+            Some(layer) if sweep == MAX_SWEEPS => {
+                return Err(RecalibrateError::NotSettled {
+                    layer,
+                    passes: pass,
+                });
+            }
+            Some(_) => (),
+            None => break,
         }
     }
     Ok(model)
 }
 
-/// What the layers called on a thread report to.
-struct Recorder {
-    method: Recalibration,
-    pass: usize,
-    /// In the order in which they were first called.
+/// Records the calls of batch norm layers. No lock is held while a device computes.
+#[derive(Default)]
+pub(super) struct Recorder(Mutex<Calls>);
+
+/// The calls of the layers.
+struct Calls {
+    /// In the order of the first calls.
     layers: Vec<Layer>,
+    /// The layer whose input is measured in this pass.
+    target: usize,
+    /// The layers called for the current batch.
+    batch: Vec<usize>,
+    /// Whether every batch called the layers in the order of `layers`, each at most once.
+    in_order: bool,
 }
 
-/// What one layer met.
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            layers: Vec::new(),
+            target: 0,
+            batch: Vec::new(),
+            in_order: true,
+        }
+    }
+}
+
+impl Recorder {
+    /// The recorder of the recalibration that the caller is in, if it measures what `layer` meets in this pass.
+    pub(super) fn of(layer: &RunningStatistics) -> Option<Arc<Self>> {
+        scope::innermost().filter(|recorder: &Arc<Self>| recorder.calls().call(layer.ids()))
+    }
+
+    /// Takes in a batch that the layer meets.
+    pub(super) fn record(&self, batch: BatchStatistics, weighting: Weighting) {
+        let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
+        let (mean, variance) = (numbers(batch.mean), numbers(batch.variance));
+        let mut calls = self.calls();
+        let target = calls.target;
+        let measured = &mut calls.layers[target].measured;
+        measured.weight = weighting.after(measured.weight);
+        measured.channels.resize(mean.len(), Moments::default());
+        let batch_moments = mean.into_iter().zip(variance);
+        for (moments, (mean, variance)) in measured.channels.iter_mut().zip(batch_moments) {
+            if variance.is_finite() {
+                moments.pool(batch.values, mean, variance);
+            }
+        }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
+    /// Begins a pass that measures what the layer of this index meets, which may not be known yet.
+    fn aim_at(&mut self, target: usize) {
+        self.target = target;
+        if let Some(layer) = self.layers.get_mut(target) {
+            layer.measured = Measured::default();
+        }
+    }
+
+    /// Notes a call of a layer. Returns whether the layer is the target.
+    fn call(&mut self, ids: [ParamId; 3]) -> bool {
+        let known = self.layers.iter().position(|layer| layer.ids == ids);
+        let index = known.unwrap_or_else(|| {
+            self.layers.push(Layer::new(ids));
+            self.layers.len() - 1
+        });
+        self.in_order &= self.batch.last() < Some(&index);
+        self.layers[index].repeats |= self.batch.contains(&index);
+        self.batch.push(index);
+        index == self.target
+    }
+}
+
+/// What one layer meets, and holds.
 struct Layer {
     ids: [ParamId; 3],
-    batches: usize,
+    /// Whether it is called more than once for a batch, so that its statistics depend on themselves.
+    repeats: bool,
+    /// In the pass that measures this layer.
+    measured: Measured,
+    /// The recomputed mean and variance of each channel; empty before the first such pass.
+    held: Vec<[f64; 2]>,
+}
+
+/// All values that a layer meets in a pass.
+#[derive(Default)]
+struct Measured {
+    /// The weight that the batches have in the running average.
+    weight: f64,
     channels: Vec<Moments>,
+}
+
+impl Layer {
+    fn new(ids: [ParamId; 3]) -> Self {
+        Self {
+            ids,
+            repeats: false,
+            measured: Measured::default(),
+            held: Vec::new(),
+        }
+    }
+
+    /// An error if a channel met too few values for a variance. `layer` is this layer's place in the order of calls.
+    fn check_values(&self, layer: usize) -> Result<(), RecalibrateError> {
+        let mut channels = self.measured.channels.iter().enumerate();
+        match channels.find(|(_, moments)| moments.count < 2) {
+            None => Ok(()),
+            Some((channel, moments)) => Err(RecalibrateError::TooFewValues {
+                layer,
+                channel,
+                values: moments.count,
+            }),
+        }
+    }
+
+    /// Replaces the statistics held by those measured. Returns whether they were the same, up to [`SETTLED`].
+    ///
+    /// If they depend on themselves they move half-way: they would swing about the solution otherwise.
+    fn settle(&mut self) -> bool {
+        let channels = self.measured.channels.iter();
+        let met: Vec<_> = channels
+            .map(|it| [it.mean, it.unbiased_variance()])
+            .collect();
+        if self.held.is_empty() {
+            self.held = met;
+            return self.held.is_empty();
+        }
+        let mut settled = true;
+        for (held, met) in self.held.iter_mut().zip(met) {
+            let changes = [0, 1].map(|index| met[index] - held[index]);
+            settled &=
+                changes[0].abs() <= SETTLED * met[1].sqrt() && changes[1].abs() <= SETTLED * met[1];
+            *held = match self.repeats {
+                true => [0, 1].map(|index| held[index] + changes[index] / 2.0),
+                false => met,
+            };
+        }
+        settled
+    }
+
+    /// The running mean, the unbiased variance and the weight.
+    fn values(&self) -> Replacements {
+        if self.measured.channels.is_empty() {
+            return Replacements::default();
+        }
+        let [mean, variance, weight] = self.ids;
+        let [means, variances] =
+            [0, 1].map(|index| self.held.iter().map(|held| held[index]).collect());
+        let weights = vec![self.measured.weight; self.held.len()];
+        Replacements(HashMap::from([
+            (mean, means),
+            (variance, variances),
+            (weight, weights),
+        ]))
+    }
 }
 
 /// The pooled moments of one channel.
@@ -190,146 +367,15 @@ impl Moments {
         self.deviations += variance * new + difference * difference * (held * new / total);
         self.count += count;
     }
-}
 
-thread_local! {
-    static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
-}
-
-/// Whether a recalibration under way on this thread records the layer in this pass.
-pub(super) fn records(layer: &RunningStatistics) -> bool {
-    RECORDER.with_borrow_mut(|recorder| {
-        recorder
-            .as_mut()
-            .is_some_and(|recorder| recorder.records(layer))
-    })
-}
-
-/// Reports a batch that [`records`] asked for: the mean and biased variance of each channel over `values` values.
-pub(super) fn record(
-    layer: &RunningStatistics,
-    mean: Tensor<1>,
-    variance: Tensor<1>,
-    values: usize,
-) {
-    let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
-    let (mean, variance) = (numbers(mean), numbers(variance));
-    RECORDER.with_borrow_mut(|recorder| {
-        let recorder = recorder
-            .as_mut()
-            .expect("a recorder that asked for the layer");
-        let index = recorder.index_of(layer);
-        let layer = &mut recorder.layers[index];
-        layer.batches += 1;
-        layer.channels.resize(mean.len(), Moments::default());
-        for (moments, (mean, variance)) in layer
-            .channels
-            .iter_mut()
-            .zip(mean.into_iter().zip(variance))
-        {
-            if variance.is_finite() {
-                moments.pool(values, mean, variance);
-            }
-        }
-    });
-}
-
-impl Recorder {
-    fn records(&mut self, layer: &RunningStatistics) -> bool {
-        let index = self.index_of(layer);
-        match self.method {
-            Recalibration::LayerByLayer => index == self.pass,
-            Recalibration::OnePass => true,
-        }
-    }
-
-    /// The layer's place in the order of calls, the last one if it is new.
-    fn index_of(&mut self, layer: &RunningStatistics) -> usize {
-        let ids = layer.ids();
-        self.layers
-            .iter()
-            .position(|known| known.ids == ids)
-            .unwrap_or_else(|| {
-                self.layers.push(Layer {
-                    ids,
-                    batches: 0,
-                    channels: Vec::new(),
-                });
-                self.layers.len() - 1
-            })
-    }
-}
-
-/// A recorder in place on this thread; it is taken away when this is dropped, if the forward pass panics too.
-struct Recording {
-    outer: Option<Recorder>,
-}
-
-impl Recording {
-    fn start(recorder: Recorder) -> Self {
-        Self {
-            outer: RECORDER.replace(Some(recorder)),
-        }
-    }
-
-    fn passes(&self) -> usize {
-        RECORDER.with_borrow(|recorder| match recorder {
-            Some(Recorder {
-                method: Recalibration::LayerByLayer,
-                layers,
-                ..
-            }) => layers.len(),
-            _ => 1,
-        })
-    }
-
-    fn stop(self) -> Recorder {
-        RECORDER.take().expect("the recorder of this recording")
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        RECORDER.set(self.outer.take());
+    fn unbiased_variance(&self) -> f64 {
+        self.deviations / (self.count - 1) as f64
     }
 }
 
 /// New values for parameters, by their ids.
 #[derive(Default)]
 struct Replacements(HashMap<ParamId, Vec<f64>>);
-
-impl Layer {
-    /// The running mean, the unbiased variance, and, as the weight held, the number of batches.
-    fn replace(
-        &self,
-        layer: usize,
-        replacements: &mut Replacements,
-    ) -> Result<(), RecalibrateError> {
-        if let Some((channel, moments)) = self
-            .channels
-            .iter()
-            .enumerate()
-            .find(|(_, channel)| channel.count < 2)
-        {
-            return Err(RecalibrateError::TooFewValues {
-                layer,
-                channel,
-                values: moments.count,
-            });
-        }
-        let [mean, variance, weight] = self.ids;
-        let values = |value: &dyn Fn(&Moments) -> f64| self.channels.iter().map(value).collect();
-        replacements.0.insert(mean, values(&|channel| channel.mean));
-        replacements.0.insert(
-            variance,
-            values(&|channel| channel.deviations / (channel.count - 1) as f64),
-        );
-        replacements
-            .0
-            .insert(weight, values(&|_| self.batches as f64));
-        Ok(())
-    }
-}
 
 impl ModuleMapper for Replacements {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

@@ -1,4 +1,4 @@
-//! Running statistics: how they are averaged, updated, handed out and carried along with the module.
+//! Running statistics: averaging, updating, reading, and traversal with the module.
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use burn::config::Config;
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Device, FloatDType, StreamId, Tensor};
 
-use super::batch_norm::{map_field, visit_field};
+use super::fields::{map_field, visit_field};
 
 /// How the running mean and variance follow from those of the batches seen.
 ///
@@ -30,30 +30,53 @@ pub enum RunningAverage {
 }
 
 impl RunningAverage {
-    /// How much of the weight held stays, and how much a batch adds.
-    pub(super) fn decay_and_gain(self, momentum: f64) -> (f64, f64) {
-        match self {
+    /// How a batch changes the weight held.
+    pub(super) fn weighting(self, momentum: f64) -> Weighting {
+        let (decay, gain) = match self {
             Self::Exponential | Self::DebiasedExponential => (1.0 - momentum, momentum),
             Self::Cumulative => (1.0, 1.0),
-        }
+        };
+        Weighting { decay, gain }
     }
+}
+
+/// How a batch changes the weight held in a [`RunningAverage`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weighting {
+    decay: f64,
+    gain: f64,
+}
+
+impl Weighting {
+    /// The weight after a batch.
+    pub(super) fn after(self, weight: f64) -> f64 {
+        self.decay * weight + self.gain
+    }
+}
+
+/// The statistics of one batch.
+pub(super) struct BatchStatistics {
+    /// The mean, `[channels]`.
+    pub(super) mean: Tensor<1>,
+    /// The biased variance, `[channels]`.
+    pub(super) variance: Tensor<1>,
+    /// The number of values per channel.
+    pub(super) values: usize,
 }
 
 /// The running mean and variance of one layer, `[channels]` each.
 ///
-/// An update is in place at once, under a lock that covers mean and variance together, so whatever reads them gets
-/// the newest, and never the one without the other.
+/// Every update is visible at once. One lock covers mean and variance, so readers never see the one without the other.
 ///
-/// A clone and a fork share them with the original; all that yields a module with values of its own (mapping its
-/// parameters, as an optimizer does, moving it, `valid`, `train`) takes a copy. See
-/// [`BatchNorm`](super::BatchNorm#clones-and-threads).
+/// Clones and forks share them. Every operation that gives a module its own values takes a copy: mapping its parameters
+/// (as an optimizer does), moving it, `valid`, `train`. See [`BatchNorm`](super::BatchNorm#clones-and-threads).
 #[derive(Clone, Debug)]
 pub(super) struct RunningStatistics {
     mean_id: ParamId,
     variance_id: ParamId,
     weight_id: ParamId,
-    /// Where the module lives: what is handed out to visitors and mappers lies there. The shared values may lie
-    /// elsewhere, when a fork on another device feeds them.
+    /// The module's device, on which visitors and mappers get the values. The shared values may be on another device,
+    /// that of the module forked.
     device: Device,
     shared: Arc<Mutex<Averages>>,
 }
@@ -63,7 +86,7 @@ pub(super) struct RunningStatistics {
 struct Averages {
     mean: Tensor<1>,
     variance: Tensor<1>,
-    /// The weight held, a value a channel; none for the exponential average, whose weight is always 1.
+    /// The weight held, `[channels]`; none for the exponential average, whose weight is always 1.
     weight: Option<Tensor<1>>,
 }
 
@@ -117,22 +140,16 @@ impl RunningStatistics {
         &self.device
     }
 
-    /// Takes in one batch, of `values` values a channel, with what the average makes of the momentum.
+    /// Takes in one batch.
     ///
-    /// `variance` is the biased one; what is averaged is the unbiased one. A channel whose variance would not be
-    /// finite (so, a channel with a NaN, an infinity or an overflow in the batch) stays as it was; that is decided on
-    /// the device.
-    pub(super) fn update(
-        &self,
-        mean: Tensor<1>,
-        variance: Tensor<1>,
-        values: usize,
-        (decay, gain): (f64, f64),
-    ) {
+    /// What is averaged is the unbiased variance. A channel whose variance would not be finite (so, one with a NaN, an
+    /// infinity or an overflow in the batch) stays as it was; the device decides that.
+    pub(super) fn update(&self, batch: BatchStatistics, weighting: Weighting) {
+        let Weighting { decay, gain } = weighting;
         if gain == 0.0 {
             return;
         }
-        let unbiased = values as f64 / (values as f64 - 1.0);
+        let unbiased = batch.values as f64 / (batch.values as f64 - 1.0);
 
         // Computed and stored under one lock: no batch is lost to another thread's.
         let mut held = self.averages();
@@ -158,8 +175,8 @@ impl RunningStatistics {
             };
             average.cast(dtype)
         };
-        let mean = average(&held.mean, here(mean));
-        let variance = average(&held.variance, here(variance) * unbiased);
+        let mean = average(&held.mean, here(batch.mean));
+        let variance = average(&held.variance, here(batch.variance) * unbiased);
 
         let skip = variance.clone().is_nan().bool_or(variance.clone().is_inf());
         let unless_skipped = |new: Tensor<1>, held: Tensor<1>| new.mask_where(skip.clone(), held);
@@ -262,8 +279,8 @@ impl RunningStatistics {
     }
 }
 
-/// The tensor on the device, in the device's autodiff context, and no part of any graph.
-fn on(tensor: Tensor<1>, device: &Device) -> Tensor<1> {
+/// The tensor, which is outside of any graph, on the device and in the device's autodiff context.
+pub(super) fn on<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
     let tensor = tensor.to_device(&device.clone().without_autodiff());
     match device.gradient_checkpointing_strategy() {
         Some(strategy) => tensor

@@ -79,7 +79,10 @@ impl Observer {
     /// `forward` and what was seen.
     ///
     /// Observers nest: the inner one takes precedence.
-    pub fn run<T>(&self, forward: impl FnOnce() -> T) -> (T, Observation) {
+    ///
+    /// On a rayon worker, `forward` runs on a new thread, where rayon uses one thread; that costs up to 1 ms. A
+    /// worker would run unrelated jobs while it waits, and those must not be recorded.
+    pub fn run<T: Send>(&self, forward: impl FnOnce() -> T + Send) -> (T, Observation) {
         let settings = self.settings.clone();
         let (output, layers) = record(settings.clone(), forward);
         (output, Observation::new(settings, layers))
@@ -88,7 +91,11 @@ impl Observer {
     /// Calls [`run`](Self::run) if `watching` is true, to watch some steps only.
     ///
     /// Otherwise it just calls `forward`. The observation then does nothing, and its report is empty.
-    pub fn run_if<T>(&self, watching: bool, forward: impl FnOnce() -> T) -> (T, Observation) {
+    pub fn run_if<T: Send>(
+        &self,
+        watching: bool,
+        forward: impl FnOnce() -> T + Send,
+    ) -> (T, Observation) {
         match watching {
             true => self.run(forward),
             false => (forward(), Observation::default()),

@@ -1,42 +1,39 @@
-//! The recording of a forward pass: every point that is passed on this thread while an observer watches.
+//! The recording of a forward pass: every point that it passes while an observer watches.
 
-use std::cell::RefCell;
 use std::fmt::Display;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 
 use super::layer::LayerOnDevice;
 use super::point::Point;
 use super::summary::Settings;
-
-thread_local! {
-    static RECORDING: RefCell<Option<Recording>> = const { RefCell::new(None) };
-}
+use crate::scope;
 
 struct Recording {
     settings: Settings,
-    layers: Vec<LayerOnDevice>,
+    layers: Mutex<Vec<LayerOnDevice>>,
+}
+
+impl Recording {
+    /// Calls `f` on the layers recorded so far. Must not wait for a device: no lock is held while one computes.
+    fn with_layers<T>(&self, f: impl FnOnce(&mut Vec<LayerOnDevice>) -> T) -> T {
+        f(&mut self.layers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Calls `forward` and records the points that it passes. An inner recording takes precedence over an outer one.
-pub(super) fn record<T>(
+pub(super) fn record<T: Send>(
     settings: Settings,
-    forward: impl FnOnce() -> T,
+    forward: impl FnOnce() -> T + Send,
 ) -> (T, Vec<LayerOnDevice>) {
-    /// Restores the outer recording, also if `forward` panics.
-    struct Restore(Option<Recording>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            RECORDING.set(self.0.take());
-        }
-    }
-    let _restore = Restore(RECORDING.replace(Some(Recording {
+    let recording = Arc::new(Recording {
         settings,
-        layers: Vec::new(),
-    })));
-    let output = forward();
-    let recording = RECORDING.take().expect("the recording of this call");
-    (output, recording.layers)
+        layers: Mutex::default(),
+    });
+    let output = scope::run(recording.clone(), forward);
+    (output, recording.with_layers(mem::take))
 }
 
 impl<N: Display> Point<N> {
@@ -52,13 +49,11 @@ impl<N: Display> Point<N> {
     ///
     /// Panics while watched if the tensor lacks the axis of units ([`units_along`](Self::units_along)).
     pub fn watch<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
-        // Not borrowed while the device computes.
-        let settings = RECORDING.with_borrow(|it| it.as_ref().map(|it| it.settings.clone()));
-        let Some(settings) = settings else {
+        let Some(recording) = scope::innermost::<Recording>() else {
             return tensor;
         };
-        let (tensor, layer) = LayerOnDevice::new(self, tensor, &settings);
-        RECORDING.with_borrow_mut(|it| it.as_mut().map(|it| it.layers.push(layer)));
+        let (tensor, layer) = LayerOnDevice::new(self, tensor, &recording.settings);
+        recording.with_layers(|layers| layers.push(layer));
         tensor
     }
 }

@@ -136,7 +136,7 @@ fn what_cannot_fold_panics_with_a_sentence() {
     let attempts: [(BatchNormConfig, &str); 2] = [
         (
             BatchNormConfig::new(3),
-            "3 channels cannot fold into a layer that puts out 2",
+            "3 channels cannot fold into a layer with 2 output channels",
         ),
         (
             BatchNormConfig::new(2).with_running_statistics(false),
@@ -151,5 +151,21 @@ fn what_cannot_fold_panics_with_a_sentence() {
             Err(payload) => (*payload.downcast::<&str>().unwrap()).to_owned(),
         };
         assert!(message.contains(sentence), "{message}");
+    }
+}
+
+#[test]
+fn a_folded_layer_keeps_gradient_checkpointing() {
+    for device in devices() {
+        let device = device.autodiff().gradient_checkpointing();
+        for bias in [true, false] {
+            let config = Conv2dConfig::new([2, 3], [3, 3]).with_bias(bias);
+            let (conv, norm) = (config.init(&device), BatchNormConfig::new(3).init(&device));
+            let input = Tensor::<4>::random([2, 2, 5, 5], Distribution::Default, &device);
+            let folded = conv.fold(&norm);
+            let gradients = folded.forward(input).square().sum().backward();
+            assert!(folded.weight.grad(&gradients).is_some());
+            assert!(folded.bias.unwrap().grad(&gradients).is_some());
+        }
     }
 }

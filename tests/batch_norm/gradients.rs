@@ -103,7 +103,7 @@ proptest! {
     fn of_the_module_in_every_mode(problem in problems(), by_running in any::<bool>()) {
         let [x, g, gamma, beta, ..] = problem.parts();
         let [_, channels, _] = problem.shape;
-        let mode = if by_running { Mode::INFERENCE } else { Mode::TRAINING };
+        let mode = if by_running { Mode::Inference } else { Mode::Training };
         for device in devices_with(DType::F64) {
             let training = device.clone().autodiff();
             let run = |x: &[f64], gamma: &[f64], beta: &[f64], device: &Device| {
@@ -115,7 +115,7 @@ proptest! {
                 }
                 let x = tensor(x, problem.shape, DType::F64, device);
                 let x = if device.is_autodiff() { x.require_grad() } else { x };
-                let loss = norm.forward_in(mode, x.clone()) * tensor(&g, problem.shape, DType::F64, device);
+                let loss = mode.run(|| norm.forward(x.clone())) * tensor(&g, problem.shape, DType::F64, device);
                 (norm, x, loss.sum())
             };
             let loss = |x: &[f64], gamma: &[f64], beta: &[f64]| numbers(run(x, gamma, beta, &device).2)[0];
@@ -182,11 +182,10 @@ fn through_two_layers() {
                 .collect::<Vec<_>>()
         };
         let run = |x: Tensor<2>, norms: &[BatchNorm]| {
-            let middle = norms[0].forward_in(Mode::TRAINING, x).tanh();
-            norms[1]
-                .forward_in(Mode::TRAINING, middle)
-                .powi_scalar(3)
-                .sum()
+            Mode::Training.run(|| {
+                let middle = norms[0].forward(x).tanh();
+                norms[1].forward(middle).powi_scalar(3).sum()
+            })
         };
         let leaf = tensor(&x, [8, 3], DType::F64, &training).require_grad();
         let grads = run(leaf.clone(), &norms(&training)).backward();

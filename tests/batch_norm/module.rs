@@ -174,13 +174,13 @@ fn a_mode_overrides_device_and_freezing_and_is_over_when_the_closure_is() {
             .with_momentum(1.0)
             .init(&device)
             .freeze();
-        let by_batch = numbers(frozen.forward_in(Mode::TEST_TIME_ADAPTATION, batch(&device)));
+        let by_batch = numbers(Mode::TestTimeAdaptation.run(|| frozen.forward(batch(&device))));
         let untouched = (vec![0.0; 2], vec![1.0; 2]);
         assert_close("standardised", &by_batch[..1], &[-1.5f64.sqrt()], 1e-6);
         assert_eq!(running(&frozen), untouched);
 
-        let adapted = Mode::TEST_TIME_ADAPTATION.run(|| {
-            Mode::INFERENCE.run(|| {
+        let adapted = Mode::TestTimeAdaptation.run(|| {
+            Mode::Inference.run(|| {
                 assert_close(
                     "inner",
                     &numbers(frozen.forward(batch(&device))),
@@ -194,34 +194,47 @@ fn a_mode_overrides_device_and_freezing_and_is_over_when_the_closure_is() {
         assert_eq!(running(&frozen), untouched);
 
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            Mode::TRAINING.run(|| panic!("in the forward pass"))
+            Mode::Training.run(|| panic!("in the forward pass"))
         }));
         assert!(panicked.is_err());
         frozen.forward(batch(&device));
         assert_eq!(running(&frozen), untouched);
 
-        Mode::TRAINING.run(|| frozen.forward(batch(&device)));
+        Mode::Training.run(|| frozen.forward(batch(&device)));
         assert_eq!(running(&frozen), (vec![3.0, 40.0], vec![4.0, 1300.0]));
     }
 }
 
 #[test]
-fn running_statistics_can_normalise_and_be_updated_too() {
-    use burn_kindling::norm::Statistics;
+fn freezing_a_clone_leaves_the_original_when_neither_is_initialised() {
     for device in devices() {
-        let norm = BatchNormConfig::new(2)
-            .with_momentum(1.0)
-            .with_epsilon(1e-9)
-            .init(&device);
-        let mode = Mode {
-            normalise_by: Statistics::Running,
-            update: true,
+        let device = device.autodiff();
+        let trains = |norm: &BatchNorm| {
+            [&norm.gamma, &norm.beta].map(|param| param.as_ref().unwrap().is_require_grad())
         };
-        let output = norm.forward_in(mode, batch(&device));
-        // By the running statistics with this batch in them: means 3 and 40, variances 4 and 1300.
-        let root = 1300.0f64.sqrt();
-        let expected = [-1.0, -30.0 / root, 0.0, -10.0 / root, 1.0, 40.0 / root];
-        assert_close("output", &numbers(output), &expected, 1e-6);
+        let original = BatchNormConfig::new(2).init(&device);
+        let frozen = freeze(original.clone());
+        assert_eq!(
+            (trains(&original), trains(&frozen)),
+            ([true; 2], [false; 2])
+        );
+
+        let original = BatchNormConfig::new(2).init(&device);
+        let statistics_frozen = freeze_statistics(original.clone());
+        assert!(original.training.is_enabled() && !statistics_frozen.training.is_enabled());
+        assert_eq!(
+            (trains(&original), trains(&statistics_frozen)),
+            ([true; 2], [true; 2])
+        );
+
+        let mut original = BatchNormConfig::new(2).init(&device);
+        original.gamma = original.gamma.map(|gamma| gamma.set_require_grad(false));
+        original.beta = original.beta.map(|beta| beta.set_require_grad(false));
+        let unfrozen = unfreeze(original.clone());
+        assert_eq!(
+            (trains(&original), trains(&unfrozen)),
+            ([false; 2], [true; 2])
+        );
     }
 }
 
@@ -498,7 +511,7 @@ fn misuse_panics_with_a_sentence() {
     );
     says(
         panic_of(|| norm.forward(Tensor::<3>::zeros([1, 3, 1], &device))),
-        "at least two values a channel",
+        "at least two values per channel",
     );
     // One value a channel is fine where the running statistics normalise.
     norm.valid()

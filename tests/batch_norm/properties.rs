@@ -105,8 +105,8 @@ fn same_everywhere(one: Tensor<3>, other: Tensor<3>, device: &Device) -> Result<
         let norm = BatchNormConfig::new(x.dims()[1]).init(device);
         let trains = device.is_autodiff();
         let x = if trains { x.detach().require_grad() } else { x };
-        let trained = norm.forward_in(Mode::TRAINING, x.clone());
-        let inferred = norm.forward_in(Mode::INFERENCE, x.clone());
+        let trained = Mode::Training.run(|| norm.forward(x.clone()));
+        let inferred = Mode::Inference.run(|| norm.forward(x.clone()));
         let mut results = vec![
             numbers(trained.clone()),
             numbers(inferred.clone()),

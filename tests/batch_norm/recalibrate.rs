@@ -5,7 +5,7 @@ use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::norm::{
-    BatchNorm, BatchNormConfig, RecalibrateError, Recalibration, RunningAverage, recalibrate,
+    BatchNorm, BatchNormConfig, RecalibrateError, RunningAverage, recalibrate,
 };
 
 use crate::{any_device, assert_close, devices, numbers, oracle};
@@ -82,7 +82,6 @@ fn layer_by_layer_is_exact_for_every_layer() {
             let mut seen = Vec::new();
             let recalibrated = recalibrate(
                 &model,
-                Recalibration::LayerByLayer,
                 || batches.iter().cloned(),
                 Model::forward,
                 |progress| seen.push((progress.pass, progress.passes, progress.batches)),
@@ -110,34 +109,133 @@ fn layer_by_layer_is_exact_for_every_layer() {
     }
 }
 
-#[test]
-fn one_pass_is_exact_for_the_first_layer_and_for_a_single_batch() {
-    for device in devices() {
-        let (model, batches) = (Model::new(&device), batches(&device));
-        let one_pass = |batches: Vec<Tensor<2>>| {
-            let method = Recalibration::OnePass;
-            let batches = || batches.iter().cloned();
-            recalibrate(&model, method, batches, Model::forward, |progress| {
-                assert_eq!(progress.passes, 1)
-            })
-            .unwrap()
-        };
-        let sample = Tensor::cat(batches.clone(), 0);
-        assert_statistics_of_the_sample(&one_pass(batches), sample.clone(), 1);
+/// The batch norm layers are called in the order that the batch asks for.
+#[derive(Module, Debug)]
+struct Shuffled {
+    norms: Vec<BatchNorm>,
+}
 
-        // Of one batch, the biased variance normalises in the pass and the unbiased one after it.
-        let single = one_pass(vec![sample.clone()]);
-        let (first, rest) = (single.norms[0].running_mean().unwrap(), &single.norms[1..]);
-        assert_close(
-            "first",
-            &numbers(first),
-            &numbers(model.linears[0].forward(sample).mean_dim(0)),
-            2e-6,
-        );
-        assert!(
-            rest.iter()
-                .all(|norm| numbers(norm.running_mean().unwrap()) != [0.0; 4])
-        );
+impl Shuffled {
+    fn new(device: &Device) -> Self {
+        Self {
+            norms: (0..2)
+                .map(|_| BatchNormConfig::new(2).init(device))
+                .collect(),
+        }
+    }
+
+    /// What the layers meet.
+    fn flow(&self, (order, mut x): (&[usize], Tensor<2>)) -> Vec<(usize, Tensor<2>)> {
+        order
+            .iter()
+            .map(|&index| {
+                let met = (index, x.clone());
+                let output = self.norms[index].forward(x.clone());
+                x = output.clone() * 8.0 + output.square() * 3.0;
+                met
+            })
+            .collect()
+    }
+}
+
+/// Every layer holds the statistics of what it meets now.
+fn assert_settled(orders: &[&[usize]]) {
+    for device in devices() {
+        let inputs: Vec<_> = (orders.iter().zip(1u8..))
+            .map(|(&order, scale)| {
+                let x = Tensor::<2>::random([64, 2], Distribution::Normal(1.0, 2.0), &device);
+                (order, x * f64::from(scale))
+            })
+            .collect();
+        let model = recalibrate(
+            &Shuffled::new(&device),
+            || inputs.clone(),
+            |model: &Shuffled, batch| drop(model.flow(batch)),
+            |_| (),
+        )
+        .unwrap();
+        for (index, norm) in model.norms.iter().enumerate() {
+            let met = inputs.iter().flat_map(|input| model.flow(input.clone()));
+            let met: Vec<_> = met.filter(|(of, _)| *of == index).map(|(_, x)| x).collect();
+            let met = Tensor::cat(met, 0);
+            let (mean, variance, count) =
+                oracle::moments(&numbers(met.clone()), &oracle::Layout::of(&met.dims()));
+            let unbiased: Vec<_> = variance
+                .iter()
+                .map(|v| v * count as f64 / (count as f64 - 1.0))
+                .collect();
+            assert_close("mean", &numbers(norm.running_mean().unwrap()), &mean, 1e-3);
+            assert_close(
+                "variance",
+                &numbers(norm.running_var().unwrap()),
+                &unbiased,
+                1e-3,
+            );
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_is_called_twice_settles() {
+    assert_settled(&[&[0, 1, 0, 1]]);
+}
+
+#[test]
+fn a_layer_that_the_first_batch_does_not_call_is_exact() {
+    assert_settled(&[&[0], &[1, 0]]);
+}
+
+#[test]
+fn statistics_that_do_not_settle_are_an_error() {
+    use std::cell::Cell;
+    let device = any_device();
+    let grows = Cell::new(0.0);
+    let batches = || {
+        grows.set(grows.get() + 1.0);
+        [Tensor::<2>::from_floats([[0.0], [grows.get()]], &device)]
+    };
+    let error = recalibrate(
+        &BatchNormConfig::new(1).init(&device),
+        batches,
+        |norm: &BatchNorm, batch| norm.forward(norm.forward(batch)),
+        |_| (),
+    )
+    .unwrap_err();
+    assert!(matches!(
+        error,
+        RecalibrateError::NotSettled { layer: 0, .. }
+    ));
+}
+
+#[test]
+fn a_debiased_average_goes_on_as_after_so_many_batches() {
+    for device in devices() {
+        let device = device.autodiff();
+        let batch = |mean: f32| Tensor::<2>::from_floats([[mean - 1.0], [mean + 1.0]], &device);
+        for seen in [1, 2, 100] {
+            let norm = BatchNormConfig::new(1)
+                .with_average(RunningAverage::DebiasedExponential)
+                .init(&device);
+            let norm = recalibrate(
+                &norm,
+                || (0..seen).map(|_| batch(0.0)),
+                |norm: &BatchNorm, batch| norm.forward(batch),
+                |_| (),
+            )
+            .unwrap();
+            for _ in 0..30 {
+                norm.forward(batch(10.0));
+            }
+            // The weights of the last 30 of all batches.
+            let rest = |batches: i32| 1.0 - 0.9f64.powi(batches);
+            let expected = 10.0 * rest(30) / rest(30 + seen);
+            assert_close(
+                "mean",
+                &numbers(norm.running_mean().unwrap()),
+                &[expected],
+                1e-5,
+            );
+        }
     }
 }
 
@@ -152,7 +250,6 @@ fn an_average_goes_on_from_the_recalibrated_values() {
             .map(|[a, b]| Tensor::<2>::from_floats([[a], [b]], &device));
         let norm = recalibrate(
             &norm,
-            Recalibration::LayerByLayer,
             || batches.clone(),
             |norm: &BatchNorm, batch| norm.forward(batch),
             |_| (),
@@ -179,7 +276,6 @@ fn a_bad_batch_does_not_count() {
         let run = |batches: &[Tensor<2>]| {
             recalibrate(
                 &norm,
-                Recalibration::OnePass,
                 || batches.to_vec(),
                 |norm: &BatchNorm, batch| norm.forward(batch),
                 |_| (),
@@ -203,16 +299,10 @@ fn what_cannot_be_done_is_an_error() {
     let device = any_device();
     let norm = BatchNormConfig::new(2).init(&device);
     let batch = Tensor::<2>::ones([1, 2], &device);
-    let run = |batches: Vec<Tensor<2>>, forward: &dyn Fn(&BatchNorm, Tensor<2>)| {
-        recalibrate(
-            &norm,
-            Recalibration::LayerByLayer,
-            || batches.clone(),
-            forward,
-            |_| (),
-        )
-        .map(|_| ())
-        .unwrap_err()
+    let run = |batches: Vec<Tensor<2>>, forward: &(dyn Fn(&BatchNorm, Tensor<2>) + Sync)| {
+        recalibrate(&norm, || batches.clone(), forward, |_| ())
+            .map(|_| ())
+            .unwrap_err()
     };
     let forward = |norm: &BatchNorm, batch| drop(norm.forward(batch));
     assert_eq!(run(vec![], &forward), RecalibrateError::NoBatches);

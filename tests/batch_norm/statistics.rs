@@ -86,7 +86,7 @@ fn validation_models_and_records_are_snapshots() {
         assert_eq!(mean(&moved), 3.0);
         assert_eq!(mean(&keeps_the_last(&device).load_record(record)), 3.0);
         // And the other way round.
-        Mode::TRAINING.run(|| valid.forward(about(9.0, &device)));
+        Mode::Training.run(|| valid.forward(about(9.0, &device)));
         assert_eq!((mean(&valid), mean(&norm)), (9.0, 5.0));
     }
 }

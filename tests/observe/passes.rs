@@ -1,8 +1,8 @@
 //! Watching a forward pass, a backward pass and a step: what is recorded, and that results do not change.
 
-use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -287,11 +287,11 @@ fn what_was_not_shown_is_not_reported() {
 }
 
 /// A name that counts how often it is formatted.
-struct Name<'a>(&'a Cell<usize>);
+struct Name<'a>(&'a AtomicUsize);
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.set(self.0.get() + 1);
+        self.0.fetch_add(1, Ordering::Relaxed);
         f.write_str("name")
     }
 }
@@ -299,7 +299,7 @@ impl fmt::Display for Name<'_> {
 #[test]
 fn nothing_is_done_or_kept_when_nobody_watches() {
     for device in autodiff_devices() {
-        let asked = Cell::new(0);
+        let asked = AtomicUsize::new(0);
         let observer = Observer::new();
         let x = tensor(&normal(6, 15), [2, 3], &device).require_grad();
         let forward = || watch(Name(&asked), x.clone() * 2.0);
@@ -311,11 +311,11 @@ fn nothing_is_done_or_kept_when_nobody_watches() {
         seen.step(&model);
         assert_eq!(seen.report(), Report::default());
         assert_eq!(Observation::default().report(), Report::default());
-        assert_eq!(asked.get(), 0);
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
 
         let (_, seen) = observer.run_if(true, forward);
         assert_eq!(seen.report().layers.len(), 1);
-        assert_eq!(asked.get(), 1);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }
 
@@ -354,11 +354,11 @@ fn a_panic_inside_ends_the_watching() {
         watch("second", x());
     });
     assert_eq!(seen.report().layers.len(), 2);
-    let asked = Cell::new(0);
+    let asked = AtomicUsize::new(0);
     let outer = catch_unwind(AssertUnwindSafe(|| observer.run(|| panic!("outside"))));
     assert!(outer.is_err());
     watch(Name(&asked), x());
-    assert_eq!(asked.get(), 0);
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 
 #[test]

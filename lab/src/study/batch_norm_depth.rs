@@ -206,7 +206,7 @@ fn shifts(setup: &Setup, change: &Change, network: &TrainConfig) -> Vec<f64> {
 /// What every hidden layer puts out, with batch norm by the statistics of these very inputs, as in
 /// training.
 fn outputs(network: &Mlp, input: Tensor<2>) -> Vec<Tensor<2>> {
-    Mode::TEST_TIME_ADAPTATION.run(|| {
+    Mode::TestTimeAdaptation.run(|| {
         let mut signal = input;
         let blocks = network.hidden.iter();
         blocks
@@ -306,7 +306,7 @@ fn inputs_of_last(network: &Classifier, images: &Tensor<2>) -> Vec<[f64; 3]> {
         .hidden
         .split_last()
         .expect("there are hidden layers");
-    let sums = Mode::TEST_TIME_ADAPTATION.run(|| {
+    let sums = Mode::TestTimeAdaptation.run(|| {
         let signal = before
             .iter()
             .fold(images.clone(), |signal, block| block.forward(signal));

@@ -21,9 +21,7 @@ use crate::data::{DigitBatch, DigitBatcher, ImageSet};
 use crate::figure::{Axis, Color, Figure, Panel, Row, Series, Shape, median};
 use crate::model::{Block, Classifier, Mlp, MlpConfig, ModelConfig, Norm, Normalization};
 use crate::train::{Job, OptimizerKind, Schedule, TrainConfig, TrainingStep, evaluate};
-use burn_kindling::norm::{
-    BatchNorm, BatchNormConfig, Mode, Recalibration, RunningAverage, recalibrate,
-};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, RunningAverage, recalibrate};
 
 /// Sizes of test batches that are normalised by their own statistics.
 const TEST_BATCHES: [usize; 9] = [2, 4, 8, 16, 32, 64, 128, 256, 512];
@@ -155,8 +153,8 @@ fn test(
     let images = &setup.data.test;
     let images = images.subset(0..tested.tested.min(images.len()));
     let all: Vec<usize> = (0..images.len()).collect();
-    let own = |batches: &mut dyn Iterator<Item = Vec<usize>>| {
-        Mode::TEST_TIME_ADAPTATION.run(|| accuracy(setup, &trained.network, &images, batches))
+    let own = |batches: &mut (dyn Iterator<Item = Vec<usize>> + Send)| {
+        Mode::TestTimeAdaptation.run(|| accuracy(setup, &trained.network, &images, batches))
     };
     let classes = (0..ImageSet::CLASSES).map(|class| {
         let of_class = |&&i: &&usize| usize::from(images.label(i)) == class;
@@ -274,7 +272,6 @@ fn sample(setup: &Setup) -> Vec<Tensor<2>> {
 fn recalibrated(network: &Mlp, sample: &[Tensor<2>]) -> Mlp {
     recalibrate(
         network,
-        Recalibration::LayerByLayer,
         || sample.iter().cloned(),
         |network: &Mlp, images| network.features(images),
         |_| {},
@@ -350,7 +347,7 @@ fn average(
         let batch = it.batch.images.clone().without_autodiff().flatten(1, 2);
         let [exponential, debiased, cumulative] = aside.each_ref().map(|norms| {
             let network = with_statistics_of(network.clone(), norms);
-            Mode::TRAINING.run(|| network.features(batch.clone()));
+            Mode::Training.run(|| network.features(batch.clone()));
             share_right(network, &test)
         });
         let fresh = recalibrated(&network, &sample);

@@ -1,0 +1,21 @@
+//! Traversal of a batch norm module's fields.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor};
+
+/// The name by which traversals and record adapters know a batch norm, Burn's own included.
+pub(super) const CONTAINER: &str = "Struct:BatchNorm";
+
+/// Shows a field of the module to a visitor.
+pub(super) fn visit_field<T: Module, V: ModuleVisitor>(name: &str, field: &T, visitor: &mut V) {
+    visitor.enter_module(name, CONTAINER);
+    field.visit(visitor);
+    visitor.exit_module(name, CONTAINER);
+}
+
+/// Maps a field of the module.
+pub(super) fn map_field<T: Module, M: ModuleMapper>(name: &str, field: T, mapper: &mut M) -> T {
+    mapper.enter_module(name, CONTAINER);
+    let field = Module::map(field, mapper);
+    mapper.exit_module(name, CONTAINER);
+    field
+}
