@@ -9,8 +9,8 @@ use burn::module::Param;
 use burn::nn;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_kindling::norm;
-use burn_kindling_lab::cli;
-use burn_kindling_lab::device::{self, Found};
+use burn_kindling_lab::cli::{self, DeviceFlag};
+use burn_kindling_lab::device::Found;
 use clap::Parser;
 use serde::Serialize;
 
@@ -23,10 +23,8 @@ use oracle::Pass;
 /// Compares this crate's batch norm with Burn's: outputs, gradients and running statistics, each against f64.
 #[derive(Parser)]
 struct Arguments {
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs,
-    /// or remote:HOST:PORT [default: the best that is compiled in and present]
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
+    #[command(flatten)]
+    device: DeviceFlag,
     /// How many batches to train on before the results are compared
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
@@ -86,7 +84,7 @@ struct SmallBatches {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match device::pick(arguments.device.as_deref()) {
+    match arguments.device.pick() {
         Ok(found) => {
             arguments.compare(found);
             ExitCode::SUCCESS

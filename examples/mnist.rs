@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn_kindling::init::{Activation, InitStrategy};
-use burn_kindling_lab::cli;
-use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
 use burn_kindling_lab::device::{self, DeviceError, Found};
 use burn_kindling_lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{
@@ -90,10 +89,8 @@ struct Args {
     )]
     seed: u64,
 
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs,
-    /// or remote:HOST:PORT [default: the best that is compiled in and present]
-    #[arg(long, value_name = "NAME", help_heading = "Machine and files")]
-    device: Option<String>,
+    #[command(flatten, next_help_heading = "Machine and files")]
+    device: DeviceFlag,
 
     /// Devices to train on at once, separated by commas, each with batches of its own; the first validates and tests
     #[arg(
@@ -105,10 +102,8 @@ struct Args {
     )]
     devices: Vec<String>,
 
-    /// Folder of the four MNIST files, gzip or plain; Fashion-MNIST and its like fit too
-    /// [default: data/mnist]
-    #[arg(long, value_name = "DIR", help_heading = "Machine and files")]
-    data: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Machine and files")]
+    data: DataFlag,
 
     /// Folder for this run [default: a new one under runs/]
     #[arg(long, value_name = "DIR", help_heading = "Machine and files")]
@@ -186,7 +181,7 @@ impl Args {
             None => self.dtype,
         };
         let devices = match self.devices.is_empty() {
-            true => vec![device::pick(self.device.as_deref())?],
+            true => vec![self.device.pick()?],
             false => {
                 let opened = self.devices.iter().map(|name| device::open(name));
                 opened.collect::<Result<_, DeviceError>>()?
@@ -231,7 +226,7 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
     let devices = args.devices()?;
     let on =
         |name: fn(&Found) -> String| devices.iter().map(name).collect::<Vec<_>>().join(" and ");
-    let data = Mnist::load(&Mnist::find(args.data.as_deref())?)?;
+    let data = args.data.load()?;
     let folder = args.folder()?;
     let config = folder.config()?;
     eprintln!(

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::tensor::activation::softmax;
-use burn_kindling_lab::data::{ImageSet, Mnist, Picture, draw, normalise};
+use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
+use burn_kindling_lab::data::{ImageSet, Picture, draw, normalise};
 use burn_kindling_lab::model::{Classifier, ModelConfig};
 use burn_kindling_lab::train::RunFolder;
-use burn_kindling_lab::{cli, device};
 use clap::Parser;
 
 /// Say which digit an image shows, by a trained network.
@@ -27,14 +27,11 @@ struct Args {
     #[command(flatten)]
     what: What,
 
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs,
-    /// or remote:HOST:PORT [default: the best that is compiled in and present]
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
+    #[command(flatten)]
+    device: DeviceFlag,
 
-    /// Folder of the four MNIST files, for --index [default: data/mnist]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFlag,
 }
 
 #[derive(clap::Args)]
@@ -61,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
-    let found = device::pick(args.device.as_deref())?;
+    let found = args.device.pick()?;
     eprintln!("reading on {found}");
     let device = found.device;
     let (config, model) = match args.network.is_dir() {
@@ -93,7 +90,7 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
             (picture.pixels().to_vec(), None)
         }
         (None, index) => {
-            let test = Mnist::load(&Mnist::find(args.data.as_deref())?)?.test;
+            let test = args.data.load()?.test;
             let index = index.expect("clap asks for one of the two");
             if index >= test.len() {
                 let last = test.len() - 1;

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-use burn_kindling_lab::{cli, device};
+use burn_kindling_lab::cli::{self, DeviceFlag};
+use burn_kindling_lab::device;
 use clap::Parser;
 
 /// Lend a device of this machine to programs elsewhere: they take it by `--device remote:HOST:PORT`.
@@ -14,10 +15,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "serve", max_term_width = 100)]
 struct Args {
-    /// Device to lend: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs
-    /// [default: the best that is compiled in and present]
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
+    #[command(flatten)]
+    device: DeviceFlag,
 
     /// Address and port to listen at; 0.0.0.0 is every network of this machine, port 0 any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let found = device::pick(args.device.as_deref())?;
+    let found = args.device.pick()?;
     let listener = TcpListener::bind(args.listen)
         .map_err(|error| format!("cannot listen at {}: {error}", args.listen))?;
     println!("lending {found} at {}", listener.local_addr()?);

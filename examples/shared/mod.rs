@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
 use burn_kindling_lab::study::{Experiment, Findings, Setup, Size};
-use burn_kindling_lab::{cli, device};
 
 #[derive(clap::Args)]
 pub struct Flags {
@@ -24,14 +23,11 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda, rocm, with :INDEX for one of several GPUs,
-    /// or remote:HOST:PORT [default: the best that is compiled in and present]
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
+    #[command(flatten)]
+    device: DeviceFlag,
 
-    /// Folder of the four MNIST files, gzip or plain [default: data/mnist]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFlag,
 }
 
 type Error = Box<dyn std::error::Error>;
@@ -39,8 +35,8 @@ type Error = Box<dyn std::error::Error>;
 impl Flags {
     /// Opens the device, reads the data, and has Ctrl-C stop the experiment.
     pub fn setup(&self) -> Result<Setup, Error> {
-        let device = device::pick(self.device.as_deref())?;
-        let data = Mnist::load(&Mnist::find(self.data.as_deref())?)?;
+        let device = self.device.pick()?;
+        let data = self.data.load()?;
         let (size, folder) = match self.quick {
             true => (Size::Quick, "runs/experiments-quick"),
             false => (Size::Full, "runs/experiments"),

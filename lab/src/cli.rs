@@ -1,10 +1,14 @@
 //! What the examples' command lines share.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::device::DeviceError;
+use clap::Args;
+
+use crate::data::{DataError, Mnist};
+use crate::device::{self, DeviceError, Found};
 use crate::study::ExperimentError;
 use crate::train::{Interrupter, TrainError};
 
@@ -23,6 +27,46 @@ pub fn fail(error: Box<dyn Error>) -> ExitCode {
         (_, true) => 130,
         _ => 1,
     })
+}
+
+/// The flag `--device`.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceFlag {
+    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm (append :INDEX to choose among several GPUs),
+    /// or remote:HOST:PORT [default: the best one that is compiled in and present]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+}
+
+impl DeviceFlag {
+    /// Opens the device.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device; see [`device::pick`].
+    pub fn pick(&self) -> Result<Found, DeviceError> {
+        device::pick(self.device.as_deref())
+    }
+}
+
+/// The flag `--data`.
+#[derive(Args, Clone, Debug)]
+pub struct DataFlag {
+    /// Folder of the four files of MNIST, or of a data set in the same format such as Fashion-MNIST, gzipped or not
+    /// [default: data/mnist]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+impl DataFlag {
+    /// Reads the data set.
+    ///
+    /// # Errors
+    ///
+    /// The folder or one of its files is missing or damaged.
+    pub fn load(&self) -> Result<Mnist, DataError> {
+        Mnist::load(&Mnist::find(self.data.as_deref())?)
+    }
 }
 
 /// Reads a count from a flag.
