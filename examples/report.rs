@@ -1,4 +1,4 @@
-//! All experiments on one page: `cargo run --release --example report`.
+//! Runs all experiments and makes a page of them: `cargo run --release --example report`.
 
 mod shared;
 
@@ -8,8 +8,8 @@ use burn_kindling_lab::page;
 use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
-/// Run what is missing of all experiments, and write one HTML page that tells what they found:
-/// report.html in the output folder, with the table of all claims beside it in claims.md.
+/// Run all experiments, and write one HTML page with their findings: report.html in the output folder. A table of all
+/// claims is beside it, in claims.md. Runs that are finished already are not repeated.
 #[derive(Parser)]
 #[command(name = "report", max_term_width = 100)]
 struct Args {

@@ -1,24 +1,23 @@
-//! The command line that all experiments have.
+//! What the experiment and report examples share.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
-use burn_kindling_lab::study::{Experiment, Findings, Setup, Size};
+use burn_kindling_lab::device;
+use burn_kindling_lab::study::{Findings, Setup, Size};
 
 #[derive(clap::Args)]
 pub struct Flags {
-    /// Less data, fewer epochs, fewer settings: a look in a minute or two instead of the full
-    /// experiment
+    /// Less data, fewer epochs and fewer settings: a look in a minute or two
     #[arg(long)]
     quick: bool,
 
-    /// How often each measurement is repeated, from another seed each time
-    /// [default: the experiment's own]
+    /// Number of seeds to repeat each measurement over [default: depends on the experiment]
     #[arg(long, value_name = "COUNT", value_parser = cli::positive)]
     seeds: Option<usize>,
 
-    /// Folder that keeps finished runs, numbers and figures
+    /// Folder for finished runs, numbers and figures
     /// [default: runs/experiments, with --quick runs/experiments-quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -33,7 +32,7 @@ pub struct Flags {
 type Error = Box<dyn std::error::Error>;
 
 impl Flags {
-    /// Opens the device, reads the data, and has Ctrl-C stop the experiment.
+    /// Opens the device, reads the data, and lets Ctrl-C stop the experiment.
     pub fn setup(&self) -> Result<Setup, Error> {
         let device = self.device.pick()?;
         let data = self.data.load()?;
@@ -56,21 +55,7 @@ impl Flags {
     }
 }
 
-/// Runs one experiment and prints its claims.
-#[allow(
-    dead_code,
-    reason = "not every example that shares the flags runs a single experiment"
-)]
-pub fn run(flags: &Flags, experiment: Experiment) -> ExitCode {
-    exit(flags.setup().and_then(|setup| {
-        print_claims(&experiment.run(&setup)?);
-        let folder = setup.out.join(experiment.to_string());
-        println!("figures and numbers are in {}", folder.display());
-        Ok(())
-    }))
-}
-
-/// Success, or what went wrong told.
+/// The exit code of a program; prints the error, if there is one.
 pub fn exit(outcome: Result<(), Error>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,9 +63,10 @@ pub fn exit(outcome: Result<(), Error>) -> ExitCode {
     }
 }
 
+/// Prints the question of an experiment and its claims.
 pub fn print_claims(findings: &Findings) {
-    println!("{}", findings.question);
-    for claim in &findings.claims {
+    println!("{}", findings.experiment.question());
+    for claim in &findings.results.claims {
         let verdict = if claim.holds {
             "holds"
         } else {

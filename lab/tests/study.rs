@@ -10,11 +10,13 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn_kindling::init::InitStrategy;
 use burn_kindling_lab::data::Mnist;
-use burn_kindling_lab::figure::{Axis, Color, Figure, Panel, Row, Series, Shape, median, spread};
+use burn_kindling_lab::figure::{
+    Axis, Color, Figure, Panel, Series, Shape, Stroke, median, spread,
+};
 use burn_kindling_lab::model::{Classifier, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::page;
 use burn_kindling_lab::study::{
-    Bound, Claim, Experiment, ExperimentError, Findings, Setup, Size, Table,
+    Bound, Experiment, ExperimentError, Findings, Setup, Size, Source, Table,
 };
 use burn_kindling_lab::train::{Outcome, RunFolder, TrainConfig, Trainer, initial_model};
 
@@ -58,16 +60,18 @@ fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_al
     for it in &findings {
         let folder = out.path().join(it.experiment.to_string());
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-        assert!(!it.claims.is_empty() && !it.figures.is_empty());
-        assert_eq!(read("data.csv").lines().count(), it.table.rows().len() + 1);
+        let (claims, table) = (&it.results.claims, &it.results.table);
+        assert!(!claims.is_empty() && !it.results.figures.is_empty());
+        assert_eq!(read("data.csv").lines().count(), table.rows().len() + 1);
         let rows: Vec<serde_json::Value> = serde_json::from_str(&read("data.json")).unwrap();
-        assert_eq!(rows.len(), it.table.rows().len());
-        let claims: Vec<serde_json::Value> = serde_json::from_str(&read("claims.json")).unwrap();
-        for (written, claim) in claims.iter().zip(&it.claims) {
+        assert_eq!(rows.len(), table.rows().len());
+        let written: Vec<serde_json::Value> = serde_json::from_str(&read("claims.json")).unwrap();
+        assert_eq!(written.len(), claims.len());
+        for (written, claim) in written.iter().zip(claims) {
             assert_eq!(written["statement"], claim.statement);
             assert_eq!(written["holds"], claim.bound.holds(claim.measured));
         }
-        for figure in &it.figures {
+        for figure in &it.results.figures {
             let svg = read(&format!("{}.svg", figure.name));
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
             assert!(
@@ -85,17 +89,19 @@ fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_al
     let markdown = fs::read_to_string(out.path().join("claims.md")).unwrap();
     for it in &findings {
         assert!(html.contains(&format!("<section id=\"{}\">", it.experiment)));
-        assert!(html.contains(&it.command()));
-        for figure in &it.figures {
+        assert!(html.contains(it.experiment.question()) && html.contains(&it.command()));
+        assert!(markdown.contains(it.experiment.question()));
+        for figure in &it.results.figures {
             assert!(html.contains(&format!("<figure id=\"{}-{}\"", it.experiment, figure.name)));
         }
-        for claim in &it.claims {
+        for claim in &it.results.claims {
             // From one seed nobody can say how far apart repeated runs are.
             assert!(!claim.source.starts_with("burn"));
             assert!(html.contains(&claim.measured()));
             assert!(markdown.contains(&claim.statement));
         }
     }
+    assert!(html.contains("<dt>Batch norm</dt>") && !html.contains("{{"));
     // Nothing is fetched: no address but the name of the SVG format.
     let addresses = html.matches("http").count();
     assert_eq!(
@@ -107,7 +113,7 @@ fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_al
     // Whoever runs them again finds the same, and no run is repeated.
     let before = files(out.path());
     let times = |of: &Path| -> Vec<_> {
-        let runs = of.join("batch_norm_training").join("runs");
+        let runs = of.join("batch-norm-training").join("runs");
         let entries = fs::read_dir(runs).unwrap();
         let times = entries.map(|it| it.unwrap().metadata().unwrap().modified().unwrap());
         times.collect()
@@ -143,7 +149,7 @@ fn what_initialisation_does_is_what_the_theory_says() {
     let mut setup = quick(out.path());
     setup.seeds = Some(3);
     let findings = Experiment::InitDistributions.run(&setup).unwrap();
-    let theory = findings.claims.last().unwrap();
+    let theory = findings.results.claims.last().unwrap();
     assert!(theory.statement.contains("theory"));
     assert!(theory.holds, "{theory:?}");
 }
@@ -157,7 +163,7 @@ fn a_stopped_experiment_goes_on_from_its_finished_runs() {
     assert!(matches!(error, ExperimentError::Interrupted), "{error}");
     assert!(
         !out.path()
-            .join("init_training")
+            .join("init-training")
             .join("claims.json")
             .exists()
     );
@@ -165,7 +171,7 @@ fn a_stopped_experiment_goes_on_from_its_finished_runs() {
     setup.interrupter.reset();
     let whole = Experiment::InitTraining.run(&setup).unwrap();
     // A run that is lost, and one that is damaged, are run again; the others stay.
-    let folder = out.path().join("init_training").join("runs");
+    let folder = out.path().join("init-training").join("runs");
     let mut runs: Vec<_> = fs::read_dir(&folder)
         .unwrap()
         .map(|it| it.unwrap().path())
@@ -175,7 +181,7 @@ fn a_stopped_experiment_goes_on_from_its_finished_runs() {
     fs::remove_file(&runs[0]).unwrap();
     fs::write(&runs[1], b"{\"config\":").unwrap();
     let repaired = Experiment::InitTraining.run(&setup).unwrap();
-    assert_eq!(repaired.claims, whole.claims);
+    assert_eq!(repaired.results.claims, whole.results.claims);
     for (path, original) in runs.iter().zip(originals) {
         assert!(fs::read(path).unwrap() == original, "{}", path.display());
     }
@@ -189,7 +195,7 @@ fn runs_on_other_data_are_not_taken_for_these() {
         setup.size = Size::Quick;
         setup.seeds = Some(1);
         Experiment::InitDistributions.run(&setup).unwrap();
-        let runs = out.path().join("init_distributions").join("runs");
+        let runs = out.path().join("init-distributions").join("runs");
         fs::read_dir(runs).unwrap().count()
     };
     let mut other = MNIST.clone();
@@ -209,12 +215,12 @@ fn with_fewer_images_than_asked_for_an_accuracy_is_still_that_of_its_epoch() {
     setup.size = Size::Quick;
     setup.seeds = Some(1);
     let findings = Experiment::InitTraining.run(&setup).unwrap();
-    let rows = findings.table.json();
+    let rows = findings.results.table.json();
     let steps: Vec<_> = rows
         .as_array()
         .unwrap()
         .iter()
-        .filter(|row| row["strategy"] == "he" && !row["validation_accuracy"].is_null())
+        .filter(|row| row["strategy"] == "he" && row["quantity"] == "validation_accuracy")
         .map(|row| row["step"].as_u64().unwrap())
         .collect();
     // 1100 images in batches of 128.
@@ -233,8 +239,12 @@ fn a_claim_holds_only_within_its_bound() {
     for bound in [Bound::AtLeast(0.0), Bound::AtMost(0.0), between] {
         assert!(!bound.holds(f64::NAN));
     }
+    let claim = |value| {
+        let statement = Source("me").says("it").measured("number", value);
+        statement.holds_if(Bound::AtMost(0.5))
+    };
     let shown = |measured| {
-        let claim = Claim::new("it", "me", "number", measured, Bound::AtMost(0.5));
+        let claim = claim(measured);
         (claim.measured(), claim.bound.to_string(), claim.holds)
     };
     assert_eq!(
@@ -246,7 +256,7 @@ fn a_claim_holds_only_within_its_bound() {
     assert_eq!(shown(1.5e-7).0, "1.50e-7");
     assert!(!shown(f64::NAN).2);
     let why = |measured| {
-        let claim = Claim::new("it", "me", "number", measured, Bound::AtMost(0.5));
+        let claim = claim(measured);
         claim.why("so").why
     };
     assert_eq!([why(0.5), why(0.6)], [None, Some("so")]);
@@ -254,26 +264,40 @@ fn a_claim_holds_only_within_its_bound() {
 
 #[test]
 fn a_table_is_the_same_in_csv_and_json() {
-    let mut table = Table::new(&["name", "value"]);
-    table.push(vec!["plain".into(), 1.5.into()]);
-    table.push(vec![
-        "with, comma and \"quotes\"".into(),
-        serde_json::Value::Null,
-    ]);
+    let mut table = Table::new(&["name", "step"]);
+    table.add(("plain", 1), [("loss", 1.5), ("accuracy", f64::NAN)]);
+    table.add(
+        ("with, comma and \"quotes\"", None::<usize>),
+        [("loss", 2.0)],
+    );
     assert_eq!(
         table.csv(),
-        "name,value\nplain,1.5\n\"with, comma and \"\"quotes\"\"\",\n"
+        "name,step,quantity,value\nplain,1,loss,1.5\nplain,1,accuracy,\n\
+         \"with, comma and \"\"quotes\"\"\",,loss,2.0\n"
     );
     let json = table.json();
     assert_eq!(json[0]["value"], 1.5);
-    assert_eq!(json[1]["name"], "with, comma and \"quotes\"");
     assert!(json[1]["value"].is_null());
+    assert_eq!(json[2]["name"], "with, comma and \"quotes\"");
+    assert!(json[2]["step"].is_null());
 }
 
 #[test]
 #[should_panic(expected = "one cell for each of")]
 fn a_row_of_another_width_panics() {
-    Table::new(&["name", "value"]).push(vec![1.into()]);
+    Table::new(&["name", "step"]).add((1,), [("loss", 1.0)]);
+}
+
+#[test]
+fn a_story_is_a_question_and_paragraphs() {
+    for experiment in Experiment::ALL {
+        let question = experiment.question();
+        assert!(
+            question.ends_with('?') && !question.starts_with('#'),
+            "{question}"
+        );
+        assert!(!experiment.story().trim().is_empty(), "{experiment}");
+    }
 }
 
 #[test]
@@ -289,17 +313,8 @@ fn figure(series: Vec<Series>, log: bool) -> Figure {
         true => Axis::log("x (m)", [0.01, 100.0]),
         false => Axis::linear("x (m)", [0.0, 10.0]),
     };
-    let panel = Panel {
-        title: "a < b".into(),
-        x: axis.clone(),
-        y: axis,
-        series,
-    };
-    let row = Row {
-        label: "row".into(),
-        panels: vec![panel],
-    };
-    Figure::new("figure", "title", "alt", vec![row])
+    let panel = Panel::new(axis.clone(), axis).titled("a < b").with(series);
+    Figure::new("figure", "title", "alt").row("row", [panel])
 }
 
 #[test]
@@ -313,18 +328,17 @@ fn nothing_is_drawn_outside_the_picture() {
     ];
     let triples = points.iter().map(|&[x, y]| [x, y, y]).collect::<Vec<_>>();
     for log in [false, true] {
-        let shapes = [
-            Shape::Line(points.clone()),
-            Shape::Dashed(points.clone()),
-            Shape::Dots(points.clone()),
-            Shape::Bars(points.iter().map(|&[x, y]| [x, x + 0.5, y]).collect()),
-            Shape::Band(triples.clone()),
-            Shape::Line(vec![[-1.0, 0.0]]),
-            Shape::Line(Vec::new()),
+        let line = Series::line("", Color::BLUE, points.clone());
+        let bars = points.iter().map(|&[x, y]| [x, x + 0.5, y]).collect();
+        let series = vec![
+            line.clone().stroke(Stroke::Dashed),
+            line.clone().stroke(Stroke::Dotted),
+            line,
+            Series::new("", Color::BLUE, Shape::Bars(bars)),
+            Series::new("", Color::BLUE, Shape::Band(triples.clone())),
+            Series::line("", Color::BLUE, [[-1.0, 0.0]]),
+            Series::line("", Color::BLUE, []),
         ];
-        let series = shapes
-            .map(|shape| Series::new("", Color::BLUE, shape))
-            .into();
         let figure = figure(series, log);
         let svg = figure.svg();
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
@@ -355,7 +369,7 @@ fn nothing_is_drawn_outside_the_picture() {
 #[test]
 fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
     let drawn = |points: &[[f64; 2]]| {
-        let series = Series::new("curve", Color::BLUE, Shape::Line(points.to_vec()));
+        let series = Series::line("curve", Color::BLUE, points.to_vec());
         let figure = figure(vec![series], false);
         let svg = figure.svg();
         let mut lines = svg.lines().filter(|it| it.starts_with("<polyline"));
@@ -383,16 +397,8 @@ fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
 #[test]
 fn a_text_says_where_curves_start_and_end() {
     let series = [
-        Series::new(
-            "first",
-            Color::BLUE,
-            Shape::Line(vec![[0.0, 1.0], [9.0, 2.5]]),
-        ),
-        Series::new(
-            "second",
-            Color::INK,
-            Shape::Dashed(vec![[0.0, 3.0], [9.0, 3.0]]),
-        ),
+        Series::line("first", Color::BLUE, [[0.0, 1.0], [9.0, 2.5]]),
+        Series::line("second", Color::INK, [[0.0, 3.0], [9.0, 3.0]]).stroke(Stroke::Dashed),
     ];
     assert_eq!(
         figure(series.into(), false).numbers(),

@@ -4,35 +4,90 @@ use serde::Serialize;
 
 use crate::number::Number;
 
-pub(super) const SAITO: &str = "Saito, Deep Learning from Scratch, ch. 6";
-pub(super) const KARPATHY: &str = "Karpathy, Building makemore, part 3";
-pub(super) const GOODFELLOW: &str = "Goodfellow et al., Deep Learning, sec. 8.4";
-pub(super) const GLOROT: &str = "Glorot & Bengio 2010";
-pub(super) const HE: &str = "He et al. 2015, arXiv:1502.01852";
-pub(super) const POOLE: &str = "Poole et al. 2016, arXiv:1606.05340";
-pub(super) const IOFFE: &str = "Ioffe & Szegedy 2015, arXiv:1502.03167";
-pub(super) const WU: &str = "Wu & Johnson 2021, arXiv:2105.07576";
-pub(super) const KINGMA: &str = "Kingma & Ba 2015, arXiv:1412.6980, section 3";
-pub(super) const BURN: &str = "burn::nn::BatchNorm 0.22.1";
+pub(super) const SAITO: Source = Source("Saito, Deep Learning from Scratch, ch. 6");
+pub(super) const KARPATHY: Source = Source("Karpathy, Building makemore, part 3");
+pub(super) const GOODFELLOW: Source = Source("Goodfellow et al., Deep Learning, sec. 8.4");
+pub(super) const GLOROT: Source = Source("Glorot & Bengio 2010");
+pub(super) const HE: Source = Source("He et al. 2015, arXiv:1502.01852");
+pub(super) const POOLE: Source = Source("Poole et al. 2016, arXiv:1606.05340");
+pub(super) const IOFFE: Source = Source("Ioffe & Szegedy 2015, arXiv:1502.03167");
+pub(super) const WU: Source = Source("Wu & Johnson 2021, arXiv:2105.07576");
+pub(super) const KINGMA: Source = Source("Kingma & Ba 2015, arXiv:1412.6980, section 3");
+pub(super) const BURN: Source = Source("burn::nn::BatchNorm 0.22.1");
 
-/// What a measured number is held against.
+/// Where a sentence stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Source(pub &'static str);
+
+impl Source {
+    /// Quotes a sentence.
+    pub fn says(self, text: impl Into<String>) -> Statement {
+        Statement {
+            source: self,
+            text: text.into(),
+        }
+    }
+}
+
+/// A sentence of a [`Source`].
+#[derive(Clone, Debug)]
+pub struct Statement {
+    source: Source,
+    text: String,
+}
+
+impl Statement {
+    /// Adds a measurement: what it is, with its unit, and the number.
+    pub fn measured(self, quantity: impl Into<String>, value: f64) -> Tested {
+        Tested {
+            statement: self,
+            quantity: quantity.into(),
+            value,
+        }
+    }
+}
+
+/// A [`Statement`] and its measurement.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    statement: Statement,
+    quantity: String,
+    value: f64,
+}
+
+impl Tested {
+    /// Holds the measurement against a bound.
+    pub fn holds_if(self, bound: Bound) -> Claim {
+        Claim {
+            statement: self.statement.text,
+            source: self.statement.source.0,
+            quantity: self.quantity,
+            measured: self.value,
+            bound,
+            holds: bound.holds(self.value),
+            why: None,
+        }
+    }
+}
+
+/// The numbers for which a [`Claim`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bound {
-    /// The number is this or more.
+    /// At least this.
     AtLeast(f64),
-    /// The number is this or less.
+    /// At most this.
     AtMost(f64),
-    /// The number is more than this.
+    /// More than this.
     Above(f64),
-    /// The number is less than this.
+    /// Less than this.
     Below(f64),
-    /// The number is neither below the first nor above the second.
+    /// From the first to the second, both included.
     Between(f64, f64),
 }
 
 impl Bound {
-    /// Whether a number keeps it; no number that is NaN does.
+    /// Whether the claim holds for this number; it never does for NaN.
     pub fn holds(self, measured: f64) -> bool {
         match self {
             Self::AtLeast(least) => measured >= least,
@@ -58,52 +113,33 @@ impl fmt::Display for Bound {
     }
 }
 
-/// A sentence from the literature, and what was measured of it.
+/// A sentence from the literature, and the number that it is held against.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Claim {
     /// The sentence.
     pub statement: String,
     /// Who said it.
-    pub source: String,
-    /// What the number is, with its unit.
+    pub source: &'static str,
+    /// What was measured, and its unit.
     pub quantity: String,
-    /// The number.
+    /// The measured number.
     pub measured: f64,
-    /// What it takes for the sentence to hold.
+    /// The numbers for which the sentence holds.
     pub bound: Bound,
-    /// Whether it does.
+    /// Whether the sentence holds.
     pub holds: bool,
-    /// Why it does not, where that is known.
+    /// Why it does not hold, if that is known.
     pub why: Option<&'static str>,
 }
 
 impl Claim {
-    /// Holds what was measured against the bound.
-    pub fn new(
-        statement: impl Into<String>,
-        source: impl Into<String>,
-        quantity: impl Into<String>,
-        measured: f64,
-        bound: Bound,
-    ) -> Self {
-        Self {
-            statement: statement.into(),
-            source: source.into(),
-            quantity: quantity.into(),
-            measured,
-            bound,
-            holds: bound.holds(measured),
-            why: None,
-        }
-    }
-
-    /// Says why it does not hold, if it does not.
+    /// Gives the reason for a sentence that does not hold; ignored if it holds.
     pub fn why(mut self, reason: &'static str) -> Self {
         self.why = (!self.holds).then_some(reason);
         self
     }
 
-    /// The number as people read it.
+    /// The measured number in four significant digits.
     pub fn measured(&self) -> String {
         Number(self.measured).to_string()
     }

@@ -2,11 +2,11 @@ use thiserror::Error;
 
 use crate::train::TrainError;
 
-/// Why an experiment came to no end.
+/// Why an experiment did not finish.
 #[derive(Debug, Error)]
 pub enum ExperimentError {
-    /// It was asked to stop. What is finished is kept.
-    #[error("stopped; the same command goes on from the runs that are finished")]
+    /// It was stopped. Finished runs are kept.
+    #[error("stopped; run the same command again to continue from the finished runs")]
     Interrupted,
     /// A network could not be trained, or a file could not be written.
     #[error(transparent)]

@@ -1,6 +1,9 @@
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The raw numbers of an experiment: a row a measurement.
+/// The raw numbers of an experiment in long form: one observation a row.
+///
+/// The first columns say what was observed, the last two are `quantity` and `value`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     columns: Vec<&'static str>,
@@ -8,35 +11,43 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table.
-    pub fn new(columns: &[&'static str]) -> Self {
+    /// An empty table with these columns before `quantity` and `value`.
+    pub fn new(keys: &[&'static str]) -> Self {
         Self {
-            columns: columns.to_vec(),
+            columns: [keys, &["quantity", "value"]].concat(),
             rows: Vec::new(),
         }
     }
 
-    /// Adds a row; a float that is not finite becomes an empty cell.
+    /// Adds a row for each value. A value that is not finite becomes an empty cell.
     ///
     /// # Panics
     ///
-    /// If there is not one cell a column.
-    pub fn push(&mut self, cells: Vec<Value>) {
-        assert_eq!(
-            cells.len(),
-            self.columns.len(),
-            "a row of the table has one cell for each of {:?}",
-            self.columns
-        );
-        self.rows.push(cells);
+    /// If `keys` is not a tuple or array with one cell for each key column.
+    pub fn add<'a>(
+        &mut self,
+        keys: impl Serialize,
+        values: impl IntoIterator<Item = (&'a str, f64)>,
+    ) {
+        let keys = match serde_json::to_value(keys) {
+            Ok(Value::Array(keys)) if keys.len() + 2 == self.columns.len() => keys,
+            other => panic!(
+                "a row needs one cell for each of {:?}, found {other:?}",
+                &self.columns[..self.columns.len() - 2]
+            ),
+        };
+        for (quantity, value) in values {
+            let cells = [quantity.into(), value.into()];
+            self.rows.push(keys.iter().cloned().chain(cells).collect());
+        }
     }
 
-    /// The rows, each in the order of the columns.
+    /// The cells of every row, in the order of the columns.
     pub fn rows(&self) -> &[Vec<Value>] {
         &self.rows
     }
 
-    /// Comma-separated values with a header line.
+    /// The table as comma-separated values with a header line.
     pub fn csv(&self) -> String {
         let mut text = self.columns.join(",") + "\n";
         for row in &self.rows {
@@ -46,7 +57,7 @@ impl Table {
         text
     }
 
-    /// An array with an object a row.
+    /// The table as an array with an object for each row.
     pub fn json(&self) -> Value {
         let object = |row: &Vec<Value>| {
             let names = self.columns.iter().map(|name| name.to_string());
@@ -66,12 +77,3 @@ fn cell(value: &Value) -> String {
         other => other.to_string(),
     }
 }
-
-/// A row of a [`Table`], cell by cell.
-macro_rules! row {
-    ($($cell:expr),+ $(,)?) => {
-        vec![$(serde_json::json!($cell)),+]
-    };
-}
-
-pub(super) use row;

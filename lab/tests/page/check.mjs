@@ -2,7 +2,7 @@
 // no error in the console, nothing fetched, nothing cut off at 1280 and 390 pixels, every control works,
 // every figure has its text, and all steps are there on paper.
 //
-//   node tests/page/check.mjs runs/experiments/report.html [folder for screenshots]
+//   node lab/tests/page/check.mjs runs/experiments/report.html [folder for screenshots]
 //
 // Needs node 18 or newer and Chromium; CHROMIUM names the program if it is not called `chromium`.
 import { spawn } from "node:child_process";
@@ -13,7 +13,7 @@ import { pathToFileURL } from "node:url";
 
 const [page, shots] = process.argv.slice(2);
 if (!page) {
-  console.error("usage: node tests/page/check.mjs PAGE.html [FOLDER FOR SCREENSHOTS]");
+  console.error("usage: node lab/tests/page/check.mjs PAGE.html [FOLDER FOR SCREENSHOTS]");
   process.exit(2);
 }
 if (shots) mkdirSync(shots, { recursive: true });

@@ -1,0 +1,41 @@
+//! What the experiments about inference share: networks with batch norm, and other norms in their place.
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+
+use super::setup::sgd;
+use crate::model::{Mlp, MlpConfig, Norm, Normalization};
+use crate::train::TrainConfig;
+
+/// The batch size of a training, unless the experiment varies it.
+pub(super) const BATCH: usize = 128;
+/// The learning rate for batches of [`BATCH`].
+const LEARNING_RATE: f64 = 0.1;
+
+/// A training with this crate's batch norm. The learning rate is proportional to the batch size (Goyal et al. 2017,
+/// arXiv:1706.02677).
+pub(super) fn training(epochs: usize, batch_size: usize) -> TrainConfig {
+    let model = MlpConfig::new().with_norm(Normalization::Batch);
+    TrainConfig {
+        epochs,
+        batch_size,
+        ..sgd(model, LEARNING_RATE * batch_size as f64 / BATCH as f64)
+    }
+}
+
+/// The network with other norms, each made from one of `norms` and the gamma and beta that it replaces.
+pub(super) fn with_norms<N>(
+    mut network: Mlp,
+    norms: &[N],
+    norm: impl Fn(&N, Param<Tensor<1>>, Param<Tensor<1>>) -> Norm,
+) -> Mlp {
+    for (block, other) in network.hidden.iter_mut().zip(norms) {
+        let Some(Norm::Batch(own)) = block.norm.take() else {
+            unreachable!("the network has this crate's batch norm");
+        };
+        let parameters = own.gamma.zip(own.beta);
+        let (gamma, beta) = parameters.expect("batch norm has gamma and beta by default");
+        block.norm = Some(norm(other, gamma, beta));
+    }
+    network
+}
