@@ -8,7 +8,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::observe::{Observer, Point, watch};
-use burn_kindling_lab::{cli, device};
+use burn_kindling_lab::cli::{self, DeviceFlag};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -41,10 +41,8 @@ struct Args {
           .try_map(|name| name.parse::<InitStrategy>()))]
     init: Option<InitStrategy>,
 
-    /// Device: flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm (append :INDEX to choose among several GPUs),
-    /// or remote:HOST:PORT [default: the best one that is compiled in and present]
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
+    #[command(flatten)]
+    device: DeviceFlag,
 }
 
 #[derive(Module, Debug)]
@@ -82,7 +80,7 @@ impl Net {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let found = match device::pick(args.device.as_deref()) {
+    let found = match args.device.pick() {
         Ok(found) => found,
         Err(error) => return cli::fail(error.into()),
     };
