@@ -12,7 +12,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::fields::{map_field, visit_field};
 use super::mode::Mode;
-use super::op::{self, BatchNormOutput};
+use super::op::{self, BatchNormOutput, Then};
 use super::recalibrate::Recorder;
 use super::statistics::{BatchStatistics, RunningAverage, RunningStatistics, Weighting};
 
@@ -161,7 +161,7 @@ impl BatchNorm {
     /// Panics if the input's rank is below 2 or its second axis is not `num_features`. Panics if the batch's statistics
     /// are needed and there is only one value per channel, which has no variance.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.normalise(input, false)
+        self.normalise(input, Then::Nothing)
     }
 
     /// Applies [`forward`](BatchNorm::forward) and a ReLU in one operation, at hardly more than the cost of batch norm.
@@ -170,27 +170,27 @@ impl BatchNorm {
     /// without the tensor between the two. Shapes, the caution about axes and panics are those of
     /// [`forward`](BatchNorm::forward).
     pub fn forward_relu<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.normalise(input, true)
+        self.normalise(input, Then::Relu)
     }
 
-    /// Normalises the input as its mode says; with `rectify`, a ReLU follows.
-    fn normalise<const D: usize>(&self, input: Tensor<D>, rectify: bool) -> Tensor<D> {
+    /// Normalises the input as its mode says, and does what follows.
+    fn normalise<const D: usize>(&self, input: Tensor<D>, then: Then) -> Tensor<D> {
         let values = self.values_per_channel(&input);
         if values == 0 {
             return input;
         }
         let Some(statistics) = &self.statistics else {
-            return self.forward_training(input, values, rectify).0;
+            return self.forward_training(input, values, then).0;
         };
         if let Some(recorder) = Recorder::of(statistics) {
             recorder.record(self.measure(input.clone(), values), self.weighting());
-            return self.forward_inference(statistics, input, rectify);
+            return self.forward_inference(statistics, input, then);
         }
         match self.mode(&input) {
-            Mode::Inference => self.forward_inference(statistics, input, rectify),
-            Mode::TestTimeAdaptation => self.forward_training(input, values, rectify).0,
+            Mode::Inference => self.forward_inference(statistics, input, then),
+            Mode::TestTimeAdaptation => self.forward_training(input, values, then).0,
             Mode::Training => {
-                let (output, batch) = self.forward_training(input, values, rectify);
+                let (output, batch) = self.forward_training(input, values, then);
                 statistics.update(batch, self.weighting());
                 output
             }
@@ -211,7 +211,7 @@ impl BatchNorm {
         &self,
         input: Tensor<D>,
         values: usize,
-        rectify: bool,
+        then: Then,
     ) -> (Tensor<D>, BatchStatistics) {
         assert!(
             values > 1,
@@ -223,7 +223,7 @@ impl BatchNorm {
             output,
             mean,
             variance,
-        } = op::train(input, self.gamma(), self.beta(), self.epsilon, rectify);
+        } = op::train(input, self.gamma(), self.beta(), self.epsilon, then);
         let batch = BatchStatistics {
             mean,
             variance,
@@ -237,16 +237,15 @@ impl BatchNorm {
         &self,
         statistics: &RunningStatistics,
         input: Tensor<D>,
-        rectify: bool,
+        then: Then,
     ) -> Tensor<D> {
         let (mean, variance) = statistics.read(&input.device());
         op::inference(
             input,
             [mean, variance],
-            self.gamma(),
-            self.beta(),
+            [self.gamma(), self.beta()],
             self.epsilon,
-            rectify,
+            then,
         )
     }
 

@@ -18,15 +18,17 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 
-use super::{BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics};
+use super::{
+    BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
+    BatchNormMoments, BatchNormStatistics, Then,
+};
 
 impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B, C> {
     fn batch_norm_forward(
         input: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
+        BatchNormAffine { gamma, beta }: BatchNormAffine<Self>,
         epsilon: f64,
-        rectify: bool,
+        then: Then,
     ) -> BatchNormForward<Self> {
         let parents = [input.node(), gamma.node(), beta.node()];
         let lift = |output, mean, mean_rest, variance| BatchNormForward {
@@ -38,8 +40,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         match TrainNode.prepare::<C>(parents).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let input_id = prep.checkpoint(&input);
-                let gamma = gamma.into_primitive();
-                let beta = beta.into_primitive();
+                let [gamma, beta] = [gamma, beta].map(|tensor| tensor.into_primitive());
                 let BatchNormForward {
                     output,
                     mean,
@@ -47,10 +48,12 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                     variance,
                 } = B::batch_norm_forward(
                     input.into_primitive(),
-                    gamma.clone(),
-                    beta.clone(),
+                    BatchNormAffine {
+                        gamma: gamma.clone(),
+                        beta: beta.clone(),
+                    },
                     epsilon,
-                    rectify,
+                    then,
                 );
                 let kept = Kept {
                     input: input_id,
@@ -60,17 +63,19 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                     mean_rest: Some(mean_rest.clone()),
                     variance: variance.clone(),
                     epsilon,
-                    rectify,
+                    then,
                 };
                 lift(prep.finish(kept, output), mean, mean_rest, variance)
             }
             OpsKind::UnTracked(prep) => {
                 let result = B::batch_norm_forward(
                     input.into_primitive(),
-                    gamma.into_primitive(),
-                    beta.into_primitive(),
+                    BatchNormAffine {
+                        gamma: gamma.into_primitive(),
+                        beta: beta.into_primitive(),
+                    },
                     epsilon,
-                    rectify,
+                    then,
                 );
                 let output = prep.finish(result.output);
                 lift(output, result.mean, result.mean_rest, result.variance)
@@ -79,14 +84,10 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
     }
 
     fn batch_norm_backward(
-        _input: FloatTensor<Self>,
-        _gradient: FloatTensor<Self>,
-        _gamma: FloatTensor<Self>,
-        _beta: FloatTensor<Self>,
-        _statistics: BatchNormStatistics<Self>,
+        _saved: BatchNormBackward<Self>,
         _epsilon: f64,
         _frozen: bool,
-        _rectified: bool,
+        _then: Then,
     ) -> BatchNormGradients<Self> {
         panic!(
             "the backward pass of batch norm has no derivative here: second-order gradients are not supported"
@@ -95,12 +96,10 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
 
     fn batch_norm_inference(
         input: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
+        BatchNormAffine { gamma, beta }: BatchNormAffine<Self>,
+        BatchNormMoments { mean, variance }: BatchNormMoments<Self>,
         epsilon: f64,
-        rectify: bool,
+        then: Then,
     ) -> FloatTensor<Self> {
         let parents = [
             input.node(),
@@ -116,18 +115,21 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         {
             OpsKind::Tracked(mut prep) => {
                 let input_id = prep.checkpoint(&input);
-                let gamma = gamma.into_primitive();
-                let beta = beta.into_primitive();
+                let [gamma, beta] = [gamma, beta].map(|tensor| tensor.into_primitive());
                 let mean = mean.into_primitive();
                 let variance = variance.into_primitive();
                 let output = B::batch_norm_inference(
                     input.into_primitive(),
-                    gamma.clone(),
-                    beta.clone(),
-                    mean.clone(),
-                    variance.clone(),
+                    BatchNormAffine {
+                        gamma: gamma.clone(),
+                        beta: beta.clone(),
+                    },
+                    BatchNormMoments {
+                        mean: mean.clone(),
+                        variance: variance.clone(),
+                    },
                     epsilon,
-                    rectify,
+                    then,
                 );
                 let kept = Kept {
                     input: input_id,
@@ -137,18 +139,22 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                     mean_rest: None,
                     variance,
                     epsilon,
-                    rectify,
+                    then,
                 };
                 prep.finish(kept, output)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::batch_norm_inference(
                 input.into_primitive(),
-                gamma.into_primitive(),
-                beta.into_primitive(),
-                mean.into_primitive(),
-                variance.into_primitive(),
+                BatchNormAffine {
+                    gamma: gamma.into_primitive(),
+                    beta: beta.into_primitive(),
+                },
+                BatchNormMoments {
+                    mean: mean.into_primitive(),
+                    variance: variance.into_primitive(),
+                },
                 epsilon,
-                rectify,
+                then,
             )),
         }
     }
@@ -166,7 +172,7 @@ struct Kept<B: Backend> {
     mean_rest: Option<FloatTensor<B>>,
     variance: FloatTensor<B>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 }
 
 impl<B: BatchNormBackend> Kept<B> {
@@ -184,21 +190,20 @@ impl<B: BatchNormBackend> Kept<B> {
                 self.mean.dtype().into(),
             )
         });
-        let statistics = BatchNormStatistics {
-            mean: self.mean,
-            mean_rest,
-            variance: self.variance,
-        };
-        B::batch_norm_backward(
+        let saved = BatchNormBackward {
             input,
             gradient,
-            self.gamma,
-            self.beta,
-            statistics,
-            self.epsilon,
-            frozen,
-            self.rectify,
-        )
+            affine: BatchNormAffine {
+                gamma: self.gamma,
+                beta: self.beta,
+            },
+            statistics: BatchNormStatistics {
+                mean: self.mean,
+                mean_rest,
+                variance: self.variance,
+            },
+        };
+        B::batch_norm_backward(saved, self.epsilon, frozen, self.then)
     }
 }
 

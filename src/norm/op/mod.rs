@@ -73,7 +73,7 @@ pub fn batch_norm_train<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> BatchNormOutput<D> {
-    train(input, gamma, beta, epsilon, false)
+    train(input, gamma, beta, epsilon, Then::Nothing)
 }
 
 /// [`batch_norm_train`] and a ReLU in one operation: the output is `max(y, 0)`, NaN where `y` is.
@@ -86,25 +86,23 @@ pub fn batch_norm_relu_train<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> BatchNormOutput<D> {
-    train(input, gamma, beta, epsilon, true)
+    train(input, gamma, beta, epsilon, Then::Relu)
 }
 
-/// Either of the two.
+/// Normalises by the statistics of the batch, then does what `then` says.
 pub(super) fn train<const D: usize>(
     input: Tensor<D>,
     gamma: Option<Tensor<1>>,
     beta: Option<Tensor<1>>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) -> BatchNormOutput<D> {
-    let gamma = parameter(&input, "gamma", gamma, 1.0);
-    let beta = parameter(&input, "beta", beta, 0.0);
+    let affine = affine(&input, [gamma, beta]);
     let result = <Dispatch as BatchNormBackend>::batch_norm_forward(
         input.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
+        affine,
         epsilon,
-        rectify,
+        then,
     );
     BatchNormOutput {
         output: Tensor::from_dispatch(result.output),
@@ -133,7 +131,13 @@ pub fn batch_norm_inference<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<D> {
-    inference(input, [mean, variance], gamma, beta, epsilon, false)
+    inference(
+        input,
+        [mean, variance],
+        [gamma, beta],
+        epsilon,
+        Then::Nothing,
+    )
 }
 
 /// [`batch_norm_inference`] and a ReLU in one operation, as [`batch_norm_relu_train`].
@@ -145,31 +149,41 @@ pub fn batch_norm_relu_inference<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<D> {
-    inference(input, [mean, variance], gamma, beta, epsilon, true)
+    inference(input, [mean, variance], [gamma, beta], epsilon, Then::Relu)
 }
 
-/// Either of the two.
+/// Normalises by a given mean and variance, then does what `then` says.
 pub(super) fn inference<const D: usize>(
     input: Tensor<D>,
     [mean, variance]: [Tensor<1>; 2],
-    gamma: Option<Tensor<1>>,
-    beta: Option<Tensor<1>>,
+    gamma_and_beta: [Option<Tensor<1>>; 2],
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) -> Tensor<D> {
-    let gamma = parameter(&input, "gamma", gamma, 1.0);
-    let beta = parameter(&input, "beta", beta, 0.0);
+    let affine = affine(&input, gamma_and_beta);
     let mean = parameter(&input, "mean", Some(mean), 0.0);
     let variance = parameter(&input, "variance", Some(variance), 1.0);
     Tensor::from_dispatch(<Dispatch as BatchNormBackend>::batch_norm_inference(
         input.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        mean.into_dispatch(),
-        variance.into_dispatch(),
+        affine,
+        BatchNormMoments {
+            mean: mean.into_dispatch(),
+            variance: variance.into_dispatch(),
+        },
         epsilon,
-        rectify,
+        then,
     ))
+}
+
+/// Gamma and beta as the operations take them.
+fn affine<const D: usize>(
+    input: &Tensor<D>,
+    [gamma, beta]: [Option<Tensor<1>>; 2],
+) -> BatchNormAffine<Dispatch> {
+    BatchNormAffine {
+        gamma: parameter(input, "gamma", gamma, 1.0).into_dispatch(),
+        beta: parameter(input, "beta", beta, 0.0).into_dispatch(),
+    }
 }
 
 /// A tensor of one value a channel, in the type of the statistics; `default` where none is given.
@@ -216,7 +230,7 @@ pub struct BatchNormForward<B: Backend> {
     pub output: FloatTensor<B>,
     /// The mean of the batch, `[channels]`.
     pub mean: FloatTensor<B>,
-    /// What rounding took off the mean, `[channels]`: `mean + mean_rest` is the mean to twice the precision.
+    /// Rounding error of `mean`, `[channels]`; `mean + mean_rest` has twice the precision.
     pub mean_rest: FloatTensor<B>,
     /// The biased variance of the batch, `[channels]`.
     pub variance: FloatTensor<B>,
@@ -234,22 +248,83 @@ pub struct BatchNormGradients<B: Backend> {
     pub beta: FloatTensor<B>,
 }
 
-/// The statistics that normalised a batch, as the backward operation takes them.
+/// What scales and shifts the normalised input: `gamma * xhat + beta`.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct BatchNormAffine<B: Backend> {
+    /// The scale, `[channels]`.
+    pub gamma: FloatTensor<B>,
+    /// The shift, `[channels]`.
+    pub beta: FloatTensor<B>,
+}
+
+/// The mean and the variance that inference normalises by.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct BatchNormMoments<B: Backend> {
+    /// The mean, `[channels]`.
+    pub mean: FloatTensor<B>,
+    /// The biased variance, `[channels]`.
+    pub variance: FloatTensor<B>,
+}
+
+/// The statistics that normalised a batch.
 #[derive(ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormStatistics<B: Backend> {
     /// The mean, `[channels]`.
     pub mean: FloatTensor<B>,
-    /// What rounding took off the mean, `[channels]`.
+    /// Rounding error of `mean`, `[channels]`; `mean + mean_rest` has twice the precision.
     pub mean_rest: FloatTensor<B>,
     /// The biased variance, `[channels]`.
     pub variance: FloatTensor<B>,
 }
 
+/// The tensors that [`BatchNormBackend::batch_norm_backward`] needs.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
+pub struct BatchNormBackward<B: Backend> {
+    /// The input of the forward pass, `[batch, channels, ...]`.
+    pub input: FloatTensor<B>,
+    /// Gradient of the output, `[batch, channels, ...]`.
+    pub gradient: FloatTensor<B>,
+    /// Gamma and beta of the forward pass.
+    #[extension_type]
+    pub affine: BatchNormAffine<B>,
+    /// The statistics that normalised the input.
+    #[extension_type]
+    pub statistics: BatchNormStatistics<B>,
+}
+
+/// What follows the normalisation in the same operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Returns the normalised input.
+    Nothing,
+    /// Applies a ReLU: `max(y, 0)`, NaN where `y` is.
+    Relu,
+}
+
+impl Then {
+    /// The number that stands for it in a list of operations.
+    #[cfg(feature = "fusion")]
+    fn code(self) -> i64 {
+        match self {
+            Then::Nothing => 0,
+            Then::Relu => 1,
+        }
+    }
+
+    /// Whether a ReLU follows.
+    fn is_relu(self) -> bool {
+        self == Then::Relu
+    }
+}
+
 /// Batch normalisation as a backend sees it.
 ///
-/// All tensors of one value a channel are of the statistics' type: f32 for an input of half precision, else the
-/// input's own. A backend without kernels of its own takes the default bodies.
+/// Tensors `[channels]` have the type of the statistics: f32 for an input of half precision, else the input's type. A
+/// backend without kernels uses the default bodies.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -259,60 +334,49 @@ pub struct BatchNormStatistics<B: Backend> {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait BatchNormBackend: Backend {
-    /// Normalises by the statistics of the batch; see [`batch_norm_train`], and with `rectify` [`batch_norm_relu_train`].
-    #[fusion(id = "burn_kindling::batch_norm_forward", meta = |input, gamma, _beta, _epsilon, _rectify| BatchNormForwardMetadata {
+    /// Normalises by the statistics of the batch; see [`batch_norm_train`] and [`batch_norm_relu_train`].
+    #[fusion(id = "burn_kindling::batch_norm_forward", meta = |input, affine, _epsilon, _then| BatchNormForwardMetadata {
         output: input.clone(),
-        mean: gamma.clone(),
-        mean_rest: gamma.clone(),
-        variance: gamma.clone(),
+        mean: affine.gamma.clone(),
+        mean_rest: affine.gamma.clone(),
+        variance: affine.gamma.clone(),
     })]
     fn batch_norm_forward(
         input: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
+        #[extension_type] affine: BatchNormAffine<Self>,
         epsilon: f64,
-        rectify: bool,
+        #[fusion(scalar = then.code())] then: Then,
     ) -> BatchNormForward<Self> {
-        portable::forward::<Self>(input, gamma, beta, epsilon, rectify)
+        portable::forward::<Self>(input, affine, epsilon, then)
     }
 
     /// The gradients of [`batch_norm_forward`](Self::batch_norm_forward), given that of its output.
     ///
-    /// With `frozen` those of [`batch_norm_inference`](Self::batch_norm_inference) instead: the statistics do not
-    /// depend on the input. `rectified` is what was `rectify` there.
-    #[fusion(id = "burn_kindling::batch_norm_backward", meta = |input, _gradient, gamma, _beta, _statistics, _epsilon, _frozen, _rectified| BatchNormGradientsMetadata {
-        input: input.clone(),
-        gamma: gamma.clone(),
-        beta: gamma.clone(),
+    /// With `frozen`, those of [`batch_norm_inference`](Self::batch_norm_inference): the statistics do not depend on
+    /// the input. `epsilon` and `then` are those of the forward pass.
+    #[fusion(id = "burn_kindling::batch_norm_backward", meta = |saved, _epsilon, _frozen, _then| BatchNormGradientsMetadata {
+        input: saved.input.clone(),
+        gamma: saved.affine.gamma.clone(),
+        beta: saved.affine.beta.clone(),
     })]
-    #[allow(clippy::too_many_arguments)]
     fn batch_norm_backward(
-        input: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        #[extension_type] statistics: BatchNormStatistics<Self>,
+        #[extension_type] saved: BatchNormBackward<Self>,
         epsilon: f64,
         frozen: bool,
-        rectified: bool,
+        #[fusion(scalar = then.code())] then: Then,
     ) -> BatchNormGradients<Self> {
-        portable::backward::<Self>(
-            input, gradient, gamma, beta, statistics, epsilon, frozen, rectified,
-        )
+        portable::backward::<Self>(saved, epsilon, frozen, then)
     }
 
-    /// Normalises by a given mean and variance; see [`batch_norm_inference`], and with `rectify`
-    /// [`batch_norm_relu_inference`].
+    /// Normalises by a given mean and variance; see [`batch_norm_inference`] and [`batch_norm_relu_inference`].
     #[fusion(id = "burn_kindling::batch_norm_inference", dtype = input, shape = input)]
     fn batch_norm_inference(
         input: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
+        #[extension_type] affine: BatchNormAffine<Self>,
+        #[extension_type] moments: BatchNormMoments<Self>,
         epsilon: f64,
-        rectify: bool,
+        #[fusion(scalar = then.code())] then: Then,
     ) -> FloatTensor<Self> {
-        portable::inference::<Self>(input, gamma, beta, mean, variance, epsilon, rectify)
+        portable::inference::<Self>(input, affine, moments, epsilon, then)
     }
 }

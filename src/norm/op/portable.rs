@@ -7,48 +7,51 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{FloatDType, Shape};
 
-use super::{BatchNormForward, BatchNormGradients, BatchNormStatistics, statistics_dtype};
+use super::{
+    BatchNormAffine, BatchNormBackward, BatchNormForward, BatchNormGradients, BatchNormMoments,
+    BatchNormStatistics, Then, statistics_dtype,
+};
 
 pub(super) fn forward<B: Backend>(
     input: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
+    affine: BatchNormAffine<B>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) -> BatchNormForward<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
     let mean = channel_means::<B>(input.clone());
     let centred = centre::<B>(input, mean.clone());
-    let result = B::batch_norm_train(centred, gamma, beta, epsilon);
+    let result = B::batch_norm_train(centred, affine.gamma, affine.beta, epsilon);
     BatchNormForward {
-        output: B::float_cast(rectified::<B>(result.output, rectify), dtype.into()),
+        output: B::float_cast(followed::<B>(result.output, then), dtype.into()),
         mean,
         mean_rest: result.mean,
         variance: result.variance,
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 pub(super) fn backward<B: Backend>(
-    input: FloatTensor<B>,
-    gradient: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    statistics: BatchNormStatistics<B>,
+    saved: BatchNormBackward<B>,
     epsilon: f64,
     frozen: bool,
-    rectify: bool,
+    then: Then,
 ) -> BatchNormGradients<B> {
+    let BatchNormBackward {
+        input,
+        gradient,
+        affine: BatchNormAffine { gamma, beta },
+        statistics:
+            BatchNormStatistics {
+                mean,
+                mean_rest,
+                variance,
+            },
+    } = saved;
     let dtype = input.dtype();
-    let BatchNormStatistics {
-        mean,
-        mean_rest,
-        variance,
-    } = statistics;
     let centred = centre::<B>(in_statistics_dtype::<B>(input), mean);
     let mut gradient = in_statistics_dtype::<B>(gradient);
-    if rectify {
+    if then.is_relu() {
         let output = B::batch_norm(
             centred.clone(),
             gamma.clone(),
@@ -84,22 +87,30 @@ pub(super) fn backward<B: Backend>(
 
 pub(super) fn inference<B: Backend>(
     input: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    mean: FloatTensor<B>,
-    variance: FloatTensor<B>,
+    affine: BatchNormAffine<B>,
+    moments: BatchNormMoments<B>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) -> FloatTensor<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
-    let output = B::batch_norm(input, gamma, beta, mean, variance, epsilon);
-    B::float_cast(rectified::<B>(output, rectify), dtype.into())
+    let output = B::batch_norm(
+        input,
+        affine.gamma,
+        affine.beta,
+        moments.mean,
+        moments.variance,
+        epsilon,
+    );
+    B::float_cast(followed::<B>(output, then), dtype.into())
 }
 
-/// The output, through a ReLU with `rectify`.
-fn rectified<B: Backend>(output: FloatTensor<B>, rectify: bool) -> FloatTensor<B> {
-    if rectify { B::relu(output) } else { output }
+/// Applies what follows the normalisation.
+fn followed<B: Backend>(output: FloatTensor<B>, then: Then) -> FloatTensor<B> {
+    match then {
+        Then::Nothing => output,
+        Then::Relu => B::relu(output),
+    }
 }
 
 /// `input - mean`, for `[batch, channels, ...]` and `[channels]`.
@@ -159,47 +170,56 @@ mod tests {
 
     #[test]
     fn agrees_with_the_kernels() {
-        for rectify in [false, true] {
-            agrees(rectify);
+        for then in [Then::Nothing, Then::Relu] {
+            agrees(then);
         }
     }
 
-    fn agrees(rectify: bool) {
+    fn agrees(then: Then) {
         let (input, gradient) = (random([6, 5, 7], 100.0), random([6, 5, 7], 0.0));
         let (gamma, beta) = (random([5], 1.0), random([5], 0.0));
-        let given = || (input.clone(), gamma.clone(), beta.clone());
+        let given = || {
+            let (gamma, beta) = (gamma.clone(), beta.clone());
+            (input.clone(), BatchNormAffine { gamma, beta })
+        };
 
-        let (x, g, b) = given();
-        let found = forward::<Flex>(x, g, b, EPSILON, rectify);
-        let (x, g, b) = given();
-        let expected = Flex::batch_norm_forward(x, g, b, EPSILON, rectify);
+        let (x, affine) = given();
+        let found = forward::<Flex>(x, affine, EPSILON, then);
+        let (x, affine) = given();
+        let expected = Flex::batch_norm_forward(x, affine, EPSILON, then);
         assert_same::<3>(found.output, expected.output);
         assert_same::<1>(found.mean.clone(), expected.mean);
         assert_same::<1>(found.variance.clone(), expected.variance);
 
         for frozen in [false, true] {
-            let statistics = || BatchNormStatistics {
-                mean: found.mean.clone(),
-                mean_rest: found.mean_rest.clone(),
-                variance: found.variance.clone(),
+            let saved = || {
+                let (input, affine) = given();
+                BatchNormBackward {
+                    input,
+                    gradient: gradient.clone(),
+                    affine,
+                    statistics: BatchNormStatistics {
+                        mean: found.mean.clone(),
+                        mean_rest: found.mean_rest.clone(),
+                        variance: found.variance.clone(),
+                    },
+                }
             };
-            let (x, g, b) = given();
-            let dy = gradient.clone();
-            let expected =
-                Flex::batch_norm_backward(x, dy, g, b, statistics(), EPSILON, frozen, rectify);
-            let (x, g, b) = given();
-            let dy = gradient.clone();
-            let found = backward::<Flex>(x, dy, g, b, statistics(), EPSILON, frozen, rectify);
+            let expected = Flex::batch_norm_backward(saved(), EPSILON, frozen, then);
+            let found = backward::<Flex>(saved(), EPSILON, frozen, then);
             assert_same::<3>(found.input, expected.input);
             assert_same::<1>(found.gamma, expected.gamma);
             assert_same::<1>(found.beta, expected.beta);
         }
 
-        let (x, g, b) = given();
-        let (mean, variance) = (found.mean.clone(), found.variance.clone());
-        let expected = Flex::batch_norm_inference(x, g, b, mean, variance, EPSILON, rectify);
-        let (x, g, b) = given();
-        let found = inference::<Flex>(x, g, b, found.mean, found.variance, EPSILON, rectify);
+        let (x, affine) = given();
+        let moments = || BatchNormMoments {
+            mean: found.mean.clone(),
+            variance: found.variance.clone(),
+        };
+        let expected = Flex::batch_norm_inference(x, affine, moments(), EPSILON, then);
+        let (x, affine) = given();
+        let found = inference::<Flex>(x, affine, moments(), EPSILON, then);
         assert_same::<3>(found, expected);
     }
 }

@@ -11,7 +11,10 @@ use burn::tensor::Device;
 use burn_ir::{BackendIr, CustomOpIr, HandleContainer, ScalarIr};
 use burn_router::{BackendRouter, RouterChannel};
 
-use super::{BatchNormBackend, BatchNormStatistics};
+use super::{
+    BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormMoments, BatchNormStatistics,
+    Then,
+};
 
 /// An operation that goes alone is not sent by its name, but as the tensor operations that it is made of.
 impl<R: RouterChannel> BatchNormBackend for BackendRouter<R> {}
@@ -40,7 +43,8 @@ fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServ
     server
         .with_custom_op::<B, _>("burn_kindling::batch_norm_forward", |handles, op, _| {
             let [input, gamma, beta] = inputs::<B, 3>(handles, op);
-            let result = B::batch_norm_forward(input, gamma, beta, epsilon(op), flag(op, 1));
+            let affine = BatchNormAffine { gamma, beta };
+            let result = B::batch_norm_forward(input, affine, epsilon(op), then(op, 1));
             let outputs = [
                 result.output,
                 result.mean,
@@ -52,34 +56,24 @@ fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServ
         .with_custom_op::<B, _>("burn_kindling::batch_norm_backward", |handles, op, _| {
             let [input, gradient, gamma, beta, mean, mean_rest, variance] =
                 inputs::<B, 7>(handles, op);
-            let statistics = BatchNormStatistics {
-                mean,
-                mean_rest,
-                variance,
-            };
-            let result = B::batch_norm_backward(
+            let saved = BatchNormBackward {
                 input,
                 gradient,
-                gamma,
-                beta,
-                statistics,
-                epsilon(op),
-                flag(op, 1),
-                flag(op, 2),
-            );
+                affine: BatchNormAffine { gamma, beta },
+                statistics: BatchNormStatistics {
+                    mean,
+                    mean_rest,
+                    variance,
+                },
+            };
+            let result = B::batch_norm_backward(saved, epsilon(op), frozen(op, 1), then(op, 2));
             publish::<B, 3>(handles, op, [result.input, result.gamma, result.beta]);
         })
         .with_custom_op::<B, _>("burn_kindling::batch_norm_inference", |handles, op, _| {
             let [input, gamma, beta, mean, variance] = inputs::<B, 5>(handles, op);
-            let output = B::batch_norm_inference(
-                input,
-                gamma,
-                beta,
-                mean,
-                variance,
-                epsilon(op),
-                flag(op, 1),
-            );
+            let affine = BatchNormAffine { gamma, beta };
+            let moments = BatchNormMoments { mean, variance };
+            let output = B::batch_norm_inference(input, affine, moments, epsilon(op), then(op, 1));
             publish::<B, 1>(handles, op, [output]);
         })
 }
@@ -103,12 +97,21 @@ fn epsilon(op: &CustomOpIr) -> f64 {
     }
 }
 
-/// A flag among an operation's arguments, given its place among those that are no tensors.
-fn flag(op: &CustomOpIr, place: usize) -> bool {
+/// Whether the statistics were given, from `place` among the scalars.
+fn frozen(op: &CustomOpIr, place: usize) -> bool {
     match op.scalars.get(place) {
-        Some(ScalarIr::Bool(flag)) => *flag,
+        Some(ScalarIr::Bool(frozen)) => *frozen,
         other => panic!("{} takes a flag, found {other:?}", op.id),
     }
+}
+
+/// What follows the normalisation, from `place` among the scalars.
+fn then(op: &CustomOpIr, place: usize) -> Then {
+    let found = op.scalars.get(place);
+    [Then::Nothing, Then::Relu]
+        .into_iter()
+        .find(|then| matches!(found, Some(ScalarIr::Int(code)) if *code == then.code()))
+        .unwrap_or_else(|| panic!("{} takes the code of what follows, found {found:?}", op.id))
 }
 
 /// Hands out what an operation gives, in the order of the result's fields.

@@ -2,6 +2,7 @@
 
 use super::lanes::{Gradient, GradientAndInput, Input, Real, Target, Value};
 use super::walk::{ChannelLines, ChannelsNormalised, Region, share};
+use crate::norm::op::Then;
 use crate::norm::op::layout::Dims;
 
 /// Values that make a task of their own worth starting.
@@ -11,11 +12,32 @@ const COLUMNS: usize = 128;
 /// With fewer groups of channels than this, the groups are cut as well.
 const GROUPS: usize = 8;
 
+/// What scales and shifts each channel, one value per channel.
+pub(super) struct Affine<R> {
+    pub gamma: Vec<R>,
+    pub beta: Vec<R>,
+}
+
+/// The mean and the variance that inference normalises by, one value per channel.
+pub(super) struct Moments<R> {
+    pub mean: Vec<R>,
+    pub variance: Vec<R>,
+}
+
+/// The tensors of the backward pass, all of the same dimensions; `gradient` and `output` may be the same.
+pub(super) struct Backward<T> {
+    pub input: Input<T>,
+    /// Gradient of the forward pass's output.
+    pub gradient: Input<T>,
+    /// Where the input's gradient goes.
+    pub output: Target<T>,
+}
+
 /// The mean and the biased variance of a channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Statistics<R> {
     pub mean: R,
-    /// What rounding took off the mean.
+    /// Rounding error of `mean`; `mean + mean_rest` has twice the precision.
     pub mean_rest: R,
     pub variance: R,
 }
@@ -57,12 +79,15 @@ fn pieces(dims: Dims) -> usize {
     (dims.len() / TASK).clamp(1, 4 * GROUPS)
 }
 
-/// The least that a channel is mapped to: 0 for a ReLU, which leaves what is not a number.
-fn floor(rectify: bool) -> f64 {
-    if rectify { 0.0 } else { f64::NEG_INFINITY }
+/// The lower bound of outputs: 0 for a ReLU. NaN stays NaN.
+fn floor(then: Then) -> f64 {
+    match then {
+        Then::Nothing => f64::NEG_INFINITY,
+        Then::Relu => 0.0,
+    }
 }
 
-/// Training mode, forward: writes the output, through a ReLU with `rectify`; returns each channel's statistics.
+/// Training mode, forward: writes the output; returns each channel's statistics.
 ///
 /// # Safety
 ///
@@ -71,10 +96,9 @@ pub(super) unsafe fn forward<T: Value>(
     dims: Dims,
     input: Input<T>,
     output: Target<T>,
-    gamma: &[T::Real],
-    beta: &[T::Real],
+    affine: &Affine<T::Real>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) -> Vec<Statistics<T::Real>> {
     let count = dims.values_per_channel() as f64;
     let mut statistics = vec![Statistics::default(); dims.channels];
@@ -92,16 +116,16 @@ pub(super) unsafe fn forward<T: Value>(
             let variance = if variance < 0.0 { 0.0 } else { variance };
             let mean = T::Real::from_f64(centre + off_centre);
             let mean_rest = off_centre - (mean.to_f64() - centre);
-            let scale = gamma[channel].to_f64() / (variance + epsilon).sqrt();
+            let scale = affine.gamma[channel].to_f64() / (variance + epsilon).sqrt();
             means.push(mean);
-            normalised.push((scale, beta[channel].to_f64() - scale * mean_rest));
+            normalised.push((scale, affine.beta[channel].to_f64() - scale * mean_rest));
             statistics[index] = Statistics {
                 mean,
                 mean_rest: T::Real::from_f64(mean_rest),
                 variance: T::Real::from_f64(variance),
             };
         }
-        let mut lines = ChannelLines::new(ChannelsNormalised::about(means), floor(rectify));
+        let mut lines = ChannelLines::new(ChannelsNormalised::about(means), floor(then));
         for (scale, shift) in normalised {
             lines.push(scale, 0.0, shift);
         }
@@ -147,39 +171,41 @@ unsafe fn settled_sums<T: Value>(
 
 /// Backward: writes the input's gradient, returns each channel's gradients of gamma and beta.
 ///
-/// With `frozen` the statistics do not depend on the input. With `RECTIFIED` the output went through a ReLU.
+/// With `frozen`, the statistics do not depend on the input. With `RELU`, a ReLU follows the normalisation.
 ///
 /// # Safety
 ///
 /// `input` and `gradient` must be valid for reading and `output` for writing `dims.len()` values; `gradient` and
-/// `output` may be the same.
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn backward<T: Value, const RECTIFIED: bool>(
+/// `output` may be the same, `input` and `output` must not overlap.
+pub(super) unsafe fn backward<T: Value, const RELU: bool>(
     dims: Dims,
-    input: Input<T>,
-    gradient: Input<T>,
-    output: Target<T>,
-    gamma: &[T::Real],
-    beta: &[T::Real],
+    tensors: Backward<T>,
+    affine: &Affine<T::Real>,
     statistics: &[Statistics<T::Real>],
     epsilon: f64,
     frozen: bool,
 ) -> Vec<ParameterGradients<T::Real>> {
+    let Backward {
+        input,
+        gradient,
+        output,
+    } = tensors;
     let count = dims.values_per_channel() as f64;
-    let both = GradientAndInput::<T, RECTIFIED>(gradient.0, input.0);
+    let both = GradientAndInput::<T, RELU>(gradient.0, input.0);
     let mut parameters = vec![ParameterGradients::default(); dims.channels];
     in_regions(dims, &mut parameters, |region, parameters| {
         let statistics = &statistics[region.channels.clone()];
         let inverse_deviation =
             |of: &Statistics<T::Real>| 1.0 / (of.variance.to_f64() + epsilon).sqrt();
         let mut by = ChannelsNormalised::about(statistics.iter().map(|of| of.mean).collect());
-        if RECTIFIED {
+        if RELU {
             for (index, channel) in region.channels.clone().enumerate() {
                 let of = &statistics[index];
-                let scale = gamma[channel].to_f64() * inverse_deviation(of);
+                let scale = affine.gamma[channel].to_f64() * inverse_deviation(of);
                 by.scale[index] = T::Real::from_f64(scale);
-                by.shift[index] =
-                    T::Real::from_f64(beta[channel].to_f64() - scale * of.mean_rest.to_f64());
+                by.shift[index] = T::Real::from_f64(
+                    affine.beta[channel].to_f64() - scale * of.mean_rest.to_f64(),
+                );
             }
         }
         // SAFETY: as the caller promises; regions share no values.
@@ -190,7 +216,7 @@ pub(super) unsafe fn backward<T: Value, const RECTIFIED: bool>(
             let mean_rest = statistics[index].mean_rest.to_f64();
             let inverse_deviation = inverse_deviation(&statistics[index]);
             let for_gamma = (sum_of_products - mean_rest * sum) * inverse_deviation;
-            let scale = gamma[channel].to_f64() * inverse_deviation;
+            let scale = affine.gamma[channel].to_f64() * inverse_deviation;
             if frozen {
                 lines.push(scale, 0.0, 0.0);
             } else {
@@ -215,22 +241,19 @@ pub(super) unsafe fn backward<T: Value, const RECTIFIED: bool>(
     parameters
 }
 
-/// Inference mode: writes the output, through a ReLU with `rectify`.
+/// Inference mode: writes the output.
 ///
 /// # Safety
 ///
 /// `input` must be valid for reading and `output` for writing `dims.len()` values; they may be the same.
-#[allow(clippy::too_many_arguments)]
 pub(super) unsafe fn inference<T: Value>(
     dims: Dims,
     input: Input<T>,
     output: Target<T>,
-    gamma: &[T::Real],
-    beta: &[T::Real],
-    mean: &[T::Real],
-    variance: &[T::Real],
+    affine: &Affine<T::Real>,
+    moments: &Moments<T::Real>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) {
     // Nothing is known of a channel but from its parameters, so that all channels are walked at once, in the order in
     // which they lie.
@@ -239,10 +262,11 @@ pub(super) unsafe fn inference<T: Value>(
         channels: 0..dims.channels,
         pieces: pieces(dims),
     };
-    let mut lines = ChannelLines::new(ChannelsNormalised::about(mean.to_vec()), floor(rectify));
+    let mut lines = ChannelLines::new(ChannelsNormalised::about(moments.mean.clone()), floor(then));
     for channel in 0..dims.channels {
-        let scale = gamma[channel].to_f64() / (variance[channel].to_f64() + epsilon).sqrt();
-        lines.push(scale, 0.0, beta[channel].to_f64());
+        let scale =
+            affine.gamma[channel].to_f64() / (moments.variance[channel].to_f64() + epsilon).sqrt();
+        lines.push(scale, 0.0, affine.beta[channel].to_f64());
     }
     // SAFETY: as the caller promises.
     unsafe { region.map(input, output, &lines) };

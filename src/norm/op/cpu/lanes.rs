@@ -191,16 +191,16 @@ pub(super) type RealOf<S> = <<S as Source>::Value as Value>::Real;
 #[derive(Clone, Copy)]
 pub(super) struct Input<T>(pub *const T);
 
-/// The output's gradient as `u`, and the input. With `RECTIFIED` the output went through a ReLU, which lets a gradient
+/// The output's gradient as `u`, and the input. With `RELU` the output went through a ReLU, which lets a gradient
 /// through where it let the value through.
 #[derive(Clone, Copy)]
-pub(super) struct GradientAndInput<T, const RECTIFIED: bool>(pub *const T, pub *const T);
+pub(super) struct GradientAndInput<T, const RELU: bool>(pub *const T, pub *const T);
 
 // SAFETY: the pointers are only read through, and the values they point at are Sync.
 unsafe impl<T: Sync> Send for Input<T> {}
 unsafe impl<T: Sync> Sync for Input<T> {}
-unsafe impl<T: Sync, const RECTIFIED: bool> Send for GradientAndInput<T, RECTIFIED> {}
-unsafe impl<T: Sync, const RECTIFIED: bool> Sync for GradientAndInput<T, RECTIFIED> {}
+unsafe impl<T: Sync, const RELU: bool> Send for GradientAndInput<T, RELU> {}
+unsafe impl<T: Sync, const RELU: bool> Sync for GradientAndInput<T, RELU> {}
 
 #[inline(always)]
 fn deviation<R: Real, const L: usize>(mut block: [R; L], centre: &[R; L]) -> [R; L] {
@@ -233,7 +233,7 @@ unsafe impl<T: Value> Source for Input<T> {
 }
 
 // SAFETY: reads L values from `at` of each of the two.
-unsafe impl<T: Value, const RECTIFIED: bool> Source for GradientAndInput<T, RECTIFIED> {
+unsafe impl<T: Value, const RELU: bool> Source for GradientAndInput<T, RELU> {
     type Value = T;
     const TENSORS: usize = 2;
 
@@ -247,7 +247,7 @@ unsafe impl<T: Value, const RECTIFIED: bool> Source for GradientAndInput<T, RECT
         let (gradient, input) =
             unsafe { (read::<T, L>(self.0.add(at)), read::<T, L>(self.1.add(at))) };
         let d = deviation(input, &by.centre);
-        if !RECTIFIED {
+        if !RELU {
             return [gradient, d];
         }
         // A choice for every lane of a new block: over `gradient` itself it would become a store under a mask, and what
@@ -270,10 +270,10 @@ unsafe impl<T: Value, const RECTIFIED: bool> Source for GradientAndInput<T, RECT
 
 /// The output's gradient alone, as `u` and in the place of `d`: of the input it is only asked what a ReLU let through.
 #[derive(Clone, Copy)]
-pub(super) struct Gradient<T, const RECTIFIED: bool>(pub GradientAndInput<T, RECTIFIED>);
+pub(super) struct Gradient<T, const RELU: bool>(pub GradientAndInput<T, RELU>);
 
 // SAFETY: reads what the other reads.
-unsafe impl<T: Value, const RECTIFIED: bool> Source for Gradient<T, RECTIFIED> {
+unsafe impl<T: Value, const RELU: bool> Source for Gradient<T, RELU> {
     type Value = T;
     const TENSORS: usize = 1;
 

@@ -21,8 +21,11 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, Shape, TensorData};
 
 use super::layout::{Order, Strided, check};
-use super::{BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics};
-use kernels::Statistics;
+use super::{
+    BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
+    BatchNormMoments, Then,
+};
+use kernels::{Affine, Moments, Statistics};
 use lanes::{Input, Target, Value};
 
 /// Access to the values of a backend's tensors.
@@ -68,6 +71,15 @@ fn channel_values<B: Values<T> + Strided, T: Copy>(tensor: FloatTensor<B>) -> Ve
     B::values(&B::contiguous(tensor)).to_vec()
 }
 
+impl<R: Copy> Affine<R> {
+    fn of<B: Values<R> + Strided>(affine: BatchNormAffine<B>) -> Self {
+        Self {
+            gamma: channel_values::<B, R>(affine.gamma),
+            beta: channel_values::<B, R>(affine.beta),
+        }
+    }
+}
+
 /// A tensor of one value a channel.
 fn channel_tensor<B: Backend, T: Element>(values: Vec<T>, device: &B::Device) -> FloatTensor<B> {
     let shape = [values.len()];
@@ -76,27 +88,25 @@ fn channel_tensor<B: Backend, T: Element>(values: Vec<T>, device: &B::Device) ->
 
 fn forward<B, T>(
     input: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
+    affine: BatchNormAffine<B>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) -> BatchNormForward<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
     T: Value + Element,
     T::Real: Element,
 {
-    check::<B>(&input, &[], &[&gamma, &beta]);
+    check::<B>(&input, &[], &[&affine.gamma, &affine.beta]);
     let device = input.device();
     let order = Order::of::<B>(&input);
     let (input, _) = order.apply::<B>(input);
     let dims = order.dims::<B>(&input);
-    let gamma = channel_values::<B, T::Real>(gamma);
-    let beta = channel_values::<B, T::Real>(beta);
+    let affine = Affine::of::<B>(affine);
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, statistics) = unsafe {
         write_over::<B, T, _>(input, |input, output| {
-            kernels::forward(dims, input, output, &gamma, &beta, epsilon, rectify)
+            kernels::forward(dims, input, output, &affine, epsilon, then)
         })
     };
     let per_channel = |value: fn(&Statistics<T::Real>) -> T::Real| {
@@ -110,28 +120,29 @@ where
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward<B, T>(
-    input: FloatTensor<B>,
-    gradient: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    statistics: BatchNormStatistics<B>,
+    saved: BatchNormBackward<B>,
     epsilon: f64,
     frozen: bool,
-    rectified: bool,
+    then: Then,
 ) -> BatchNormGradients<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
     T: Value + Element,
     T::Real: Element,
 {
+    let BatchNormBackward {
+        input,
+        gradient,
+        affine,
+        statistics,
+    } = saved;
     check::<B>(
         &input,
         &[&gradient],
         &[
-            &gamma,
-            &beta,
+            &affine.gamma,
+            &affine.beta,
             &statistics.mean,
             &statistics.mean_rest,
             &statistics.variance,
@@ -142,8 +153,7 @@ where
     let (input, _) = order.apply::<B>(input);
     let (gradient, _) = order.apply::<B>(gradient);
     let dims = order.dims::<B>(&input);
-    let gamma = channel_values::<B, T::Real>(gamma);
-    let beta = channel_values::<B, T::Real>(beta);
+    let affine = Affine::of::<B>(affine);
     let mean = channel_values::<B, T::Real>(statistics.mean);
     let mean_rest = channel_values::<B, T::Real>(statistics.mean_rest);
     let variance = channel_values::<B, T::Real>(statistics.variance);
@@ -162,21 +172,16 @@ where
     // that nobody else holds shares no memory with it.
     let (output, parameters) = unsafe {
         write_over::<B, T, _>(gradient, |gradient, output| {
-            let backward = match rectified {
-                true => kernels::backward::<T, true>,
-                false => kernels::backward::<T, false>,
-            };
-            backward(
-                dims,
-                values,
+            let tensors = kernels::Backward {
+                input: values,
                 gradient,
                 output,
-                &gamma,
-                &beta,
-                &statistics,
-                epsilon,
-                frozen,
-            )
+            };
+            let backward = match then {
+                Then::Nothing => kernels::backward::<T, false>,
+                Then::Relu => kernels::backward::<T, true>,
+            };
+            backward(dims, tensors, &affine, &statistics, epsilon, frozen)
         })
     };
     let (for_gamma, for_beta) = parameters
@@ -192,30 +197,38 @@ where
 
 fn inference<B, T>(
     input: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    mean: FloatTensor<B>,
-    variance: FloatTensor<B>,
+    affine: BatchNormAffine<B>,
+    moments: BatchNormMoments<B>,
     epsilon: f64,
-    rectify: bool,
+    then: Then,
 ) -> FloatTensor<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
     T: Value + Element,
     T::Real: Element,
 {
-    check::<B>(&input, &[], &[&gamma, &beta, &mean, &variance]);
+    check::<B>(
+        &input,
+        &[],
+        &[
+            &affine.gamma,
+            &affine.beta,
+            &moments.mean,
+            &moments.variance,
+        ],
+    );
     let order = Order::of::<B>(&input);
     let (input, _) = order.apply::<B>(input);
     let dims = order.dims::<B>(&input);
-    let [gamma, beta, mean, variance] =
-        [gamma, beta, mean, variance].map(channel_values::<B, T::Real>);
+    let affine = Affine::of::<B>(affine);
+    let moments = Moments {
+        mean: channel_values::<B, T::Real>(moments.mean),
+        variance: channel_values::<B, T::Real>(moments.variance),
+    };
     // SAFETY: the tensor holds as many values as its dimensions say.
     let (output, ()) = unsafe {
         write_over::<B, T, _>(input, |input, output| {
-            kernels::inference(
-                dims, input, output, &gamma, &beta, &mean, &variance, epsilon, rectify,
-            );
+            kernels::inference(dims, input, output, &affine, &moments, epsilon, then);
         })
     };
     order.undo::<B>(output)
@@ -237,50 +250,37 @@ macro_rules! impl_batch_norm {
         impl BatchNormBackend for $backend {
             fn batch_norm_forward(
                 input: FloatTensor<Self>,
-                gamma: FloatTensor<Self>,
-                beta: FloatTensor<Self>,
+                affine: BatchNormAffine<Self>,
                 epsilon: f64,
-                rectify: bool,
+                then: Then,
             ) -> BatchNormForward<Self> {
-                for_dtype!(
-                    input.dtype(),
-                    $types,
-                    forward(input, gamma, beta, epsilon, rectify)
-                )
+                for_dtype!(input.dtype(), $types, forward(input, affine, epsilon, then))
             }
 
             fn batch_norm_backward(
-                input: FloatTensor<Self>,
-                gradient: FloatTensor<Self>,
-                gamma: FloatTensor<Self>,
-                beta: FloatTensor<Self>,
-                statistics: BatchNormStatistics<Self>,
+                saved: BatchNormBackward<Self>,
                 epsilon: f64,
                 frozen: bool,
-                rectified: bool,
+                then: Then,
             ) -> BatchNormGradients<Self> {
                 for_dtype!(
-                    input.dtype(),
+                    saved.input.dtype(),
                     $types,
-                    backward(
-                        input, gradient, gamma, beta, statistics, epsilon, frozen, rectified
-                    )
+                    backward(saved, epsilon, frozen, then)
                 )
             }
 
             fn batch_norm_inference(
                 input: FloatTensor<Self>,
-                gamma: FloatTensor<Self>,
-                beta: FloatTensor<Self>,
-                mean: FloatTensor<Self>,
-                variance: FloatTensor<Self>,
+                affine: BatchNormAffine<Self>,
+                moments: BatchNormMoments<Self>,
                 epsilon: f64,
-                rectify: bool,
+                then: Then,
             ) -> FloatTensor<Self> {
                 for_dtype!(
                     input.dtype(),
                     $types,
-                    inference(input, gamma, beta, mean, variance, epsilon, rectify)
+                    inference(input, affine, moments, epsilon, then)
                 )
             }
         }

@@ -54,7 +54,8 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::layout::{Order, Strided, check};
 use super::{
-    BatchNormBackend, BatchNormForward, BatchNormGradients, BatchNormStatistics, portable,
+    BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
+    BatchNormMoments, Then, portable,
 };
 use launch::Job;
 use plan::Plan;
@@ -76,26 +77,25 @@ impl Strided for CubeBackend {
 impl BatchNormBackend for CubeBackend {
     fn batch_norm_forward(
         input: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
+        affine: BatchNormAffine<Self>,
         epsilon: f64,
-        rectify: bool,
+        then: Then,
     ) -> BatchNormForward<Self> {
-        check::<Self>(&input, &[], &[&gamma, &beta]);
+        check::<Self>(&input, &[], &[&affine.gamma, &affine.beta]);
         let order = Order::of::<Self>(&input);
         let (input, rows) = order.apply::<Self>(input);
         let dims = order.dims::<Self>(&input);
         let Some(plan) = Plan::new(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
-            return portable::forward::<Self>(input, gamma, beta, epsilon, rectify);
+            return portable::forward::<Self>(input, affine, epsilon, then);
         };
         let job = Job {
             input,
             plan,
             epsilon,
-            relu: rectify,
+            relu: then.is_relu(),
         };
-        let result = launch::forward(job, [gamma, beta]);
+        let result = launch::forward(job, [affine.gamma, affine.beta]);
         BatchNormForward {
             output: order.undo::<Self>(result.output),
             ..result
@@ -103,21 +103,23 @@ impl BatchNormBackend for CubeBackend {
     }
 
     fn batch_norm_backward(
-        input: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        statistics: BatchNormStatistics<Self>,
+        saved: BatchNormBackward<Self>,
         epsilon: f64,
         frozen: bool,
-        rectified: bool,
+        then: Then,
     ) -> BatchNormGradients<Self> {
+        let BatchNormBackward {
+            input,
+            gradient,
+            affine,
+            statistics,
+        } = saved;
         check::<Self>(
             &input,
             &[&gradient],
             &[
-                &gamma,
-                &beta,
+                &affine.gamma,
+                &affine.beta,
                 &statistics.mean,
                 &statistics.mean_rest,
                 &statistics.variance,
@@ -133,17 +135,27 @@ impl BatchNormBackend for CubeBackend {
         let dims = order.dims::<Self>(&input);
         let Some(plan) = Plan::new(&input, dims, rows) else {
             let [input, gradient] = [input, gradient].map(|tensor| order.undo::<Self>(tensor));
-            return portable::backward::<Self>(
-                input, gradient, gamma, beta, statistics, epsilon, frozen, rectified,
-            );
+            let saved = BatchNormBackward {
+                input,
+                gradient,
+                affine,
+                statistics,
+            };
+            return portable::backward::<Self>(saved, epsilon, frozen, then);
         };
         let job = Job {
             input,
             plan,
             epsilon,
-            relu: rectified,
+            relu: then.is_relu(),
         };
-        let result = launch::backward(job, gradient, [gamma, beta], statistics, frozen);
+        let result = launch::backward(
+            job,
+            gradient,
+            [affine.gamma, affine.beta],
+            statistics,
+            frozen,
+        );
         BatchNormGradients {
             input: order.undo::<Self>(result.input),
             ..result
@@ -152,30 +164,31 @@ impl BatchNormBackend for CubeBackend {
 
     fn batch_norm_inference(
         input: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
+        affine: BatchNormAffine<Self>,
+        moments: BatchNormMoments<Self>,
         epsilon: f64,
-        rectify: bool,
+        then: Then,
     ) -> FloatTensor<Self> {
-        check::<Self>(&input, &[], &[&gamma, &beta, &mean, &variance]);
+        let BatchNormMoments { mean, variance } = &moments;
+        check::<Self>(&input, &[], &[&affine.gamma, &affine.beta, mean, variance]);
         let order = Order::of::<Self>(&input);
         let (input, rows) = order.apply::<Self>(input);
         let dims = order.dims::<Self>(&input);
         let Some(plan) = Plan::new(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
-            return portable::inference::<Self>(
-                input, gamma, beta, mean, variance, epsilon, rectify,
-            );
+            return portable::inference::<Self>(input, affine, moments, epsilon, then);
         };
         let job = Job {
             input,
             plan,
             epsilon,
-            relu: rectify,
+            relu: then.is_relu(),
         };
-        let output = launch::inference(job, [gamma, beta], [mean, variance]);
+        let output = launch::inference(
+            job,
+            [affine.gamma, affine.beta],
+            [moments.mean, moments.variance],
+        );
         order.undo::<Self>(output)
     }
 }
