@@ -199,7 +199,6 @@ impl Args {
             return RunFolder::open(folder);
         }
         let config = self.config();
-        config.validate()?;
         match &self.out {
             Some(folder) => RunFolder::create(folder, &config),
             None => {
@@ -227,6 +226,11 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
     let on =
         |name: fn(&Found) -> String| devices.iter().map(name).collect::<Vec<_>>().join(" and ");
     let data = args.data.load()?;
+    let trainer = Trainer::parallel(devices.iter().map(|found| found.device.clone()).collect());
+    if args.resume.is_none() {
+        // What cannot be trained leaves no folder.
+        trainer.validate(&args.config(), &data.train_and_validation().0)?;
+    }
     let folder = args.folder()?;
     let config = folder.config()?;
     eprintln!(
@@ -245,7 +249,7 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
     };
     let interrupter = Interrupter::new();
     cli::stop_on_ctrl_c(&interrupter)?;
-    let result = Trainer::parallel(devices.iter().map(|found| found.device.clone()).collect())
+    let result = trainer
         .with_display(display)
         .with_interrupter(interrupter)
         .run(&folder, &data)?;
@@ -289,7 +293,13 @@ fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {
         );
     }
     line("parameters", result.parameters.to_string());
-    line("record", folder.record().display().to_string());
+    line(
+        "record",
+        match result.record_epoch {
+            Some(epoch) => format!("{}, weights of epoch {epoch}", folder.record().display()),
+            None => folder.record().display().to_string(),
+        },
+    );
     line(
         "use it",
         format!("cargo run --release --example predict -- {path} --index 0"),

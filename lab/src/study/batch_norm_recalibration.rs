@@ -3,9 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn_kindling::norm::{
-    BatchNorm, BatchNormConfig, Mode, RunningAverage, recalibrate,
-};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, RunningAverage, recalibrate};
 use serde::Serialize;
 
 use super::claim::{Bound, Claim, KINGMA, WU};

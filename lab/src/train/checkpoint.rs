@@ -7,14 +7,74 @@ use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
-use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
+use burn::train::checkpoint::{
+    Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
+};
+use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 
-use super::TrainError;
+use super::error::TrainError;
 use super::folder::write_atomically;
 use burn_kindling::record::{Record, RecordError, remove_leftovers};
 
-/// How many epochs have a checkpoint at a time.
-pub(super) const KEPT: usize = 2;
+/// Name of the loss among Burn's metrics.
+pub(super) const LOSS: &str = "Loss";
+
+/// Which checkpoints a run keeps: those of the last two epochs and, with a patience, those of the best epochs so far
+/// when each of the two ended. So a run whose last checkpoint is damaged can still continue from the one before.
+pub(super) struct Keep {
+    /// Validation loss of each finished epoch.
+    losses: Vec<f64>,
+    best: bool,
+}
+
+impl Keep {
+    /// Continues after the epochs of these validation losses; `best` keeps the best epochs.
+    pub(super) fn new(losses: Vec<f64>, best: bool) -> Self {
+        Self { losses, best }
+    }
+
+    /// The epochs that have a checkpoint after epoch `last`, which is finished.
+    fn after(&self, last: usize) -> Vec<usize> {
+        let ends = last.saturating_sub(1)..=last;
+        let best = ends.clone().filter_map(|end| match self.best {
+            true => best_epoch(&self.losses[..end]),
+            false => None,
+        });
+        let mut kept: Vec<usize> = ends
+            .clone()
+            .chain(best)
+            .filter(|&epoch| epoch > 0)
+            .collect();
+        kept.sort_unstable();
+        kept.dedup();
+        kept
+    }
+}
+
+/// The epoch, counted from 1, with the lowest of the finite losses; the first of several.
+pub(super) fn best_epoch(losses: &[f64]) -> Option<usize> {
+    let finite = (1..).zip(losses).filter(|(_, loss)| loss.is_finite());
+    finite
+        .min_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(epoch, _)| epoch)
+}
+
+impl CheckpointingStrategy for Keep {
+    fn checkpointing(
+        &mut self,
+        epoch: usize,
+        store: &EventStoreClient,
+    ) -> Vec<CheckpointingAction> {
+        let before = self.after(epoch - 1);
+        let loss = store.find_metric(LOSS, epoch, Aggregate::Mean, &Split::Valid);
+        self.losses.push(loss.unwrap_or(f64::NAN));
+        let kept = self.after(epoch);
+        let gone = before.into_iter().filter(|epoch| !kept.contains(epoch));
+        std::iter::once(CheckpointingAction::Save)
+            .chain(gone.map(CheckpointingAction::Delete))
+            .collect()
+    }
+}
 
 /// The three records that make a checkpoint.
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
@@ -43,30 +103,47 @@ impl Checkpoints {
     }
 
     /// One writer for each of the three records, in the order that Burn's learner asks for.
-    pub(super) fn writers(&self) -> [Part; 3] {
-        PARTS.map(|name| Part {
+    ///
+    /// A run that is resumed gets `schedule`, not the one in its checkpoint: that counts the steps of the devices and
+    /// the data it was trained with.
+    pub(super) fn writers(&self, schedule: LrSchedulerRecord) -> (Part, Part, Scheduler) {
+        let [model, optimizer, part] = PARTS.map(|name| Part {
             checkpoints: self.clone(),
             name,
-        })
+        });
+        let schedule = schedule
+            .checkpoint_into_bytes()
+            .expect("a record of a few numbers can be written")
+            .to_vec();
+        (model, optimizer, Scheduler { part, schedule })
     }
 
-    /// The last epoch, of those up to `epochs`, whose three records are all there and whole; 0 if
-    /// there is none. A file that was cut short or damaged makes it the epoch before.
+    /// The last epoch whose checkpoint is complete and undamaged, as are those that [`Keep`] needs; 0 if there is none.
+    /// `keep` holds the losses of the epochs to consider.
     ///
-    /// Removes what a run that was killed has not: the records of epochs that are not kept.
+    /// Removes the checkpoints of epochs that are not kept, which a killed run leaves behind.
     ///
     /// # Errors
     ///
     /// The epoch's record is of another network than `model`; a file cannot be removed.
-    pub(super) fn latest(&self, epochs: usize, model: impl Module) -> Result<usize, TrainError> {
+    pub(super) fn latest(&self, keep: &Keep, model: impl Module) -> Result<usize, TrainError> {
         let whole = |&epoch: &usize| {
             let [model, optimizer, scheduler] = PARTS.map(|name| self.path(name, epoch));
             read::<ModuleRecord>(&model).is_ok()
                 && read::<OptimizerRecord>(&optimizer).is_ok()
                 && read::<LrSchedulerRecord>(&scheduler).is_ok()
         };
-        let latest = (1..=epochs).rev().find(whole).unwrap_or(0);
-        let kept: Vec<PathBuf> = (latest.saturating_sub(KEPT - 1)..=latest)
+        let best_is_whole = |epoch: usize| match keep.best {
+            true => best_epoch(&keep.losses[..epoch]).is_none_or(|best| whole(&best)),
+            false => true,
+        };
+        let latest = (1..=keep.losses.len())
+            .rev()
+            .find(|&epoch| whole(&epoch) && best_is_whole(epoch))
+            .unwrap_or(0);
+        let kept: Vec<PathBuf> = keep
+            .after(latest)
+            .into_iter()
             .flat_map(|epoch| PARTS.map(|name| self.path(name, epoch)))
             .collect();
         let entries = fs::read_dir(&self.folder).map_err(TrainError::io("read", &self.folder))?;
@@ -77,17 +154,24 @@ impl Checkpoints {
             }
         }
         if latest > 0 {
-            self.check(&self.path("model", latest), model)?;
+            // Burn's learner would panic on a record of another network.
+            self.model(latest, model)?;
         }
         Ok(latest)
     }
 
-    /// Burn's learner would panic on a record of another network.
-    fn check(&self, path: &Path, model: impl Module) -> Result<(), TrainError> {
+    /// Loads the weights of an epoch into `model`. `None` if some of them are not finite.
+    ///
+    /// # Errors
+    ///
+    /// The record is damaged or of another network.
+    pub(super) fn model<M: Module>(&self, epoch: usize, model: M) -> Result<Option<M>, TrainError> {
+        let path = &self.path("model", epoch);
         let bytes = read_bytes(path).map_err(|error| TrainError::damaged(path, error))?;
         match Record::from_bytes(bytes).and_then(|record| record.load(model)) {
-            // A run whose weights have overflowed may go on.
-            Ok(_) | Err(RecordError::NotFinite { .. }) => Ok(()),
+            Ok(model) => Ok(Some(model)),
+            // A run whose weights have overflowed may continue.
+            Err(RecordError::NotFinite { .. }) => Ok(None),
             Err(RecordError::OtherNetwork { differences, .. }) => Err(TrainError::OtherNetwork {
                 path: path.to_path_buf(),
                 reason: differences.to_string(),
@@ -138,6 +222,27 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
         read(&self.checkpoints.path(self.name, epoch))
+    }
+}
+
+/// Writes the state of the learning rate schedule, and gives another back.
+pub(super) struct Scheduler {
+    part: Part,
+    schedule: Vec<u8>,
+}
+
+impl Checkpointer<LrSchedulerRecord> for Scheduler {
+    fn save(&self, epoch: usize, record: LrSchedulerRecord) -> Result<(), CheckpointerError> {
+        self.part.save(epoch, record)
+    }
+
+    fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
+        Checkpointer::<LrSchedulerRecord>::delete(&self.part, epoch)
+    }
+
+    fn restore(&self, _: usize) -> Result<LrSchedulerRecord, CheckpointerError> {
+        let bytes = Bytes::from_bytes_vec(self.schedule.clone());
+        LrSchedulerRecord::checkpoint_from_bytes(bytes).map_err(CheckpointerError::Record)
     }
 }
 

@@ -30,7 +30,8 @@ pub struct TrainConfig {
     pub dtype: Precision,
     /// Seed of the initial weights and of the order of the images.
     pub seed: u64,
-    /// Stop after this many epochs without a lower validation loss; `None`: run all epochs.
+    /// Stop after this many epochs without a lower validation loss, and keep the weights of the epoch with the lowest;
+    /// `None`: run all epochs, and keep the last.
     pub patience: Option<usize>,
 }
 
@@ -57,7 +58,8 @@ impl TrainConfig {
     ///
     /// # Errors
     ///
-    /// A count is zero, or the learning rate is not a positive number (at most 1 on a cosine).
+    /// A count is zero; the learning rate is not a positive number (at most 1 on a cosine); the network cannot be
+    /// built, or cannot be trained in this float type or on batches of this size.
     pub fn validate(&self) -> Result<(), TrainError> {
         let problem = |text: String| Err(TrainError::Config(text));
         if self.epochs == 0 {
@@ -81,12 +83,13 @@ impl TrainConfig {
                 self.learning_rate
             ));
         }
-        let widths: &[usize] = match &self.model {
-            ModelConfig::Mlp(mlp) => &mlp.hidden,
-            ModelConfig::Cnn(_) => &[],
-        };
-        if widths.contains(&0) {
-            return problem("a hidden layer must have at least 1 unit".into());
+        self.model.validate().map_err(TrainError::Config)?;
+        if self.batch_size == 1 && self.normalizes() {
+            return problem(
+                "batch normalisation needs batches of at least 2 images: a single one has no variance; use a larger \
+                 batch size or no normalisation (norm `none`)"
+                    .into(),
+            );
         }
         if self.dtype != Precision::F32 && self.model.norm() == Normalization::Burn {
             return problem(format!(
@@ -95,6 +98,15 @@ impl TrainConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a layer normalises by the statistics of the batch.
+    pub(super) fn normalizes(&self) -> bool {
+        let layers = match &self.model {
+            ModelConfig::Mlp(mlp) => mlp.hidden.len(),
+            ModelConfig::Cnn(_) => 3,
+        };
+        layers > 0 && self.model.norm() != Normalization::None
     }
 
     /// The schedule over a run of `steps` training steps.

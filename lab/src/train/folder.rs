@@ -109,11 +109,9 @@ impl RunFolder {
     /// `config.json` cannot be read, or is none.
     pub fn config(&self) -> Result<TrainConfig, TrainError> {
         let config: TrainConfig = self.read_json(CONFIG)?;
-        let damaged = |error: String| TrainError::damaged(&self.path.join(CONFIG), error);
         config
             .validate()
-            .map_err(|error| damaged(error.to_string()))?;
-        config.model.validate().map_err(damaged)?;
+            .map_err(|error| TrainError::damaged(&self.path.join(CONFIG), error))?;
         Ok(config)
     }
 

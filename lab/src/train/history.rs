@@ -9,11 +9,11 @@ use burn::train::metric::store::{Aggregate, EpochSummary, EventStoreClient, Metr
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{LOSS, best_epoch};
 use super::display::Lines;
 use super::{RunFolder, TrainError};
 
-/// The names of Burn's metrics.
-pub(super) const LOSS: &str = "Loss";
+/// Names of Burn's metrics.
 const ACCURACY: &str = "Accuracy";
 const LEARNING_RATE: &str = "Learning Rate";
 
@@ -61,6 +61,12 @@ mod finite_or_null {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
     }
+}
+
+/// The validation loss of each epoch.
+pub(super) fn valid_losses(epochs: &[Epoch]) -> Vec<f64> {
+    let losses = epochs.iter().map(|epoch| epoch.scores.valid.loss);
+    losses.collect()
 }
 
 /// A number that JSON gives back to the bit, as what a resumed run reads must be: serde_json reads longer ones only to
@@ -150,12 +156,7 @@ impl State {
 
     /// Whether the validation loss has not fallen for as many epochs as there is patience.
     fn out_of_patience(&self) -> bool {
-        let best = self
-            .epochs
-            .iter()
-            .filter(|epoch| epoch.scores.valid.loss.is_finite())
-            .min_by(|a, b| a.scores.valid.loss.total_cmp(&b.scores.valid.loss))
-            .map_or(0, |epoch| epoch.epoch);
+        let best = best_epoch(&valid_losses(&self.epochs)).unwrap_or(0);
         self.patience
             .is_some_and(|patience| self.epochs.len() - best >= patience)
     }
@@ -184,9 +185,8 @@ impl MetricLogger for History {
         _epoch: usize,
         split: &Split,
     ) -> Result<Vec<NumericEntry>, String> {
-        Ok(vec![NumericEntry::Value(
-            self.state().mean(split.clone().into(), name),
-        )])
+        let mean = self.state().mean(split.clone().into(), name);
+        Ok(vec![NumericEntry::Value(twelve_digits(mean))])
     }
 
     fn log_metric_definition(&mut self, definition: MetricDefinition) {

@@ -33,7 +33,6 @@ use burn::data::dataloader::DataLoader;
 use burn::data::dataloader::split::split_dataloader;
 use burn::module::Module;
 use burn::tensor::Device;
-use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::renderer::MetricsRenderer;
 use burn::train::renderer::tui::TuiMetricsRendererWrapper;
@@ -58,9 +57,9 @@ use crate::data::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::device;
 use crate::model::Classifier;
 use crate::panic;
-use checkpoint::Checkpoints;
+use checkpoint::{Checkpoints, Keep, best_epoch};
 use display::Lines;
-use history::History;
+use history::{History, valid_losses};
 use step::{Scale, Watched};
 
 /// How a run ended.
@@ -71,7 +70,7 @@ pub enum Outcome {
     Completed,
     /// The validation loss had not fallen for as many epochs as the patience says.
     StoppedEarly,
-    /// It was asked to stop; `--resume` goes on after the last finished epoch.
+    /// It was asked to stop; `--resume` continues after the last finished epoch.
     Interrupted,
 }
 
@@ -86,6 +85,10 @@ pub struct RunResult {
     pub parameters: usize,
     /// Loss and accuracy of every finished epoch, without its time.
     pub epochs: Vec<EpochScores>,
+    /// Epoch, counted from 1, whose weights the record holds: the one with the lowest validation loss if the run has a
+    /// patience, else the last. `None` if the run stopped within an epoch, and in results written before this field.
+    #[serde(default)]
+    pub record_epoch: Option<usize>,
     /// Steps since the start, or since the run was taken up again, that moved no weight because a gradient was not
     /// finite: an overflow in [`Precision::F16`].
     #[serde(default)]
@@ -172,12 +175,41 @@ impl Trainer {
         self
     }
 
-    /// Trains the network of the folder's configuration, from its last checkpoint if it has one,
-    /// and leaves metrics, result and record in the folder.
+    /// Checks, before anything is written, that these devices can train `config` on `train`.
     ///
     /// # Errors
     ///
-    /// The run is complete already; the folder cannot be read or written; a metric fails.
+    /// The configuration makes no run; a device does not compute in the float type; there are too few images.
+    pub fn validate(&self, config: &TrainConfig, train: &ImageSet) -> Result<(), TrainError> {
+        config.validate()?;
+        for device in &self.devices {
+            device::check_dtype(&format!("{device:?}"), device, config.dtype)?;
+        }
+        // The same split as Burn's; a shuffled loader drops a last batch of one image if it has others.
+        let (images, devices) = (train.len(), self.devices.len());
+        let smallest = images / devices;
+        let too_few = match devices {
+            1 => images == 0 || images == 1 && config.normalizes(),
+            _ => smallest < 2,
+        };
+        if too_few {
+            return Err(TrainError::Config(format!(
+                "{images} images are too few to train on {devices} devices"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Trains the network of the folder's configuration, from its last checkpoint if it has one,
+    /// and leaves metrics, result and record in the folder.
+    ///
+    /// With the same devices and data as before, a resumed run gives the same result, to the bit, as one that was
+    /// never stopped. With others, it starts from the same weights and optimiser state, and the learning rate
+    /// continues from the same share of the run: after 5 of 10 epochs it is halfway along its schedule.
+    ///
+    /// # Errors
+    ///
+    /// The run is complete already; the folder cannot be read or written; a metric fails; as [`Self::validate`].
     pub fn run(&self, folder: &RunFolder, data: &Mnist) -> Result<RunResult, TrainError> {
         let config = folder.config()?;
         if let Some(result) = folder.result()?
@@ -192,12 +224,12 @@ impl Trainer {
             false => Vec::new(),
         };
         // An epoch counts once both its metrics and its checkpoint are written.
-        let as_learned = Watched::new(
-            config.model.init(self.device()),
-            None,
-            Scale::new(config.dtype, self.devices.len()),
-        );
-        let finished = checkpoints.latest(epochs.len(), as_learned)?;
+        let as_learned = || {
+            let scale = Scale::new(config.dtype, self.devices.len());
+            Watched::new(config.model.init(self.device()), None, scale)
+        };
+        let keep = Keep::new(valid_losses(&epochs), config.patience.is_some());
+        let finished = checkpoints.latest(&keep, as_learned())?;
         epochs.truncate(finished);
 
         let learned = self.learn(
@@ -208,12 +240,20 @@ impl Trainer {
             None,
         )?;
         let Learned {
-            network,
+            mut network,
             epochs,
             outcome,
             images,
             skipped_steps,
         } = learned;
+        let mut record_epoch = (outcome != Outcome::Interrupted).then_some(epochs.len());
+        if config.patience.is_some()
+            && let Some(best) = best_epoch(&valid_losses(&epochs))
+            && record_epoch != Some(best)
+            && let Some(learned) = checkpoints.model(best, as_learned())?
+        {
+            (network, record_epoch) = (learned.network, Some(best));
+        }
         let parameters = network.num_params();
         let started = Instant::now();
         let test = evaluate(&network, &data.test, self.device());
@@ -227,6 +267,7 @@ impl Trainer {
             outcome,
             test,
             parameters,
+            record_epoch,
             skipped_steps,
             timing: Timing {
                 device: self.names(),
@@ -258,7 +299,6 @@ impl Trainer {
         valid: &ImageSet,
         watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
     ) -> Result<Trained, TrainError> {
-        config.validate()?;
         let watcher: Arc<Watcher> = Arc::new(watcher);
         let learned = self.learn(config, [train, valid], Vec::new(), None, Some(watcher))?;
         Ok(Trained {
@@ -283,9 +323,7 @@ impl Trainer {
         kept: Option<(&RunFolder, &Checkpoints)>,
         watcher: Option<Arc<Watcher>>,
     ) -> Result<Learned, TrainError> {
-        for device in &self.devices {
-            device::check_dtype(&format!("{device:?}"), device, config.dtype)?;
-        }
+        self.validate(config, train)?;
         let finished = epochs.len();
         let devices: Vec<Device> = self.devices.iter().cloned().map(Device::autodiff).collect();
         let scale = Scale::new(config.dtype, devices.len());
@@ -300,16 +338,11 @@ impl Trainer {
         let valid_loader = Loader::new(valid.clone(), config.batch_size, self.device().clone());
         let parts = split_dataloader(train_loader.clone(), &devices);
         let parts: Vec<usize> = parts.iter().map(|part| part.num_items()).collect();
-        if parts.len() > 1 && parts.contains(&0) | parts.contains(&1) {
-            return Err(TrainError::Config(format!(
-                "{} images are too few to train on {} devices",
-                train.len(),
-                devices.len()
-            )));
-        }
         let images = parts.iter().sum();
         let longest = parts.iter().max().expect("there is a device");
-        let steps = config.epochs * longest.div_ceil(config.batch_size);
+        // Steps of an epoch.
+        let steps = longest.div_ceil(config.batch_size);
+        let scheduler = || config.scheduler(config.epochs * steps);
 
         let lines = Lines::new(
             finished,
@@ -324,6 +357,7 @@ impl Trainer {
             )),
             Display::Lines | Display::Silent => Box::new(lines.clone()),
         };
+        let keep = Keep::new(valid_losses(&epochs), config.patience.is_some());
         let history = History::new(
             epochs,
             kept.map(|(folder, _)| folder.clone()),
@@ -346,15 +380,19 @@ impl Trainer {
             .num_epochs(config.epochs)
             .with_training_strategy(TrainingStrategy::Default(strategy));
         if let Some((_, checkpoints)) = kept {
-            let [model_part, optimizer_part, scheduler_part] = checkpoints.writers();
+            let mut schedule = scheduler()?;
+            for _ in 0..finished * steps {
+                schedule.step();
+            }
+            let (model, optimizer, scheduler) = checkpoints.writers(schedule.to_record());
             training = training
-                .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
-                .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoint::KEPT));
+                .with_custom_checkpointers(model, optimizer, scheduler)
+                .with_checkpointing_strategy(keep);
         }
         if finished > 0 {
             training = training.checkpoint(finished);
         }
-        let learner = Learner::new(model, config.optimizer(), config.scheduler(steps)?);
+        let learner = Learner::new(model, config.optimizer(), scheduler()?);
         // Some of what a backend reports comes by a panic.
         let learned = match catch_unwind(AssertUnwindSafe(|| training.launch(learner))) {
             Ok(learned) => learned,
