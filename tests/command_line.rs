@@ -26,6 +26,30 @@ fn failure(output: &Output, code: i32) -> String {
 }
 
 #[test]
+fn what_cannot_train_is_refused_before_a_folder_is_made() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = scratch.path().join("run");
+    for (flags, word) in [
+        (&["--batch-size", "1"][..], "at least 2 images"),
+        (
+            &["--batch-size", "1", "--model", "cnn"],
+            "at least 2 images",
+        ),
+        (
+            &["--batch-size", "1", "--norm", "burn"],
+            "at least 2 images",
+        ),
+        (&["--hidden", "10,0"], "hidden"),
+        (&["--norm", "burn", "--dtype", "f16"], "burn"),
+    ] {
+        let out = ["--no-tui", "--out", run.to_str().unwrap()];
+        let message = failure(&mnist(&[flags, &out].concat()), 2);
+        assert!(message.contains(word), "{message}");
+        assert!(!run.exists(), "{flags:?}");
+    }
+}
+
+#[test]
 fn a_run_trains_and_its_record_predicts() {
     let scratch = tempfile::tempdir().unwrap();
     let data = small_data(scratch.path(), 2_400);
@@ -305,7 +329,7 @@ fn a_device_without_the_float_type_says_which_it_has() {
     let run = scratch.path().join("run");
     let flags = ["--device", "ndarray", "--dtype", "f16", "--out"];
     let output = mnist(&[&flags[..], &[run.to_str().unwrap()]].concat());
-    let message = failure(&output, 1);
+    let message = failure(&output, 2);
     for word in ["'ndarray'", "f16", "f32"] {
         assert!(message.contains(word), "{message}");
     }
@@ -319,7 +343,7 @@ fn a_device_without_the_float_type_says_which_it_has() {
     };
     RunFolder::create(&run, &config).unwrap();
     let output = mnist(&["--device", "ndarray", "--resume", run.to_str().unwrap()]);
-    let message = failure(&output, 1);
+    let message = failure(&output, 2);
     assert!(message.contains("'ndarray'"), "{message}");
 }
 

@@ -12,17 +12,21 @@ use crate::device::{self, DeviceError, Found};
 use crate::study::ExperimentError;
 use crate::train::{Interrupter, TrainError};
 
-/// Tells a person what went wrong, on standard error, and gives the exit code: 2 if the command was
-/// used wrongly, as clap has it, 130 if it was stopped by Ctrl-C, and 1 for all else.
+/// Reports an error on standard error, and returns the exit code: 2 if the command was used wrongly, as clap has it, 130
+/// if Ctrl-C stopped it, otherwise 1.
 pub fn fail(error: Box<dyn Error>) -> ExitCode {
     eprintln!("error: {error}");
-    let usage = matches!(error.downcast_ref(), Some(DeviceError::Unknown { .. }))
+    let device = match error.downcast_ref() {
+        Some(TrainError::Device(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    let misused = matches!(error.downcast_ref(), Some(TrainError::Config(_)))
         || matches!(
-            error.downcast_ref(),
-            Some(TrainError::Config(_) | TrainError::Device(DeviceError::Unknown { .. }))
+            device,
+            Some(DeviceError::Unknown { .. } | DeviceError::NoDType { .. })
         );
     let stopped = matches!(error.downcast_ref(), Some(ExperimentError::Interrupted));
-    ExitCode::from(match (usage, stopped) {
+    ExitCode::from(match (misused, stopped) {
         (true, _) => 2,
         (_, true) => 130,
         _ => 1,

@@ -216,6 +216,57 @@ fn the_same_seed_gives_the_same_result_and_another_seed_another() {
     assert_ne!(first.epochs, other.epochs);
 }
 
+/// Runs the folder's training, and stops it once it has finished an epoch.
+fn stopped_after_an_epoch(folder: &RunFolder, data: &Mnist) -> RunResult {
+    let interrupter = Interrupter::new();
+    let metrics = folder.path().join("metrics.json");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !metrics.exists() {
+                std::thread::yield_now();
+            }
+            interrupter.stop(Some("a test"));
+        });
+        Trainer::new(Device::flex())
+            .with_interrupter(interrupter.clone())
+            .run(folder, data)
+            .unwrap()
+    })
+}
+
+#[test]
+fn a_schedule_continues_by_the_share_of_the_run_that_is_done() {
+    let config = TrainConfig {
+        epochs: 8,
+        learning_rate: 1e-3,
+        ..config(Activation::Relu, InitStrategy::He, Normalization::Batch)
+    };
+    // Half a cosine, in the middle of each epoch.
+    let expected = |epoch: usize| {
+        let done = (epoch as f64 + 0.5) / config.epochs as f64;
+        0.5 * config.learning_rate * (1.0 + (std::f64::consts::PI * done).cos())
+    };
+    let two = Trainer::parallel(vec![Device::flex(), Device::flex()]);
+    let one = Trainer::new(Device::flex());
+    for (trainer, images) in [(two, 6_000), (one, 2_400)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(scratch.path().join("run"), &config).unwrap();
+        stopped_after_an_epoch(&folder, &part(6_000));
+        let result = trainer.run(&folder, &part(images)).unwrap();
+        assert_eq!(result.epochs.len(), config.epochs);
+        for (epoch, scores) in result.epochs.iter().enumerate() {
+            let difference = scores.learning_rate - expected(epoch);
+            assert!(
+                difference.abs() < 0.05 * config.learning_rate,
+                "epoch {}: {} instead of {}",
+                epoch + 1,
+                scores.learning_rate,
+                expected(epoch)
+            );
+        }
+    }
+}
+
 #[test]
 fn a_resumed_run_ends_as_one_that_was_never_stopped() {
     let data = part(6_000);
@@ -230,20 +281,7 @@ fn a_resumed_run_ends_as_one_that_was_never_stopped() {
         let (whole, expected) = train_in(&scratch.path().join("whole"), &config, &data);
 
         let folder = RunFolder::create(scratch.path().join("stopped"), &config).unwrap();
-        let interrupter = Interrupter::new();
-        let metrics = folder.path().join("metrics.json");
-        let stopped = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !metrics.exists() {
-                    std::thread::yield_now();
-                }
-                interrupter.stop(Some("a test"));
-            });
-            Trainer::new(Device::flex())
-                .with_interrupter(interrupter.clone())
-                .run(&folder, &data)
-                .unwrap()
-        });
+        let stopped = stopped_after_an_epoch(&folder, &data);
         assert_eq!(stopped.outcome, Outcome::Interrupted);
         assert!((1..6).contains(&stopped.epochs.len()));
         assert!(folder.record().exists(), "what was trained is kept");
@@ -293,6 +331,62 @@ fn patience_ends_a_run_that_does_not_get_better() {
     let (_, result) = train(&config, &part(1_200));
     assert_eq!(result.outcome, Outcome::StoppedEarly);
     assert!(result.epochs.len() < 50);
+}
+
+#[test]
+fn with_a_patience_the_record_holds_the_best_epoch() {
+    let data = part(2_400);
+    let patient = TrainConfig {
+        epochs: 40,
+        patience: Some(3),
+        schedule: Schedule::Constant,
+        learning_rate: 1e-2,
+        ..config(Activation::Relu, InitStrategy::He, Normalization::Batch)
+    };
+    let (model, result) = train(&patient, &data);
+    assert_eq!(result.outcome, Outcome::StoppedEarly);
+    let losses = result.epochs.iter().map(|epoch| epoch.valid.loss);
+    let best = losses.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+    let best = best.unwrap().0 + 1;
+    assert_eq!(result.epochs.len(), best + 3);
+    assert_eq!(result.record_epoch, Some(best));
+
+    // The same weights as of a run of so many epochs, in which the last ones are kept.
+    let short = TrainConfig {
+        epochs: best,
+        patience: None,
+        ..patient.clone()
+    };
+    let (expected, result) = train(&short, &data);
+    assert_eq!(result.record_epoch, Some(best));
+    assert!(weights(model) == weights(expected));
+
+    // A run that is stopped and resumed finds the best epoch on disk.
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(scratch.path().join("run"), &patient).unwrap();
+    stopped_after_an_epoch(&folder, &data);
+    let resumed = Trainer::new(Device::flex()).run(&folder, &data).unwrap();
+    assert_eq!(resumed.record_epoch, Some(best));
+    let model = folder.load_model(&Device::flex()).unwrap();
+    assert!(weights(model) == weights(train(&short, &data).0));
+}
+
+#[test]
+fn what_cannot_train_is_refused() {
+    let of_one = |norm| TrainConfig {
+        batch_size: 1,
+        ..config(Activation::Relu, InitStrategy::He, norm)
+    };
+    for norm in [Normalization::Batch, Normalization::Burn] {
+        let error = of_one(norm).validate().unwrap_err();
+        assert!(matches!(error, TrainError::Config(_)), "{error}");
+    }
+    of_one(Normalization::None).validate().unwrap();
+    let small = TrainConfig {
+        model: ModelConfig::Cnn(CnnConfig::new().with_side(3)),
+        ..TrainConfig::default()
+    };
+    assert!(matches!(small.validate(), Err(TrainError::Config(_))));
 }
 
 #[test]
