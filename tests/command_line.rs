@@ -40,7 +40,7 @@ fn what_cannot_train_is_refused_before_a_folder_is_made() {
             "at least 2 images",
         ),
         (&["--hidden", "10,0"], "hidden"),
-        (&["--norm", "burn", "--dtype", "f16"], "burn"),
+        (&["--norm", "burn", "--dtype", "f16"], "Burn's"),
     ] {
         let out = ["--no-tui", "--out", run.to_str().unwrap()];
         let message = failure(&mnist(&[flags, &out].concat()), 2);

@@ -13,7 +13,7 @@ use crate::panic;
 /// A device that is compiled in and present.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Its name, as [`open`] takes it.
+    /// Its name, as [`open`](super::open) takes it.
     pub name: String,
     /// The device.
     pub device: Device,
