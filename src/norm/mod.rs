@@ -14,7 +14,8 @@
 //! - *In inference* they are the remembered ones, so an answer does not depend on the rest of the batch.
 //!
 //! It stands between an affine layer and the activation. The affine layer then needs no bias, because beta replaces it.
-//! Its scale no longer matters, so networks with batch norm train from nearly any start.
+//! The scale of its weights no longer changes the output, so networks with batch norm train from more initial scales than
+//! networks without: from 9 of 16 in the lab's experiment, instead of 2.
 //!
 //! ```
 //! use burn::module::Module;
