@@ -49,6 +49,7 @@
 //! - `record` (feature `record`): trained weights in and out. Burnpack, safetensors in PyTorch's
 //!   names and layouts, PyTorch's own files.
 
+mod dtype;
 pub mod init;
 pub mod norm;
 pub mod observe;

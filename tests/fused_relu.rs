@@ -99,7 +99,8 @@ fn is_what_the_two_are_one_after_the_other() {
                 let expected = run(&array, &apart, given, false);
                 let rest = output.iter().filter(|&&y| y > 0.0).count();
                 assert!(output.len() < 30 || (1..output.len()).contains(&rest));
-                if is_processor(&device) {
+                // By the batch's statistics, the ReLU's kernel takes them rounded, as its backward pass does.
+                if is_processor(&device) && given {
                     assert_eq!(output, expected[0], "{batch} x {channels} x {inner}");
                 } else {
                     assert_close("output", &output, &expected[0], 2e-6);
@@ -149,7 +150,7 @@ fn the_gradient_passes_exactly_where_the_output_is_above_zero() {
         }
         for dtype in [FloatDType::F32, FloatDType::F16] {
             let all = oracle::devices_with(dtype);
-            for device in all.iter().filter(|device| !is_processor(device)) {
+            for device in &all {
                 for given in [false, true] {
                     let none = Tensor::zeros([channels], device);
                     let products = to_f64(affine(&array, none, dtype, given, false));

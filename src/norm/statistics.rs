@@ -4,9 +4,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use burn::config::Config;
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, Device, FloatDType, StreamId, Tensor};
+use burn::tensor::{Device, FloatDType, StreamId, Tensor};
 
 use super::fields::{map_field, visit_field};
+use crate::dtype::at_least_f32;
 
 /// How the running mean and variance follow from those of the batches seen.
 ///
@@ -107,7 +108,7 @@ impl RunningStatistics {
     pub(super) fn new(channels: usize, average: RunningAverage, device: &Device) -> Self {
         let options = (
             &device.clone().without_autodiff(),
-            DType::from(at_least_f32(device.settings().float_dtype.into())),
+            at_least_f32(device.settings().float_dtype.into()),
         );
         let averages = Averages {
             mean: Tensor::zeros([channels], options),
@@ -219,7 +220,7 @@ impl RunningStatistics {
             let param = Param::initialized(id, on(tensor, &self.device));
             let (id, tensor, _) = map_field(name, param, mapper).consume();
             // A mapper may want gradients for all it meets, or half precision: not for running statistics.
-            let dtype = at_least_f32(tensor.dtype());
+            let dtype = FloatDType::from(at_least_f32(tensor.dtype()));
             (id, tensor.without_autodiff().cast(dtype))
         };
         let (mean_id, mean) = map("running_mean", self.mean_id, mean);
@@ -287,14 +288,6 @@ pub(super) fn on<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D
             .autodiff()
             .with_gradient_checkpointing_strategy(strategy),
         None => tensor,
-    }
-}
-
-/// f32 for the half-precision types, in which a moving average would lose small updates; else the type itself.
-fn at_least_f32(dtype: DType) -> FloatDType {
-    match dtype {
-        DType::F16 | DType::BF16 => FloatDType::F32,
-        other => FloatDType::from(other),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Tensor operations that the statistics share.
 
-use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
+use burn::tensor::{Bool, FloatDType, Int, Tensor};
+
+use crate::dtype::at_least_f32;
 
 /// Converts half precision to f32: a sum of many values needs more range and more digits.
 pub(super) fn in_full_precision<const D: usize>(values: Tensor<D>) -> Tensor<D> {
-    match values.dtype() {
-        DType::F16 | DType::BF16 => values.cast(FloatDType::F32),
-        _ => values,
-    }
+    let dtype = at_least_f32(values.dtype());
+    values.cast(FloatDType::from(dtype))
 }
 
 /// Divides values by their largest magnitude. Returns the quotients and that magnitude, `[1]`; it is 1 if all values

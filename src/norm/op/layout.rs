@@ -7,6 +7,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 
+use crate::dtype::at_least_f32;
+
 /// How a backend's tensors lie in memory.
 pub trait Strided: Backend {
     /// Whether kernels take rows that begin further apart than they are long.
@@ -177,7 +179,7 @@ pub fn check<B: Backend>(
             found.1
         );
     }
-    let (channels, dtype) = (shape[1], super::statistics_dtype(dtype));
+    let (channels, dtype) = (shape[1], at_least_f32(dtype));
     for tensor in per_channel {
         let found = (tensor.shape(), tensor.dtype());
         assert!(

@@ -25,7 +25,9 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
+
+use crate::dtype::at_least_f32;
 
 mod autodiff;
 #[cfg(feature = "cpu-kernels")]
@@ -197,7 +199,7 @@ fn parameter<const D: usize>(
         D >= 2,
         "batch norm takes an input of shape [batch, channels, ...], found one of {D} axes; reshape it to at least 2"
     );
-    let dtype = statistics_dtype(input.dtype());
+    let dtype = at_least_f32(input.dtype());
     let channels = input.dims()[1];
     let Some(values) = values else {
         return Tensor::full([channels], default, (&input.device(), dtype));
@@ -211,14 +213,6 @@ fn parameter<const D: usize>(
         values
     } else {
         values.cast(FloatDType::from(dtype))
-    }
-}
-
-/// The type of the statistics and the parameters: f32 for an input of half precision, else the input's own.
-fn statistics_dtype(dtype: DType) -> DType {
-    match dtype {
-        DType::F16 | DType::BF16 => DType::F32,
-        other => other,
     }
 }
 
@@ -249,7 +243,7 @@ pub struct BatchNormGradients<B: Backend> {
 }
 
 /// What scales and shifts the normalised input: `gamma * xhat + beta`.
-#[derive(ExtensionType)]
+#[derive(Clone, Debug, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormAffine<B: Backend> {
     /// The scale, `[channels]`.

@@ -9,8 +9,9 @@ use burn::tensor::{FloatDType, Shape};
 
 use super::{
     BatchNormAffine, BatchNormBackward, BatchNormForward, BatchNormGradients, BatchNormMoments,
-    BatchNormStatistics, Then, statistics_dtype,
+    BatchNormStatistics, Then,
 };
+use crate::dtype::at_least_f32;
 
 pub(super) fn forward<B: Backend>(
     input: FloatTensor<B>,
@@ -22,9 +23,23 @@ pub(super) fn forward<B: Backend>(
     let input = in_statistics_dtype::<B>(input);
     let mean = channel_means::<B>(input.clone());
     let centred = centre::<B>(input, mean.clone());
-    let result = B::batch_norm_train(centred, affine.gamma, affine.beta, epsilon);
+    let result = match then {
+        Then::Nothing => B::batch_norm_train(centred, affine.gamma, affine.beta, epsilon),
+        Then::Relu => {
+            let mut result = B::batch_norm_train(
+                centred.clone(),
+                affine.gamma.clone(),
+                affine.beta.clone(),
+                epsilon,
+            );
+            let (rest, variance) = (result.mean.clone(), result.variance.clone());
+            let output = normalise::<B>(centred, affine, rest, variance, epsilon);
+            result.output = B::relu(output);
+            result
+        }
+    };
     BatchNormForward {
-        output: B::float_cast(followed::<B>(result.output, then), dtype.into()),
+        output: B::float_cast(result.output, dtype.into()),
         mean,
         mean_rest: result.mean,
         variance: result.variance,
@@ -40,7 +55,7 @@ pub(super) fn backward<B: Backend>(
     let BatchNormBackward {
         input,
         gradient,
-        affine: BatchNormAffine { gamma, beta },
+        affine,
         statistics:
             BatchNormStatistics {
                 mean,
@@ -52,19 +67,19 @@ pub(super) fn backward<B: Backend>(
     let centred = centre::<B>(in_statistics_dtype::<B>(input), mean);
     let mut gradient = in_statistics_dtype::<B>(gradient);
     if then.is_relu() {
-        let output = B::batch_norm(
-            centred.clone(),
-            gamma.clone(),
-            beta,
-            mean_rest.clone(),
-            variance.clone(),
-            epsilon,
+        let (rest, variance) = (mean_rest.clone(), variance.clone());
+        let affine = affine.clone();
+        let output = normalise::<B>(centred.clone(), affine, rest, variance, epsilon);
+        // Rounded as the output was: what is 0 in half precision lets nothing through.
+        let output = B::float_cast(
+            B::float_cast(B::relu(output), dtype.into()),
+            centred.dtype().into(),
         );
-        gradient = B::relu_backward(B::relu(output), gradient);
+        gradient = B::relu_backward(output, gradient);
     }
     let gradients = B::batch_norm_train_backward(
         centred,
-        gamma.clone(),
+        affine.gamma.clone(),
         mean_rest,
         variance.clone(),
         epsilon,
@@ -72,7 +87,7 @@ pub(super) fn backward<B: Backend>(
     );
     let input = if frozen {
         let deviation = B::float_sqrt(B::float_add_scalar(variance, epsilon.into()));
-        let scale = B::float_div(gamma, deviation);
+        let scale = B::float_div(affine.gamma, deviation);
         let shape = per_channel(&gradient.shape());
         B::float_mul(gradient, B::float_reshape(scale, shape))
     } else {
@@ -94,23 +109,32 @@ pub(super) fn inference<B: Backend>(
 ) -> FloatTensor<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
-    let output = B::batch_norm(
-        input,
-        affine.gamma,
-        affine.beta,
-        moments.mean,
-        moments.variance,
-        epsilon,
+    let rest = B::float_zeros(
+        moments.mean.shape(),
+        &moments.mean.device(),
+        moments.mean.dtype().into(),
     );
-    B::float_cast(followed::<B>(output, then), dtype.into())
-}
-
-/// Applies what follows the normalisation.
-fn followed<B: Backend>(output: FloatTensor<B>, then: Then) -> FloatTensor<B> {
-    match then {
+    let centred = centre::<B>(input, moments.mean);
+    let output = normalise::<B>(centred, affine, rest, moments.variance, epsilon);
+    let output = match then {
         Then::Nothing => output,
         Then::Relu => B::relu(output),
-    }
+    };
+    B::float_cast(output, dtype.into())
+}
+
+/// The output of the input with the mean taken off, but for the mean's `rest`.
+///
+/// Where a ReLU follows, the forward and the backward pass both compute the output like this, from the same statistics: the
+/// gate then agrees with the output to the bit.
+fn normalise<B: Backend>(
+    centred: FloatTensor<B>,
+    affine: BatchNormAffine<B>,
+    rest: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    B::batch_norm(centred, affine.gamma, affine.beta, rest, variance, epsilon)
 }
 
 /// `input - mean`, for `[batch, channels, ...]` and `[channels]`.
@@ -137,7 +161,7 @@ fn per_channel(shape: &Shape) -> Shape {
 }
 
 fn in_statistics_dtype<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
-    let dtype = statistics_dtype(tensor.dtype());
+    let dtype = at_least_f32(tensor.dtype());
     if tensor.dtype() == dtype {
         tensor
     } else {
@@ -157,15 +181,82 @@ mod tests {
     const EPSILON: f64 = 1e-5;
 
     fn random<const D: usize>(shape: [usize; D], mean: f64) -> FloatTensor<Flex> {
-        Tensor::<D>::random(shape, Distribution::Normal(mean, 1.5), &Device::flex())
-            .try_into_primitive::<Flex>()
-            .expect("a tensor of Flex")
+        primitive(Tensor::<D>::random(
+            shape,
+            Distribution::Normal(mean, 1.5),
+            &Device::flex(),
+        ))
     }
 
     fn assert_same<const D: usize>(found: FloatTensor<Flex>, expected: FloatTensor<Flex>) {
         let [found, expected] = [found, expected]
             .map(|primitive| Tensor::<D>::from_primitive::<Flex>(primitive).into_data());
         found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-4));
+    }
+
+    /// Each channel has an output that is 0 up to rounding.
+    #[test]
+    fn the_gradient_passes_where_the_output_is_above_zero() {
+        let device = &Device::flex();
+        let gamma = Tensor::<1>::random([50], Distribution::Normal(1.0, 0.5), device);
+        let input = random([4, 50, 3], 2.0);
+        for given in [false, true] {
+            let run = |beta: &Tensor<1>, then| {
+                let affine = affine(&gamma, beta);
+                if given {
+                    let moments = BatchNormMoments::<Flex> {
+                        mean: primitive(gamma.clone()),
+                        variance: primitive(gamma.clone().abs()),
+                    };
+                    let statistics = BatchNormStatistics::<Flex> {
+                        mean: moments.mean.clone(),
+                        mean_rest: primitive(gamma.zeros_like()),
+                        variance: moments.variance.clone(),
+                    };
+                    let output = inference::<Flex>(input.clone(), affine, moments, EPSILON, then);
+                    (Tensor::<3>::from_primitive::<Flex>(output), statistics)
+                } else {
+                    let found = forward::<Flex>(input.clone(), affine, EPSILON, then);
+                    let statistics = BatchNormStatistics::<Flex> {
+                        mean: found.mean,
+                        mean_rest: found.mean_rest,
+                        variance: found.variance,
+                    };
+                    (Tensor::from_primitive::<Flex>(found.output), statistics)
+                }
+            };
+            let (products, _) = run(&gamma.zeros_like(), Then::Nothing);
+            let beta = -products.slice([0..1, 0..50, 0..1]).reshape([50]);
+            let (output, statistics) = run(&beta, Then::Relu);
+            let saved = BatchNormBackward {
+                input: input.clone(),
+                gradient: primitive(output.ones_like()),
+                affine: affine(&gamma, &beta),
+                statistics,
+            };
+            let found = backward::<Flex>(saved, EPSILON, given, Then::Relu);
+            let passed: Tensor<2> = output
+                .greater_elem(0.0)
+                .float()
+                .swap_dims(0, 1)
+                .reshape([50, 12]);
+            Tensor::<1>::from_primitive::<Flex>(found.beta)
+                .into_data()
+                .assert_eq(&passed.sum_dim(1).reshape::<1, _>([50]).into_data(), true);
+        }
+    }
+
+    fn primitive<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Flex> {
+        tensor
+            .try_into_primitive::<Flex>()
+            .expect("a tensor of Flex")
+    }
+
+    fn affine(gamma: &Tensor<1>, beta: &Tensor<1>) -> BatchNormAffine<Flex> {
+        BatchNormAffine {
+            gamma: primitive(gamma.clone()),
+            beta: primitive(beta.clone()),
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::BatchNormOutput;
+use crate::dtype::at_least_f32;
 
 /// Algorithm 1: normalises each channel by the mean and the biased variance of the batch.
 ///
@@ -18,7 +19,7 @@ pub fn batch_norm_train<const D: usize>(
     epsilon: f64,
 ) -> BatchNormOutput<D> {
     let (dims, dtype) = (input.dims(), input.dtype());
-    let precision = statistics_dtype(dtype);
+    let precision = float(at_least_f32(dtype));
     let x = rows_of_channels(input.cast(precision));
 
     // The mean, once rounded, is off by as much as half an ulp: for values far from 0 that is not small against
@@ -51,7 +52,7 @@ pub fn batch_norm_inference<const D: usize>(
     epsilon: f64,
 ) -> Tensor<D> {
     let (dims, dtype) = (input.dims(), input.dtype());
-    let precision = statistics_dtype(dtype);
+    let precision = float(at_least_f32(dtype));
     let x = rows_of_channels(input.cast(precision));
 
     let centred = x - mean.cast(precision).unsqueeze_dim(1);
@@ -89,14 +90,6 @@ fn rows_of_channels<const D: usize>(x: Tensor<D>) -> Tensor<2> {
 fn from_rows_of_channels<const D: usize>(x: Tensor<2>, mut dims: [usize; D]) -> Tensor<D> {
     dims.swap(0, 1);
     x.reshape(dims).swap_dims(0, 1)
-}
-
-/// The type in which a channel's values are summed: f32 for the half-precision types, else their own.
-fn statistics_dtype(dtype: DType) -> FloatDType {
-    match dtype {
-        DType::F16 | DType::BF16 => FloatDType::F32,
-        other => float(other),
-    }
 }
 
 fn float(dtype: DType) -> FloatDType {

@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Element, Shape, TensorData, bf16, f16};
 
-use super::Values;
+use super::adapters::Values;
 use super::memory;
 use crate::norm::op::layout::Strided;
 
@@ -40,7 +40,7 @@ macro_rules! impl_values {
                 shape: Shape,
                 write: impl FnOnce(*mut $type) -> R,
             ) -> (FlexTensor, R) {
-                // SAFETY: as the caller promises.
+                // SAFETY: by this function's condition.
                 let (bytes, result) = unsafe { memory::written(shape.num_elements(), write) };
                 let data = TensorData::from_bytes(bytes, shape, <$type>::dtype());
                 (FlexTensor::from_data(data), result)

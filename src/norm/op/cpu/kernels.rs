@@ -1,16 +1,14 @@
-//! The three operations on slices: what is summed, and which line the values are mapped through.
+//! The three operations on the values of tensors: what is added up, and the line that values are mapped through.
 
-use super::lanes::{Gradient, GradientAndInput, Input, Real, Target, Value};
-use super::walk::{ChannelLines, ChannelsNormalised, Region, share};
+use super::blocks::{Gradient, GradientAndInput, Input, Line, Normalisation, Real, Target, Value};
+use super::channels::PerChannel;
+use super::regions::{Region, all_channels, in_regions};
+use super::traversal::Sums;
 use crate::norm::op::Then;
 use crate::norm::op::layout::Dims;
 
-/// Values that make a task of their own worth starting.
-const TASK: usize = 1 << 15;
-/// Neighbouring columns that a task takes at least: fewer, and of each row it would read too little in a go.
-const COLUMNS: usize = 128;
-/// With fewer groups of channels than this, the groups are cut as well.
-const GROUPS: usize = 8;
+/// No lower bound of outputs.
+const NO_FLOOR: f64 = f64::NEG_INFINITY;
 
 /// What scales and shifts each channel, one value per channel.
 pub(super) struct Affine<R> {
@@ -18,13 +16,7 @@ pub(super) struct Affine<R> {
     pub beta: Vec<R>,
 }
 
-/// The mean and the variance that inference normalises by, one value per channel.
-pub(super) struct Moments<R> {
-    pub mean: Vec<R>,
-    pub variance: Vec<R>,
-}
-
-/// The tensors of the backward pass, all of the same dimensions; `gradient` and `output` may be the same.
+/// The tensors of the backward pass, all of the same dimensions.
 pub(super) struct Backward<T> {
     pub input: Input<T>,
     /// Gradient of the forward pass's output.
@@ -42,6 +34,39 @@ pub(super) struct Statistics<R> {
     pub variance: R,
 }
 
+impl<R: Real> Statistics<R> {
+    fn inverse_deviation(&self, epsilon: f64) -> f64 {
+        inverse_deviation(self.variance.to_f64(), epsilon)
+    }
+
+    /// The forward pass of a channel, from what is stored of it.
+    fn normalisation(&self, gamma: R, beta: R, epsilon: f64) -> Normalisation<R> {
+        let (rest, variance) = (self.mean_rest.to_f64(), self.variance.to_f64());
+        normalisation((self.mean, rest, variance), gamma, beta, epsilon)
+    }
+}
+
+fn inverse_deviation(variance: f64, epsilon: f64) -> f64 {
+    1.0 / (variance + epsilon).sqrt()
+}
+
+/// The forward pass of a channel of mean `mean + rest`.
+fn normalisation<R: Real>(
+    (mean, rest, variance): (R, f64, f64),
+    gamma: R,
+    beta: R,
+    epsilon: f64,
+) -> Normalisation<R> {
+    let scale = gamma.to_f64() * inverse_deviation(variance, epsilon);
+    // Without a rest, an infinite scale must not turn beta into NaN.
+    let correction = if rest == 0.0 { 0.0 } else { scale * rest };
+    Normalisation {
+        centre: mean,
+        scale: R::from_f64(scale),
+        shift: R::from_f64(beta.to_f64() - correction),
+    }
+}
+
 /// The gradients of a channel's parameters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ParameterGradients<R> {
@@ -49,49 +74,46 @@ pub(super) struct ParameterGradients<R> {
     pub beta: R,
 }
 
-/// Runs a job over all channels: in groups of channels, in parallel, where each group goes from its sums to its output
-/// while its values are in the core's cache; or, where there are too few groups, over all channels in one region of
-/// several pieces. How the work is cut depends on the dimensions alone, so that the number of threads never shows.
-fn in_regions<C: Send>(dims: Dims, per_channel: &mut [C], job: impl Fn(Region, &mut [C]) + Sync) {
-    let region = |channels, pieces| Region {
-        dims,
-        channels,
-        pieces,
-    };
-    let columns = if dims.has_long_runs() { 1 } else { COLUMNS };
-    let group = (TASK / dims.values_per_channel().max(1))
-        .max(columns.div_ceil(dims.inner.max(1)))
-        .clamp(1, dims.channels.max(1));
-    let groups = dims.channels.div_ceil(group);
-    if groups < GROUPS || dims.len() < 2 * TASK {
-        job(region(0..dims.channels, pieces(dims)), per_channel);
-    } else {
-        let chunks = per_channel.chunks_mut(group).enumerate();
-        share(chunks, |(index, chunk)| {
-            let first = index * group;
-            job(region(first..first + chunk.len(), 1), chunk);
-        });
-    }
+/// The forward passes of a region's channels, given their statistics.
+fn normalisations<R: Real>(
+    region: &Region,
+    statistics: &[Statistics<R>],
+    affine: &Affine<R>,
+    epsilon: f64,
+) -> PerChannel<R> {
+    let channels = region.channels.clone().zip(statistics);
+    PerChannel::new(channels.map(|(channel, of)| {
+        of.normalisation(affine.gamma[channel], affine.beta[channel], epsilon)
+    }))
 }
 
-/// The number of pieces in which all channels are walked at once.
-fn pieces(dims: Dims) -> usize {
-    (dims.len() / TASK).clamp(1, 4 * GROUPS)
-}
-
-/// The lower bound of outputs: 0 for a ReLU. NaN stays NaN.
-fn floor(then: Then) -> f64 {
-    match then {
-        Then::Nothing => f64::NEG_INFINITY,
-        Then::Relu => 0.0,
-    }
-}
-
-/// Training mode, forward: writes the output; returns each channel's statistics.
+/// Writes the output of a region's forward passes.
 ///
 /// # Safety
 ///
-/// `input` must be valid for reading and `output` for writing `dims.len()` values; they may be the same.
+/// Those of [`Region::map`].
+unsafe fn normalise<T: Value>(
+    region: &Region,
+    input: Input<T>,
+    output: Target<T>,
+    forward: &PerChannel<T::Real>,
+    then: Then,
+) {
+    let floor = match then {
+        Then::Nothing => NO_FLOOR,
+        Then::Relu => 0.0,
+    };
+    // SAFETY: by this function's conditions.
+    unsafe { region.map(input, output, forward, &forward.lines(), floor) };
+}
+
+/// Training mode, forward: writes the output, returns each channel's statistics.
+///
+/// # Safety
+///
+/// - `input` and `output` have `dims.len()` values, valid for reading and for writing.
+/// - They are the same or do not overlap.
+/// - Nobody else reads or writes them meanwhile.
 pub(super) unsafe fn forward<T: Value>(
     dims: Dims,
     input: Input<T>,
@@ -103,34 +125,34 @@ pub(super) unsafe fn forward<T: Value>(
     let count = dims.values_per_channel() as f64;
     let mut statistics = vec![Statistics::default(); dims.channels];
     in_regions(dims, &mut statistics, |region, statistics| {
-        // SAFETY: as the caller promises; regions share no values.
-        let (centre, sums) = unsafe { settled_sums(&region, input, count) };
-        let mut means = Vec::with_capacity(region.channels.len());
-        let mut normalised = Vec::with_capacity(region.channels.len());
-        for (index, channel) in region.channels.clone().enumerate() {
-            let [sum, sum_of_squares] = sums[index];
-            let centre = centre[index].to_f64();
+        // SAFETY: by this function's conditions; regions share no values.
+        let (centres, sums) = unsafe { settled_sums(&region, input, count) };
+        let channels = region.channels.clone().zip(statistics);
+        let found = channels.zip(centres.into_iter().zip(sums));
+        let forward = PerChannel::new(found.map(|((channel, stored), (centre, sums))| {
+            let [sum, sum_of_squares] = sums;
+            let centre = centre.to_f64();
             let off_centre = sum / count;
             // A variance of -1e-20 is the rounding of 0; NaN stays NaN.
             let variance = (sum_of_squares - sum * off_centre) / count;
             let variance = if variance < 0.0 { 0.0 } else { variance };
             let mean = T::Real::from_f64(centre + off_centre);
-            let mean_rest = off_centre - (mean.to_f64() - centre);
-            let scale = affine.gamma[channel].to_f64() / (variance + epsilon).sqrt();
-            means.push(mean);
-            normalised.push((scale, affine.beta[channel].to_f64() - scale * mean_rest));
-            statistics[index] = Statistics {
+            let rest = off_centre - (mean.to_f64() - centre);
+            *stored = Statistics {
                 mean,
-                mean_rest: T::Real::from_f64(mean_rest),
+                mean_rest: T::Real::from_f64(rest),
                 variance: T::Real::from_f64(variance),
             };
-        }
-        let mut lines = ChannelLines::new(ChannelsNormalised::about(means), floor(then));
-        for (scale, shift) in normalised {
-            lines.push(scale, 0.0, shift);
-        }
-        // SAFETY: as the caller promises; regions share no values.
-        unsafe { region.map(input, output, &lines) };
+            let (gamma, beta) = (affine.gamma[channel], affine.beta[channel]);
+            match then {
+                Then::Nothing => normalisation((mean, rest, variance), gamma, beta, epsilon),
+                // The backward pass computes the output again, from what is stored: if this pass does so too, the
+                // ReLU's gate agrees with the output to the bit.
+                Then::Relu => stored.normalisation(gamma, beta, epsilon),
+            }
+        }));
+        // SAFETY: by this function's conditions; regions share no values.
+        unsafe { normalise(&region, input, output, &forward, then) };
     });
     statistics
 }
@@ -138,22 +160,22 @@ pub(super) unsafe fn forward<T: Value>(
 /// The sums of `d = x - centre` and of its square, for a centre of each channel so near the mean that the variance
 /// loses no precision in `sum d^2 - (sum d)^2 / count`.
 ///
-/// A guess from a few values is nearly always near enough, and then the input is read once. Where it is off by more
-/// than two standard deviations, the mean it led to is the centre of a second reading.
+/// A guess from a few values is nearly always near enough, and then the input is read once. If it is off by more than
+/// two standard deviations, the input is read again, and the mean that the guess led to is the centre.
 ///
 /// # Safety
 ///
-/// `input` must be of the region's dimensions.
+/// Those of [`Region::sums`].
 unsafe fn settled_sums<T: Value>(
     region: &Region,
     input: Input<T>,
     count: f64,
-) -> (Vec<T::Real>, Vec<[f64; 2]>) {
-    // SAFETY: as the caller promises.
-    let mut about = ChannelsNormalised::about(unsafe { region.guess_means(input) });
-    let sums = unsafe { region.sums(input, &about) };
+) -> (Vec<T::Real>, Vec<Sums>) {
+    // SAFETY: by this function's conditions.
+    let mut centres = unsafe { region.guess_means(input) };
+    let sums = unsafe { region.sums(input, &PerChannel::about(&centres)) };
     let mut settled = true;
-    for (centre, [sum, sum_of_squares]) in about.centre.iter_mut().zip(&sums) {
+    for (centre, [sum, sum_of_squares]) in centres.iter_mut().zip(&sums) {
         let off_centre = sum / count;
         let shift = sum * off_centre;
         if shift > 4.0 * (sum_of_squares - shift) && off_centre.is_finite() {
@@ -162,11 +184,11 @@ unsafe fn settled_sums<T: Value>(
         }
     }
     if settled {
-        return (about.centre, sums);
+        return (centres, sums);
     }
-    // SAFETY: as the caller promises.
-    let sums = unsafe { region.sums(input, &about) };
-    (about.centre, sums)
+    // SAFETY: by this function's conditions.
+    let sums = unsafe { region.sums(input, &PerChannel::about(&centres)) };
+    (centres, sums)
 }
 
 /// Backward: writes the input's gradient, returns each channel's gradients of gamma and beta.
@@ -175,8 +197,9 @@ unsafe fn settled_sums<T: Value>(
 ///
 /// # Safety
 ///
-/// `input` and `gradient` must be valid for reading and `output` for writing `dims.len()` values; `gradient` and
-/// `output` may be the same, `input` and `output` must not overlap.
+/// - The tensors have `dims.len()` values, valid for reading and, for `output`, for writing.
+/// - `gradient` and `output` are the same or do not overlap; `input` and `output` do not overlap.
+/// - Nobody else writes to `input`, or reads or writes the others, meanwhile.
 pub(super) unsafe fn backward<T: Value, const RELU: bool>(
     dims: Dims,
     tensors: Backward<T>,
@@ -191,50 +214,44 @@ pub(super) unsafe fn backward<T: Value, const RELU: bool>(
         output,
     } = tensors;
     let count = dims.values_per_channel() as f64;
-    let both = GradientAndInput::<T, RELU>(gradient.0, input.0);
+    let both = GradientAndInput::<T, RELU> { gradient, input };
     let mut parameters = vec![ParameterGradients::default(); dims.channels];
     in_regions(dims, &mut parameters, |region, parameters| {
         let statistics = &statistics[region.channels.clone()];
-        let inverse_deviation =
-            |of: &Statistics<T::Real>| 1.0 / (of.variance.to_f64() + epsilon).sqrt();
-        let mut by = ChannelsNormalised::about(statistics.iter().map(|of| of.mean).collect());
-        if RELU {
-            for (index, channel) in region.channels.clone().enumerate() {
-                let of = &statistics[index];
-                let scale = affine.gamma[channel].to_f64() * inverse_deviation(of);
-                by.scale[index] = T::Real::from_f64(scale);
-                by.shift[index] = T::Real::from_f64(
-                    affine.beta[channel].to_f64() - scale * of.mean_rest.to_f64(),
-                );
-            }
-        }
-        // SAFETY: as the caller promises; regions share no values.
-        let sums = unsafe { region.sums(both, &by) };
-        let mut lines = ChannelLines::new(by, f64::NEG_INFINITY);
-        for (index, channel) in region.channels.clone().enumerate() {
-            let [sum, sum_of_products] = sums[index];
-            let mean_rest = statistics[index].mean_rest.to_f64();
-            let inverse_deviation = inverse_deviation(&statistics[index]);
-            let for_gamma = (sum_of_products - mean_rest * sum) * inverse_deviation;
-            let scale = affine.gamma[channel].to_f64() * inverse_deviation;
-            if frozen {
-                lines.push(scale, 0.0, 0.0);
-            } else {
-                let slope = -scale * inverse_deviation * for_gamma / count;
-                let shift = -scale * sum / count - slope * mean_rest;
-                lines.push(scale, slope, shift);
-            }
-            parameters[index] = ParameterGradients {
-                gamma: T::Real::from_f64(for_gamma),
-                beta: T::Real::from_f64(sum),
-            };
-        }
-        // SAFETY: as the caller promises; regions share no values.
+        let forward = normalisations(&region, statistics, affine, epsilon);
+        // SAFETY: by this function's conditions; regions share no values.
+        let sums = unsafe { region.sums(both, &forward) };
+        let of_channels = region.channels.clone().zip(statistics).zip(sums);
+        let of_channels = of_channels.zip(parameters);
+        let lines = PerChannel::new(of_channels.map(
+            |(((channel, of), [sum, products]), found)| {
+                let mean_rest = of.mean_rest.to_f64();
+                let inverse_deviation = of.inverse_deviation(epsilon);
+                let for_gamma = (products - mean_rest * sum) * inverse_deviation;
+                *found = ParameterGradients {
+                    gamma: T::Real::from_f64(for_gamma),
+                    beta: T::Real::from_f64(sum),
+                };
+                let scale = affine.gamma[channel].to_f64() * inverse_deviation;
+                let (slope, shift) = if frozen {
+                    (0.0, 0.0)
+                } else {
+                    let slope = -scale * inverse_deviation * for_gamma / count;
+                    (slope, -scale * sum / count - slope * mean_rest)
+                };
+                Line {
+                    scale: T::Real::from_f64(scale),
+                    slope: T::Real::from_f64(slope),
+                    shift: T::Real::from_f64(shift),
+                }
+            },
+        ));
+        // SAFETY: by this function's conditions; regions share no values.
         unsafe {
             if frozen {
-                region.map(Gradient(both), output, &lines);
+                region.map(Gradient(both), output, &forward, &lines, NO_FLOOR);
             } else {
-                region.map(both, output, &lines);
+                region.map(both, output, &forward, &lines, NO_FLOOR);
             }
         }
     });
@@ -245,29 +262,19 @@ pub(super) unsafe fn backward<T: Value, const RELU: bool>(
 ///
 /// # Safety
 ///
-/// `input` must be valid for reading and `output` for writing `dims.len()` values; they may be the same.
+/// Those of [`forward`].
 pub(super) unsafe fn inference<T: Value>(
     dims: Dims,
     input: Input<T>,
     output: Target<T>,
     affine: &Affine<T::Real>,
-    moments: &Moments<T::Real>,
+    statistics: &[Statistics<T::Real>],
     epsilon: f64,
     then: Then,
 ) {
-    // Nothing is known of a channel but from its parameters, so that all channels are walked at once, in the order in
-    // which they lie.
-    let region = Region {
-        dims,
-        channels: 0..dims.channels,
-        pieces: pieces(dims),
-    };
-    let mut lines = ChannelLines::new(ChannelsNormalised::about(moments.mean.clone()), floor(then));
-    for channel in 0..dims.channels {
-        let scale =
-            affine.gamma[channel].to_f64() / (moments.variance[channel].to_f64() + epsilon).sqrt();
-        lines.push(scale, 0.0, affine.beta[channel].to_f64());
-    }
-    // SAFETY: as the caller promises.
-    unsafe { region.map(input, output, &lines) };
+    // Nothing is added up, so the tensor is read and written in the order in which it lies.
+    let region = all_channels(dims);
+    let forward = normalisations(&region, statistics, affine, epsilon);
+    // SAFETY: by this function's conditions.
+    unsafe { normalise(&region, input, output, &forward, then) };
 }

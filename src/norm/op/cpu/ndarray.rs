@@ -5,7 +5,7 @@ use burn::backend::ndarray::NdArrayTensor;
 
 use burn::tensor::{Shape, TensorData};
 
-use super::Values;
+use super::adapters::Values;
 use crate::norm::op::layout::Strided;
 
 macro_rules! for_float {
@@ -65,7 +65,7 @@ macro_rules! impl_values {
                 let len = shape.num_elements();
                 let mut values = Vec::with_capacity(len);
                 let result = write(values.as_mut_ptr());
-                // SAFETY: there is room for `len` values, and they are written, as the caller promises.
+                // SAFETY: there is room for `len` values, and `write` has written them.
                 unsafe { values.set_len(len) };
                 (NdArrayTensor::from_data(TensorData::new(values, shape)), result)
             }

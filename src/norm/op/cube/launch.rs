@@ -32,10 +32,9 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::plan::Plan;
 use super::{backward, forward};
+use crate::dtype::at_least_f32;
 use crate::norm::op::layout::Rows;
-use crate::norm::op::{
-    BatchNormForward, BatchNormGradients, BatchNormStatistics, statistics_dtype,
-};
+use crate::norm::op::{BatchNormForward, BatchNormGradients, BatchNormStatistics};
 
 /// A tensor and how its values are divided.
 pub struct Job {
@@ -50,17 +49,17 @@ pub struct Job {
 impl Job {
     /// A scalar of the type of the statistics.
     fn scalar(&self, value: f64) -> InputScalar {
-        InputScalar::new(value, elem(statistics_dtype(self.input.dtype)))
+        InputScalar::new(value, elem(at_least_f32(self.input.dtype)))
     }
 
     /// The types of the values and of the statistics.
     fn elems(&self) -> [ElemType; 2] {
-        [self.input.dtype, statistics_dtype(self.input.dtype)].map(elem)
+        [self.input.dtype, at_least_f32(self.input.dtype)].map(elem)
     }
 
     /// A new tensor of the type of the statistics.
     fn new_statistics(&self, shape: impl Into<Shape>) -> CubeTensor {
-        empty(&self.input, shape, statistics_dtype(self.input.dtype))
+        empty(&self.input, shape, at_least_f32(self.input.dtype))
     }
 
     fn address_type(&self) -> AddressType {

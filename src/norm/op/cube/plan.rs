@@ -4,8 +4,8 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::index::{ExtentLaunch, Tile};
+use crate::dtype::at_least_f32;
 use crate::norm::op::layout::{Dims, Rows};
-use crate::norm::op::statistics_dtype;
 
 /// Units of a cube.
 const UNITS: usize = 256;
@@ -50,7 +50,7 @@ impl Plan {
             Some(rows) => [rows.len, rows.pitch],
             None => [side_by_side; 2],
         };
-        let widest = VECTOR / statistics_dtype(tensor.dtype).size();
+        let widest = VECTOR / at_least_f32(tensor.dtype).size();
         let vector = tensor
             .client
             .io_optimized_vector_sizes(tensor.dtype.size())

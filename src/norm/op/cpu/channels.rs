@@ -1,0 +1,110 @@
+//! What the kernels know of each channel, in arrays that blocks are taken from.
+
+use std::borrow::Cow;
+use std::iter::repeat_n;
+
+use super::blocks::{Line, Normalisation, Real};
+
+/// Three numbers for each channel, or for each column of a row: those of a [`Normalisation`] or of a [`Line`].
+///
+/// Array by array, so that the same number of neighbours makes a block.
+#[derive(Clone)]
+pub(super) struct PerChannel<R>([Vec<R>; 3]);
+
+impl<R: Real> PerChannel<R> {
+    pub fn new<N: Into<[R; 3]>>(channels: impl ExactSizeIterator<Item = N>) -> Self {
+        let mut arrays = [(); 3].map(|()| Vec::with_capacity(channels.len()));
+        for numbers in channels {
+            for (array, number) in arrays.iter_mut().zip(numbers.into()) {
+                array.push(number);
+            }
+        }
+        Self(arrays)
+    }
+
+    /// Normalisations that only take a centre off.
+    pub fn about(centres: &[R]) -> Self {
+        Self::new(centres.iter().map(|&centre| Normalisation {
+            centre,
+            scale: R::default(),
+            shift: R::default(),
+        }))
+    }
+
+    /// The lines that map deviations to outputs, of channels that these are the normalisations of.
+    pub fn lines(&self) -> Self {
+        let [_, scale, shift] = &self.0;
+        let slope = vec![R::default(); scale.len()];
+        Self([scale.clone(), slope, shift.clone()])
+    }
+
+    /// The numbers of each column, where a channel has `columns` in a row.
+    pub fn of_columns(&self, columns: usize) -> Cow<'_, Self> {
+        if columns == 1 {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self(self.0.each_ref().map(|array| {
+            let mut repeated = Vec::with_capacity(array.len() * columns);
+            for &number in array {
+                repeated.extend(repeat_n(number, columns));
+            }
+            repeated
+        })))
+    }
+
+    /// A block of the numbers of `L` neighbours from `at`.
+    #[inline(always)]
+    pub fn neighbours<const L: usize, N: From<[[R; L]; 3]>>(&self, at: usize) -> N {
+        let block = |array: &[R]| {
+            array[at..at + L]
+                .try_into()
+                .expect("a slice of L values is an array of L values")
+        };
+        [block(&self.0[0]), block(&self.0[1]), block(&self.0[2])].into()
+    }
+
+    /// A block of one channel's numbers in every lane.
+    #[inline(always)]
+    pub fn copies<const L: usize, N: From<[[R; L]; 3]>>(&self, channel: usize) -> N {
+        [
+            [self.0[0][channel]; L],
+            [self.0[1][channel]; L],
+            [self.0[2][channel]; L],
+        ]
+        .into()
+    }
+}
+
+impl<R> From<[R; 3]> for Normalisation<R> {
+    #[inline(always)]
+    fn from([centre, scale, shift]: [R; 3]) -> Self {
+        Self {
+            centre,
+            scale,
+            shift,
+        }
+    }
+}
+
+impl<R> From<Normalisation<R>> for [R; 3] {
+    fn from(it: Normalisation<R>) -> Self {
+        [it.centre, it.scale, it.shift]
+    }
+}
+
+impl<R> From<[R; 3]> for Line<R> {
+    #[inline(always)]
+    fn from([scale, slope, shift]: [R; 3]) -> Self {
+        Self {
+            scale,
+            slope,
+            shift,
+        }
+    }
+}
+
+impl<R> From<Line<R>> for [R; 3] {
+    fn from(it: Line<R>) -> Self {
+        [it.scale, it.slope, it.shift]
+    }
+}

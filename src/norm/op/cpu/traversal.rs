@@ -1,0 +1,408 @@
+//! Ways over a tensor: the sums of its channels, and the mapping of its values.
+//!
+//! A tensor is dense and seen as `[outer, channels, inner]`. There are two ways over it:
+//!
+//! - **Run by run**, if a channel's values lie in long runs (`inner` is large): one channel after the other.
+//! - **Row by row**, if they lie scattered (`[N, C]`, channels-last images, a handful of trailing positions): a few rows
+//!   at a time for every block of columns, so that whole cache lines are used.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use std::iter::repeat_with;
+use std::ops::Range;
+
+use super::blocks::{self, Blocks, Real, RealOf, Source, Summand, Target};
+use super::channels::PerChannel;
+use super::parallel::share;
+use super::regions::Region;
+use crate::norm::op::layout::Dims;
+
+/// Lanes of a full block that is mapped.
+const LANES: usize = 32;
+/// Lanes of a full block that is added up. Two sums of each in f64 take half of the registers of AVX2.
+const SUM_LANES: usize = 16;
+/// Rows that are mapped together. If a row's length is a power of two, more of them would fall into the same few lines
+/// of the cache.
+const MAP_ROWS: usize = 4;
+/// Rows that are added up together.
+const SUM_ROWS: usize = 16;
+/// Bytes beyond which processors do not read ahead.
+const PAGE: usize = 4 << 10;
+/// Bytes that can be fetched into the nearest cache, of 32 KiB or more, and still be there when they are read.
+const NEAR: usize = 28 << 10;
+/// Places to look at for a first guess of the mean: rows, or neighbouring values of one channel.
+const SAMPLE_ROWS: usize = 8;
+const SAMPLE_VALUES: usize = 32;
+
+/// `sum u` and `sum u * d` of a channel.
+pub(super) type Sums = [f64; 2];
+
+/// `sum u` and `sum u * d` of each column: a channel's or, row by row, those of each place that a channel has in a row.
+struct ColumnSums {
+    u: Vec<f64>,
+    ud: Vec<f64>,
+}
+
+impl ColumnSums {
+    fn zeros(columns: usize) -> Self {
+        Self {
+            u: vec![0.0; columns],
+            ud: vec![0.0; columns],
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sums, others) in [(&mut self.u, &other.u), (&mut self.ud, &other.ud)] {
+            for (sum, other) in sums.iter_mut().zip(others) {
+                *sum += other;
+            }
+        }
+    }
+
+    /// The sums of each channel of `columns` columns, which may be none.
+    fn of_channels(&self, channels: usize, columns: usize) -> Vec<Sums> {
+        (0..channels)
+            .map(|channel| channel * columns..(channel + 1) * columns)
+            .map(|columns| {
+                [&self.u, &self.ud].map(|quantity| quantity[columns.clone()].iter().sum())
+            })
+            .collect()
+    }
+}
+
+/// Cuts `0..len` into blocks of `$widest`, then of 8, then of 1 lane, and evaluates the body for each group of up to `$most`
+/// blocks of one width.
+macro_rules! in_blocks {
+    ($len:expr, $widest:expr, $most:expr, |$at:ident, $count:ident, $lanes:ident| $body:block) => {{
+        let len: usize = $len;
+        let mut $at = 0;
+        in_blocks!(@width $widest, len, $most, $at, $count, $lanes, $body);
+        in_blocks!(@width 8, len, $most, $at, $count, $lanes, $body);
+        in_blocks!(@width 1, len, $most, $at, $count, $lanes, $body);
+    }};
+    (@width $width:expr, $len:ident, $most:expr, $at:ident, $count:ident, $lanes:ident, $body:block) => {{
+        const $lanes: usize = $width;
+        while $len - $at >= $lanes {
+            let $count = (($len - $at) / $lanes).min($most);
+            $body
+            $at += $count * $lanes;
+        }
+    }};
+}
+
+impl Region {
+    /// The sums of each channel.
+    ///
+    /// # Safety
+    ///
+    /// - Each tensor of `source` has `self.dims.len()` values, and its memory is valid for reading.
+    /// - `self.channels` are channels of the tensor.
+    /// - Nobody writes to the region's values meanwhile.
+    pub unsafe fn sums<S: Summand>(&self, source: S, forward: &PerChannel<RealOf<S>>) -> Vec<Sums> {
+        debug_assert!(self.channels.end <= self.dims.channels);
+        let forward = &*forward.of_columns(self.columns_per_channel());
+        let of_piece = |places| {
+            Arch::new().dispatch(SumPiece {
+                region: self,
+                source,
+                forward,
+                places,
+            })
+        };
+        let total = if self.pieces == 1 {
+            of_piece(0..self.extent())
+        } else {
+            let mut pieces: Vec<_> = repeat_with(|| None).take(self.pieces).collect();
+            share(pieces.iter_mut().enumerate(), |(index, sums)| {
+                *sums = Some(of_piece(self.piece(index)));
+            });
+            let mut pieces = pieces.into_iter().flatten();
+            let mut total = pieces.next().expect("there is a piece");
+            pieces.for_each(|piece| total.add(&piece));
+            total
+        };
+        total.of_channels(self.channels.len(), self.columns_per_channel())
+    }
+
+    /// A first guess of each channel's mean, from a few of its values.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`sums`](Self::sums).
+    pub unsafe fn guess_means<S: Summand>(&self, source: S) -> Vec<RealOf<S>> {
+        let columns = self.columns_per_channel();
+        let (most, width) = if self.dims.has_long_runs() {
+            (SAMPLE_VALUES, 1)
+        } else {
+            (SAMPLE_ROWS, self.dims.inner)
+        };
+        let places = 0..self.extent().min(most);
+        let count = (places.len() * width) as f64;
+        let sums = Arch::new().dispatch(SumPiece {
+            region: self,
+            source,
+            forward: &PerChannel::about(&vec![Default::default(); self.channels.len() * columns]),
+            places,
+        });
+        sums.of_channels(self.channels.len(), columns)
+            .iter()
+            .map(|[sum, _]| {
+                let mean = sum / count;
+                RealOf::<S>::from_f64(if mean.is_finite() { mean } else { 0.0 })
+            })
+            .collect()
+    }
+
+    /// Maps each value through its channel's line, to no less than `floor`.
+    ///
+    /// # Safety
+    ///
+    /// - Each tensor of `source` and `target` has `self.dims.len()` values; their memory is valid for reading and for
+    ///   writing.
+    /// - `self.channels` are channels of the tensor.
+    /// - A tensor of `source` and `target` are the same or do not overlap.
+    /// - Nobody else reads or writes the region's values meanwhile.
+    pub unsafe fn map<S: Source>(
+        &self,
+        source: S,
+        target: Target<S::Value>,
+        forward: &PerChannel<RealOf<S>>,
+        lines: &PerChannel<RealOf<S>>,
+        floor: f64,
+    ) {
+        debug_assert!(self.channels.end <= self.dims.channels);
+        let forward = &*forward.of_columns(self.columns_per_channel());
+        let lines = &*lines.of_columns(self.columns_per_channel());
+        let floor = RealOf::<S>::from_f64(floor);
+        let of_piece = |places: Range<usize>| {
+            Arch::new().dispatch(MapPiece {
+                region: self,
+                source,
+                target,
+                forward,
+                lines,
+                floor,
+                places,
+            });
+        };
+        if self.pieces == 1 {
+            of_piece(0..self.extent());
+        } else {
+            (0..self.pieces)
+                .into_par_iter()
+                .for_each(|index| of_piece(self.piece(index)));
+        }
+    }
+
+    /// How many places ahead to fetch, with `left` outer indices to come: as many rows of the region's channels as make up
+    /// a page, which processors do not read ahead beyond. 0 if fewer rows are left, or if what is fetched of all
+    /// tensors would not fit into the nearest cache.
+    #[inline(always)]
+    fn ahead<T>(&self, tensors: usize, left: usize) -> usize {
+        let Dims {
+            channels, inner, ..
+        } = self.dims;
+        let row = self.channels.len() * inner * size_of::<T>();
+        let rows = PAGE.div_ceil(row.max(1));
+        if left < rows || tensors * row > NEAR {
+            return 0;
+        }
+        rows * channels * inner
+    }
+}
+
+/// Adds up some places of a region. A type and not a closure, so that all of it is inlined into the function that is
+/// compiled for the machine's instruction set.
+///
+/// Made only by [`Region`]'s methods, under their conditions.
+struct SumPiece<'a, S: Summand> {
+    region: &'a Region,
+    source: S,
+    /// Of each channel or, row by row, of each column.
+    forward: &'a PerChannel<RealOf<S>>,
+    places: Range<usize>,
+}
+
+impl<S: Summand> WithSimd for SumPiece<'_, S> {
+    type Output = ColumnSums;
+
+    #[inline(always)]
+    fn with_simd<I: Simd>(self, _: I) -> ColumnSums {
+        if self.region.dims.has_long_runs() {
+            self.run_by_run()
+        } else {
+            self.row_by_row()
+        }
+    }
+}
+
+impl<S: Summand> SumPiece<'_, S> {
+    #[inline(always)]
+    fn run_by_run(self) -> ColumnSums {
+        let channels = self.region.channels.clone();
+        let mut of_lanes = vec![[[0.0; SUM_LANES]; 2]; channels.len()];
+        let runs = self.region.outer(&self.places);
+        for outer in runs.clone() {
+            let left = runs.end - 1 - outer;
+            let ahead = self.region.ahead::<S::Value>(S::TENSORS, left);
+            for (index, channel) in channels.clone().enumerate() {
+                let [of_u, of_ud] = &mut of_lanes[index];
+                let (offset, len) = self.region.run(channel, outer, &self.places);
+                in_blocks!(len, SUM_LANES, usize::MAX, |at, count, L| {
+                    let blocks = Blocks {
+                        start: offset + at,
+                        stride: L,
+                        count,
+                        ahead,
+                    };
+                    let sums = [block::<L>(of_u, 0), block::<L>(of_ud, 0)];
+                    let forward = self.forward.copies::<L, _>(index);
+                    // SAFETY: the run is within the tensors, and the blocks are within the run.
+                    unsafe { blocks::add_up(self.source, blocks, &forward, sums) };
+                });
+            }
+        }
+        let of_channels = |quantity: usize| {
+            of_lanes
+                .iter()
+                .map(|of_lanes| of_lanes[quantity].iter().sum())
+                .collect()
+        };
+        ColumnSums {
+            u: of_channels(0),
+            ud: of_channels(1),
+        }
+    }
+
+    #[inline(always)]
+    fn row_by_row(self) -> ColumnSums {
+        let Dims {
+            channels, inner, ..
+        } = self.region.dims;
+        let stride = channels * inner;
+        let width = self.region.channels.len() * inner;
+        let first_column = self.region.channels.start * inner;
+        let mut sums = ColumnSums::zeros(width);
+        for row in self.places.clone().step_by(SUM_ROWS) {
+            let rows = SUM_ROWS.min(self.places.end - row);
+            in_blocks!(width, SUM_LANES, 1, |column, _count, L| {
+                let blocks = Blocks {
+                    start: row * stride + first_column + column,
+                    stride,
+                    count: rows,
+                    ahead: 0,
+                };
+                let sums = [
+                    block::<L>(&mut sums.u, column),
+                    block::<L>(&mut sums.ud, column),
+                ];
+                let forward = self.forward.neighbours::<L, _>(column);
+                // SAFETY: the rows are the tensors', and the columns are the region's.
+                unsafe { blocks::add_up(self.source, blocks, &forward, sums) };
+            });
+        }
+        sums
+    }
+}
+
+/// `L` values from `at`.
+#[inline(always)]
+fn block<const L: usize>(values: &mut [f64], at: usize) -> &mut [f64; L] {
+    (&mut values[at..at + L])
+        .try_into()
+        .expect("a slice of L values is an array of L values")
+}
+
+/// Maps some places of a region. A type for the same reason as [`SumPiece`], and made under the same conditions.
+struct MapPiece<'a, S: Source> {
+    region: &'a Region,
+    source: S,
+    target: Target<S::Value>,
+    /// Of each channel or, row by row, of each column.
+    forward: &'a PerChannel<RealOf<S>>,
+    lines: &'a PerChannel<RealOf<S>>,
+    floor: RealOf<S>,
+    places: Range<usize>,
+}
+
+impl<S: Source> WithSimd for MapPiece<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<I: Simd>(self, _: I) {
+        if self.region.dims.has_long_runs() {
+            self.run_by_run();
+        } else {
+            self.row_by_row();
+        }
+    }
+}
+
+impl<S: Source> MapPiece<'_, S> {
+    /// Last runs first: those that were just added up are still in the cache.
+    #[inline(always)]
+    fn run_by_run(self) {
+        let runs = self.region.outer(&self.places);
+        for outer in runs.clone().rev() {
+            let ahead = self.region.ahead::<S::Value>(1, outer - runs.start);
+            for (index, channel) in self.region.channels.clone().enumerate() {
+                let (offset, len) = self.region.run(channel, outer, &self.places);
+                in_blocks!(len, LANES, usize::MAX, |at, count, L| {
+                    let blocks = Blocks {
+                        start: offset + at,
+                        stride: L,
+                        count,
+                        ahead: ahead.wrapping_neg(),
+                    };
+                    let forward = self.forward.copies::<L, _>(index);
+                    let line = self.lines.copies::<L, _>(index);
+                    // SAFETY: the run is within the tensors, and the blocks are within the run.
+                    unsafe {
+                        blocks::map(
+                            self.source,
+                            self.target,
+                            blocks,
+                            &forward,
+                            &line,
+                            self.floor,
+                        );
+                    }
+                });
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn row_by_row(self) {
+        let Dims {
+            channels, inner, ..
+        } = self.region.dims;
+        let stride = channels * inner;
+        let width = self.region.channels.len() * inner;
+        let first_column = self.region.channels.start * inner;
+        for row in self.places.clone().step_by(MAP_ROWS) {
+            let rows = MAP_ROWS.min(self.places.end - row);
+            in_blocks!(width, LANES, 1, |column, _count, L| {
+                let blocks = Blocks {
+                    start: row * stride + first_column + column,
+                    stride,
+                    count: rows,
+                    ahead: 0,
+                };
+                let forward = self.forward.neighbours::<L, _>(column);
+                let line = self.lines.neighbours::<L, _>(column);
+                // SAFETY: the rows are the tensors', and the columns are the region's.
+                unsafe {
+                    blocks::map(
+                        self.source,
+                        self.target,
+                        blocks,
+                        &forward,
+                        &line,
+                        self.floor,
+                    );
+                }
+            });
+        }
+    }
+}
