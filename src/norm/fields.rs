@@ -5,6 +5,18 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor};
 /// The name by which traversals and record adapters know a batch norm, Burn's own included.
 pub(super) const CONTAINER: &str = "Struct:BatchNorm";
 
+/// Every field of a batch norm, of this crate or Burn's, that a traversal may meet.
+pub(super) const FIELDS: [&str; 8] = [
+    "gamma",
+    "beta",
+    "training",
+    "running_mean",
+    "running_var",
+    "running_weight",
+    "momentum",
+    "epsilon",
+];
+
 /// Shows a field of the module to a visitor.
 pub(super) fn visit_field<T: Module, V: ModuleVisitor>(name: &str, field: &T, visitor: &mut V) {
     visitor.enter_module(name, CONTAINER);

@@ -540,3 +540,41 @@ fn misuse_panics_with_a_sentence() {
     norm.forward(Tensor::<2>::from_data(data, &device));
     assert_close("mean", &running(&norm).0, &[0.15, 0.3, 0.45], 1e-6);
 }
+
+/// A struct of the user's own that is called like the layer, and is none.
+mod own {
+    use super::*;
+    use burn::module::Param;
+
+    #[derive(Module, Debug)]
+    pub struct BatchNorm {
+        pub gamma: Param<Tensor<1>>,
+        pub beta: Param<Tensor<1>>,
+        pub weight: Param<Tensor<1>>,
+        pub inner: nn::BatchNorm,
+    }
+}
+
+#[test]
+fn freezing_leaves_structs_alone_that_are_only_called_like_the_layer() {
+    for device in devices() {
+        let device = device.autodiff();
+        let parameter = || nn::Initializer::Ones.init([2], &device);
+        let model = own::BatchNorm {
+            gamma: parameter(),
+            beta: parameter(),
+            weight: parameter(),
+            inner: nn::BatchNormConfig::new(2).init(&device),
+        };
+        let frozen = freeze(model);
+        for parameter in [&frozen.gamma, &frozen.beta, &frozen.weight] {
+            assert!(parameter.val().is_require_grad());
+        }
+        for parameter in [&frozen.inner.gamma, &frozen.inner.beta] {
+            assert!(!parameter.val().is_require_grad());
+        }
+        let before = numbers(frozen.inner.running_mean.value());
+        frozen.inner.forward(batch(&device));
+        assert_eq!(numbers(frozen.inner.running_mean.value()), before);
+    }
+}
