@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
+use burn_kindling_lab::data::Mnist;
 use burn_kindling_lab::device::{self, DeviceError, Found};
 use burn_kindling_lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{
-    Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, Schedule,
+    Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, Schedule, Setup,
     TrainConfig, TrainError, Trainer,
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -109,7 +110,8 @@ struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Machine and files")]
     out: Option<PathBuf>,
 
-    /// Go on with the run in this folder, after its last finished epoch, as it was configured
+    /// Continue the run in this folder after its last finished epoch, with its configuration, devices and data
+    /// [with another --device, --devices or --data, the learning-rate schedule continues but the exact result is lost]
     #[arg(long, value_name = "DIR", help_heading = "Machine and files",
           conflicts_with_all = ["out", "model", "hidden", "activation", "init", "norm", "epochs", "batch_size",
                                 "optimizer", "lr", "schedule", "dtype", "patience", "seed"])]
@@ -174,16 +176,16 @@ impl Args {
         }
     }
 
-    /// The devices to train on, which have the float type of the run.
-    fn devices(&self) -> Result<Vec<Found>, TrainError> {
-        let dtype = match &self.resume {
-            Some(folder) => RunFolder::open(folder)?.config()?.dtype,
-            None => self.dtype,
+    /// The devices to train on, which have the float type of the run: those of the flags, else those that the run had.
+    fn devices(&self, dtype: Precision, before: Option<&Setup>) -> Result<Vec<Found>, TrainError> {
+        let names = match (&self.device.device, before) {
+            (None, Some(before)) if self.devices.is_empty() => &before.devices,
+            _ => &self.devices,
         };
-        let devices = match self.devices.is_empty() {
+        let devices = match names.is_empty() {
             true => vec![self.device.pick()?],
             false => {
-                let opened = self.devices.iter().map(|name| device::open(name));
+                let opened = names.iter().map(|name| device::open(name));
                 opened.collect::<Result<_, DeviceError>>()?
             }
         };
@@ -193,11 +195,8 @@ impl Args {
         Ok(devices)
     }
 
-    /// The folder of the run to go on with, or of a new one.
+    /// The folder of a new run.
     fn folder(&self) -> Result<RunFolder, TrainError> {
-        if let Some(folder) = &self.resume {
-            return RunFolder::open(folder);
-        }
         let config = self.config();
         match &self.out {
             Some(folder) => RunFolder::create(folder, &config),
@@ -222,41 +221,79 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let devices = args.devices()?;
-    let on =
-        |name: fn(&Found) -> String| devices.iter().map(name).collect::<Vec<_>>().join(" and ");
-    let data = args.data.load()?;
+    let resumed = args.resume.as_ref().map(RunFolder::open).transpose()?;
+    let (config, before) = match &resumed {
+        Some(folder) => {
+            folder.check_unfinished()?;
+            (folder.config()?, folder.setup()?)
+        }
+        None => (args.config(), None),
+    };
+    let devices = args.devices(config.dtype, before.as_ref())?;
+    let of_devices = |name: fn(&Found) -> String| devices.iter().map(name).collect::<Vec<_>>();
+    let data_folder = match (&args.data.data, &before) {
+        (None, Some(before)) => before.data.clone(),
+        _ => args.data.find()?,
+    };
+    let data = Mnist::load(&data_folder)?;
+    let setup = Setup::new(
+        of_devices(|found| found.name.clone()),
+        &data_folder,
+        &data.train,
+    )?;
     let trainer = Trainer::parallel(devices.iter().map(|found| found.device.clone()).collect());
-    if args.resume.is_none() {
-        // What cannot be trained leaves no folder.
-        trainer.validate(&args.config(), &data.train_and_validation().0)?;
-    }
-    let folder = args.folder()?;
-    let config = folder.config()?;
+    let folder = match resumed {
+        Some(folder) => folder,
+        None => {
+            // A run that cannot be trained leaves no folder.
+            trainer.validate(&config, &data.train_and_validation().0)?;
+            args.folder()?
+        }
+    };
+    folder.save_setup(&setup)?;
     eprintln!(
         "training {} ({}, {}, norm {}) on {}, into {}",
         config.model.name(),
         config.model.activation(),
         config.model.strategy(),
         config.model.norm(),
-        on(Found::to_string),
+        of_devices(Found::to_string).join(" and "),
         folder.path().display(),
     );
+    for difference in before.iter().flat_map(|before| before.differences(&setup)) {
+        eprintln!("the run continues, but not to the same result: {difference}");
+    }
 
     let display = match args.no_tui {
         true => Display::Lines,
         false => Display::detect(),
     };
     let interrupter = Interrupter::new();
-    cli::stop_on_ctrl_c(&interrupter)?;
-    let result = trainer
+    cli::stop_on_ctrl_c(&interrupter, display)?;
+    let trained = trainer
         .with_display(display)
         .with_interrupter(interrupter)
-        .run(&folder, &data)?;
-    // Whoever reads may have gone; the result is on disk all the same.
-    let _ = std::io::stdout()
-        .write_all(summary(&result, &folder, &on(|found| found.name.clone())).as_bytes());
+        .run(&folder, &data);
+    let result = match trained {
+        Err(TrainError::Killed) => {
+            eprintln!(
+                "killed; to continue after the last finished epoch: {}",
+                resume(&folder)
+            );
+            return Ok(Outcome::Interrupted);
+        }
+        trained => trained?,
+    };
+    // If nobody reads any more, the result is still on disk.
+    let summary = summary(&result, &folder, &setup.devices.join(" and "));
+    let _ = std::io::stdout().write_all(summary.as_bytes());
     Ok(result.outcome)
+}
+
+/// The command that continues a run.
+fn resume(folder: &RunFolder) -> String {
+    let path = folder.path().display();
+    format!("cargo run --release --example mnist -- --resume {path}")
 }
 
 fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {
@@ -282,6 +319,7 @@ fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {
             match result.outcome {
                 Outcome::Completed => "",
                 Outcome::StoppedEarly => "; stopped early",
+                Outcome::Diverged => "; stopped, because the loss became NaN or infinite",
                 Outcome::Interrupted => "; interrupted",
             }
         ),
@@ -293,22 +331,33 @@ fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {
         );
     }
     line("parameters", result.parameters.to_string());
-    line(
-        "record",
-        match result.record_epoch {
-            Some(epoch) => format!("{}, weights of epoch {epoch}", folder.record().display()),
-            None => folder.record().display().to_string(),
-        },
-    );
-    line(
-        "use it",
-        format!("cargo run --release --example predict -- {path} --index 0"),
-    );
-    if result.outcome == Outcome::Interrupted {
+    let record = folder.record().display().to_string();
+    let record = match (result.record_epoch, result.outcome) {
+        (Some(epoch), _) => Some(format!("{record}, weights of epoch {epoch}")),
+        (None, Outcome::Diverged) => None,
+        (None, _) => Some(record),
+    };
+    match record {
+        Some(record) => {
+            line("record", record);
+            line(
+                "use it",
+                format!("cargo run --release --example predict -- {path} --index 0"),
+            );
+        }
+        None => line(
+            "record",
+            "none: the weights were never finite at the end of an epoch".into(),
+        ),
+    }
+    if result.outcome == Outcome::Diverged {
         line(
-            "go on",
-            format!("cargo run --release --example mnist -- --resume {path}"),
+            "try",
+            "a smaller --lr, --norm batch, or another --init".into(),
         );
+    }
+    if result.outcome == Outcome::Interrupted {
+        line("continue", resume(folder));
     }
     text
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use burn_kindling_lab::train::RunResult;
+use burn_kindling_lab::train::{RunResult, Setup};
 use common::{example, small_data};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -17,6 +17,7 @@ use rand::{RngExt, SeedableRng};
 /// A folder for data and runs.
 struct Workshop {
     device: &'static str,
+    epochs: usize,
     scratch: tempfile::TempDir,
     data: PathBuf,
 }
@@ -31,6 +32,7 @@ impl Workshop {
         let data = small_data(scratch.path(), 1_200);
         Self {
             device,
+            epochs: 12,
             scratch,
             data,
         }
@@ -43,14 +45,21 @@ impl Workshop {
     /// The command that starts a run in the folder, or goes on with the one that is there.
     fn train(&self, run: &Path) -> Command {
         let mut command = example("mnist");
-        command.args(["--device", self.device]);
-        command.arg("--data").arg(&self.data);
-        match run.join("config.json").exists() {
+        // The folder of the run says which device and data it is trained on.
+        match run.join("config.json").exists() && run.join("setup.json").exists() {
             true => command.arg("--resume").arg(run),
-            false => command
-                .args(["--hidden", "30,30", "--epochs", "12", "--batch-size", "32"])
-                .arg("--out")
-                .arg(run),
+            false => {
+                command.args(["--device", self.device]);
+                command.arg("--data").arg(&self.data);
+                match run.join("config.json").exists() {
+                    true => command.arg("--resume").arg(run),
+                    false => command
+                        .args(["--hidden", "30,30", "--batch-size", "32"])
+                        .args(["--epochs", &self.epochs.to_string()])
+                        .arg("--out")
+                        .arg(run),
+                }
+            }
         };
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
@@ -280,6 +289,197 @@ fn a_folder_that_goes_away_ends_the_run_with_its_name() {
     let output = child.wait_with_output().unwrap();
     failure(&output, run.to_str().unwrap());
     assert!(!run.exists(), "it was not made again");
+}
+
+#[test]
+fn a_resumed_run_takes_the_devices_and_the_data_it_had() {
+    let workshop = Workshop::new();
+    let run = workshop.run("two-devices");
+    let mut command = example("mnist");
+    command
+        .args(["--no-tui", "--devices", "flex,flex"])
+        .args(["--hidden", "30", "--epochs", "200", "--batch-size", "32"])
+        .arg("--data")
+        .arg(&workshop.data)
+        .arg("--out")
+        .arg(&run);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&run.join("checkpoint/scheduler-3.bpk"), &mut child);
+    kill(child);
+    let setup =
+        || -> Setup { serde_json::from_slice(&fs::read(run.join("setup.json")).unwrap()).unwrap() };
+    let before = setup();
+    assert_eq!(before.devices, ["flex", "flex"]);
+    assert_eq!(before.images, 1_200);
+
+    let epochs = || {
+        let metrics = fs::read_to_string(run.join("metrics.json")).unwrap_or_default();
+        metrics.matches("\"epoch\"").count()
+    };
+    // Resumes, and interrupts after another epoch, which leaves a run to resume.
+    let resume = |flags: &[&str]| {
+        let known = epochs();
+        let mut command = example("mnist");
+        command.args(["--no-tui", "--resume"]).arg(&run).args(flags);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        while epochs() <= known {
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        interrupt(&child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", message(&output));
+        message(&output)
+    };
+    let text = resume(&[]);
+    assert!(!text.contains("not to the same result"), "{text}");
+    assert_eq!(setup(), before);
+    let text = resume(&["--device", "flex"]);
+    assert!(
+        text.contains("it was trained on flex,flex, not flex"),
+        "{text}"
+    );
+    assert_eq!(setup().devices, ["flex"]);
+
+    let other = workshop.run("other");
+    fs::create_dir(&other).unwrap();
+    let other = small_data(&other, 1_000);
+    let text = resume(&["--data", other.to_str().unwrap()]);
+    assert!(text.contains("it had other training images"), "{text}");
+    // Wherever the run was resumed, its learning rate fell.
+    let metrics: Vec<serde_json::Value> =
+        serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap();
+    let rates = metrics
+        .iter()
+        .map(|epoch| epoch["learning_rate"].as_f64().unwrap());
+    assert!(rates.is_sorted_by(|a, b| a > b), "{metrics:?}");
+}
+
+/// What Ctrl-C sends, to a process without a terminal.
+fn interrupt(child: &Child) {
+    // SAFETY: the process is a child that has not been waited for, so the number is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+}
+
+/// A terminal, and a run in its dashboard.
+#[cfg(target_os = "linux")]
+struct Screen {
+    child: Child,
+    keys: fs::File,
+    terminal: fs::File,
+    shown: std::thread::JoinHandle<String>,
+}
+
+#[cfg(target_os = "linux")]
+impl Screen {
+    fn new(mut command: Command) -> Self {
+        use std::io::Read;
+        use std::os::fd::FromRawFd;
+        use std::os::unix::process::CommandExt;
+
+        let size = libc::winsize {
+            ws_row: 30,
+            ws_col: 100,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let (mut keys, mut terminal) = (0, 0);
+        // SAFETY: the numbers are written to, nothing else is asked for, and the size is read.
+        let opened = unsafe {
+            let nothing = std::ptr::null_mut();
+            libc::openpty(&mut keys, &mut terminal, nothing, std::ptr::null(), &size)
+        };
+        assert_eq!(opened, 0);
+        // SAFETY: both were opened above, for nobody else.
+        let [keys, terminal] = [keys, terminal].map(|file| unsafe { fs::File::from_raw_fd(file) });
+        let stream = || Stdio::from(terminal.try_clone().unwrap());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        // SAFETY: both are system calls that may be made between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap();
+        let mut output = keys.try_clone().unwrap();
+        let shown = std::thread::spawn(move || {
+            let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+            // The terminal ends with an error when its last user is gone.
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                shown.extend_from_slice(&buffer[..count]);
+            }
+            String::from_utf8_lossy(&shown).into_owned()
+        });
+        Self {
+            child,
+            keys,
+            terminal,
+            shown,
+        }
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        use std::io::Write;
+        self.keys.write_all(keys).unwrap();
+    }
+
+    /// Waits for the end, checks that the terminal is as it was, and returns what was printed after the dashboard.
+    fn end(mut self) -> String {
+        use std::os::fd::AsRawFd;
+
+        let status = self.child.wait().unwrap();
+        let mut modes = std::mem::MaybeUninit::<libc::termios>::uninit();
+        // SAFETY: the file is a terminal, and the modes are written before they are read.
+        let modes = unsafe {
+            assert_eq!(
+                libc::tcgetattr(self.terminal.as_raw_fd(), modes.as_mut_ptr()),
+                0
+            );
+            modes.assume_init()
+        };
+        drop(self.terminal);
+        let shown = self.shown.join().unwrap();
+        assert_eq!(status.code(), Some(130), "{shown}");
+        for mode in [libc::ICANON, libc::ECHO, libc::ISIG] {
+            assert_ne!(modes.c_lflag & mode, 0, "the terminal is not restored");
+        }
+        let (dashboard, after) = shown
+            .rsplit_once("\x1b[?1049l")
+            .expect("it left the dashboard");
+        assert!(dashboard.contains("\x1b[?1049h"), "it was in the dashboard");
+        assert!(!after.contains("panicked"), "{after}");
+        after.to_string()
+    }
+}
+
+/// Ctrl-C, `q` and `s`, `q` and `k`: each leaves a run that can be resumed, and says how.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_dashboard_is_left_by_ctrl_c_or_q() {
+    let mut workshop = Workshop::new();
+    workshop.epochs = 150;
+    let whole = workshop.run("whole");
+    workshop.finish(&whole);
+    for (name, keys) in [
+        ("ctrl-c", &[&b"\x03"[..]][..]),
+        ("q-s", &[b"q", b"s"]),
+        ("q-k", &[b"q", b"k"]),
+    ] {
+        let run = workshop.run(name);
+        let mut screen = Screen::new(workshop.train(&run));
+        wait_for(&run.join("checkpoint/scheduler-1.bpk"), &mut screen.child);
+        for key in keys {
+            screen.press(key);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let after = screen.end();
+        let hint = format!("--resume {}", run.display());
+        assert!(after.contains(&hint), "{after}");
+        workshop.finish(&run);
+        assert_same(&run, &whole);
+    }
 }
 
 #[cfg(target_os = "linux")]

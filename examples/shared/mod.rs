@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
 use burn_kindling_lab::device;
 use burn_kindling_lab::study::{Findings, Setup, Size};
+use burn_kindling_lab::train::Display;
 
 #[derive(clap::Args)]
 pub struct Flags {
@@ -50,7 +51,7 @@ impl Flags {
         setup.size = size;
         setup.seeds = self.seeds;
         setup.verbose = true;
-        cli::stop_on_ctrl_c(&setup.interrupter)?;
+        cli::stop_on_ctrl_c(&setup.interrupter, Display::Lines)?;
         Ok(setup)
     }
 }

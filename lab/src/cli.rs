@@ -10,7 +10,7 @@ use clap::Args;
 use crate::data::{DataError, Mnist};
 use crate::device::{self, DeviceError, Found};
 use crate::study::ExperimentError;
-use crate::train::{Interrupter, TrainError};
+use crate::train::{self, Display, Interrupter, TrainError};
 
 /// Reports an error on standard error, and returns the exit code: 2 if the command was used wrongly, as clap has it, 130
 /// if Ctrl-C stopped it, otherwise 1.
@@ -63,13 +63,22 @@ pub struct DataFlag {
 }
 
 impl DataFlag {
+    /// Returns the folder of the data set.
+    ///
+    /// # Errors
+    ///
+    /// The folder is missing.
+    pub fn find(&self) -> Result<PathBuf, DataError> {
+        Mnist::find(self.data.as_deref())
+    }
+
     /// Reads the data set.
     ///
     /// # Errors
     ///
     /// The folder or one of its files is missing or damaged.
     pub fn load(&self) -> Result<Mnist, DataError> {
-        Mnist::load(&Mnist::find(self.data.as_deref())?)
+        Mnist::load(&self.find()?)
     }
 }
 
@@ -85,19 +94,27 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Has the first Ctrl-C stop the training after the step under way, and the second end the program.
+/// Makes the first Ctrl-C stop the training after the current step, and the second end the program.
+///
+/// Nothing is printed while the dashboard fills the screen; the second Ctrl-C restores the terminal first.
 ///
 /// # Errors
 ///
 /// The system takes no handler, or has one already.
-pub fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), ctrlc::Error> {
+pub fn stop_on_ctrl_c(interrupter: &Interrupter, display: Display) -> Result<(), ctrlc::Error> {
+    let dashboard = display == Display::Dashboard;
     let interrupter = interrupter.clone();
     let stopping = AtomicBool::new(false);
     ctrlc::set_handler(move || {
         if stopping.swap(true, Ordering::Relaxed) {
+            if dashboard {
+                train::restore_terminal();
+            }
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; once more to leave at once");
+        if !dashboard {
+            eprintln!("stopping after this step; press Ctrl-C again to exit now");
+        }
         interrupter.stop(Some("Ctrl-C"));
     })
 }

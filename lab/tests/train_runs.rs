@@ -361,6 +361,15 @@ fn with_a_patience_the_record_holds_the_best_epoch() {
     assert_eq!(result.record_epoch, Some(best));
     assert!(weights(model) == weights(expected));
 
+    // Without a folder, the best epoch is kept in memory.
+    let (images, validation) = data.train_and_validation();
+    let trained = Trainer::new(Device::flex())
+        .train(&patient, &images, &validation, |_| {})
+        .unwrap();
+    assert_eq!(trained.network_epoch, Some(best));
+    assert_eq!(trained.epochs.len(), best + 3);
+    assert!(weights(trained.network) == weights(train(&short, &data).0));
+
     // A run that is stopped and resumed finds the best epoch on disk.
     let scratch = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(scratch.path().join("run"), &patient).unwrap();
@@ -392,6 +401,7 @@ fn what_cannot_train_is_refused() {
 #[test]
 fn a_loss_that_is_not_finite_is_written_down_and_read_back() {
     let config = TrainConfig {
+        epochs: 5,
         learning_rate: 1e6,
         schedule: Schedule::Constant,
         optimizer: OptimizerKind::Sgd,
@@ -407,6 +417,12 @@ fn a_loss_that_is_not_finite_is_written_down_and_read_back() {
     let text = fs::read_to_string(folder.path().join("result.json")).unwrap();
     assert!(text.contains("\"loss\": null"), "{text}");
     assert!(folder.result().unwrap().unwrap().test.loss.is_nan());
+    // Training stops, and there is no record that nothing could read.
+    assert_eq!(result.outcome, Outcome::Diverged);
+    assert_eq!((result.epochs.len(), result.record_epoch), (1, None));
+    assert!(!folder.record().exists());
+    let error = Trainer::new(Device::flex()).run(&folder, &part(1_200));
+    assert!(matches!(error, Err(TrainError::Complete(_))));
 }
 
 #[test]
@@ -473,7 +489,7 @@ fn a_record_that_is_damaged_or_of_another_network_is_an_error_that_says_so() {
         assert!(text.contains("model.bpk"), "{text}");
     }
     let text = message(&fs::read(normed.record()).unwrap());
-    assert!(text.contains("model.bpk is not of the network"), "{text}");
+    assert!(text.contains("model.bpk is of another network"), "{text}");
     assert!(text.contains("hidden.0.affine.bias"), "{text}");
 
     fs::write(plain.record(), &good).unwrap();

@@ -67,6 +67,15 @@ impl ImageSet {
         self.range.is_empty()
     }
 
+    /// The CRC-32 of all pixels, followed by all labels.
+    pub fn checksum(&self) -> u32 {
+        let pixels = self.range.start * Self::PIXELS..self.range.end * Self::PIXELS;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.pixels[pixels]);
+        hasher.update(&self.labels[self.range.clone()]);
+        hasher.finalize()
+    }
+
     /// The 784 pixels of image `i`, row by row: 0 is background, 255 is ink.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
-use std::fs;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::{fs, io};
 
 use burn::lr_scheduler::LrSchedulerRecord;
 use burn::module::Module;
@@ -14,6 +15,7 @@ use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 
 use super::error::TrainError;
 use super::folder::write_atomically;
+use super::scores::best_epoch;
 use burn_kindling::record::{Record, RecordError, remove_leftovers};
 
 /// Name of the loss among Burn's metrics.
@@ -51,14 +53,6 @@ impl Keep {
     }
 }
 
-/// The epoch, counted from 1, with the lowest of the finite losses; the first of several.
-pub(super) fn best_epoch(losses: &[f64]) -> Option<usize> {
-    let finite = (1..).zip(losses).filter(|(_, loss)| loss.is_finite());
-    finite
-        .min_by(|(_, a), (_, b)| a.total_cmp(b))
-        .map(|(epoch, _)| epoch)
-}
-
 impl CheckpointingStrategy for Keep {
     fn checkpointing(
         &mut self,
@@ -79,17 +73,71 @@ impl CheckpointingStrategy for Keep {
 /// The three records that make a checkpoint.
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
 
-/// The checkpoints of a run: three burnpack files an epoch, each written whole or not at all, and followed by the
-/// CRC-32 of its bytes in little-endian order, which Burn's own reader passes over.
+/// The checkpoints of a run: three burnpack files per epoch, each written whole or not at all, and followed by the
+/// CRC-32 of its bytes in little-endian order, which Burn's own reader ignores.
 #[derive(Clone)]
 pub(super) struct Checkpoints {
-    folder: PathBuf,
+    place: Place,
     /// The first file that could not be written. Burn's dashboard resets the learner's own error.
     failure: Arc<Mutex<Option<TrainError>>>,
 }
 
+/// Where checkpoints are kept.
+#[derive(Clone)]
+enum Place {
+    Folder(PathBuf),
+    Memory(Arc<Mutex<HashMap<PathBuf, Vec<u8>>>>),
+}
+
+impl Place {
+    /// The file of a checkpoint, or what would be one.
+    fn path(&self, name: &str, epoch: usize) -> PathBuf {
+        let file = format!("{name}-{epoch}.bpk");
+        match self {
+            Self::Folder(folder) => folder.join(file),
+            Self::Memory(_) => file.into(),
+        }
+    }
+
+    fn write(&self, name: &str, epoch: usize, bytes: Vec<u8>) -> Result<(), TrainError> {
+        let path = self.path(name, epoch);
+        match self {
+            Self::Folder(_) => write_atomically(&path, &bytes),
+            Self::Memory(files) => {
+                files.lock().expect("no writer panics").insert(path, bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&self, name: &str, epoch: usize) -> io::Result<Vec<u8>> {
+        let path = self.path(name, epoch);
+        match self {
+            Self::Folder(_) => fs::read(path),
+            Self::Memory(files) => {
+                let files = files.lock().expect("no writer panics");
+                files
+                    .get(&path)
+                    .cloned()
+                    .ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
+        }
+    }
+
+    fn remove(&self, name: &str, epoch: usize) -> io::Result<()> {
+        let path = self.path(name, epoch);
+        match self {
+            Self::Folder(_) => fs::remove_file(path),
+            Self::Memory(files) => {
+                files.lock().expect("no writer panics").remove(&path);
+                Ok(())
+            }
+        }
+    }
+}
+
 impl Checkpoints {
-    /// The checkpoints in the folder of a run, cleared of what a run that was killed has left half-written.
+    /// The checkpoints in the folder of a run, without the incomplete files that a killed run left.
     pub(super) fn in_folder(run: &Path) -> Result<Self, TrainError> {
         let folder = run.join("checkpoint");
         fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
@@ -97,9 +145,17 @@ impl Checkpoints {
             remove_leftovers(folder).map_err(TrainError::io("clean", folder))?;
         }
         Ok(Self {
-            folder,
+            place: Place::Folder(folder),
             failure: Arc::default(),
         })
+    }
+
+    /// Checkpoints that last as long as this value.
+    pub(super) fn in_memory() -> Self {
+        Self {
+            place: Place::Memory(Arc::default()),
+            failure: Arc::default(),
+        }
     }
 
     /// One writer for each of the three records, in the order that Burn's learner asks for.
@@ -128,10 +184,10 @@ impl Checkpoints {
     /// The epoch's record is of another network than `model`; a file cannot be removed.
     pub(super) fn latest(&self, keep: &Keep, model: impl Module) -> Result<usize, TrainError> {
         let whole = |&epoch: &usize| {
-            let [model, optimizer, scheduler] = PARTS.map(|name| self.path(name, epoch));
-            read::<ModuleRecord>(&model).is_ok()
-                && read::<OptimizerRecord>(&optimizer).is_ok()
-                && read::<LrSchedulerRecord>(&scheduler).is_ok()
+            let [model, optimizer, scheduler] = PARTS;
+            self.read::<ModuleRecord>(model, epoch).is_ok()
+                && self.read::<OptimizerRecord>(optimizer, epoch).is_ok()
+                && self.read::<LrSchedulerRecord>(scheduler, epoch).is_ok()
         };
         let best_is_whole = |epoch: usize| match keep.best {
             true => best_epoch(&keep.losses[..epoch]).is_none_or(|best| whole(&best)),
@@ -141,16 +197,17 @@ impl Checkpoints {
             .rev()
             .find(|&epoch| whole(&epoch) && best_is_whole(epoch))
             .unwrap_or(0);
-        let kept: Vec<PathBuf> = keep
-            .after(latest)
-            .into_iter()
-            .flat_map(|epoch| PARTS.map(|name| self.path(name, epoch)))
-            .collect();
-        let entries = fs::read_dir(&self.folder).map_err(TrainError::io("read", &self.folder))?;
-        for entry in entries {
-            let path = entry.map_err(TrainError::io("read", &self.folder))?.path();
-            if path.extension().is_some_and(|it| it == "bpk") && !kept.contains(&path) {
-                fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+        if let Place::Folder(folder) = &self.place {
+            let kept: Vec<PathBuf> = keep
+                .after(latest)
+                .into_iter()
+                .flat_map(|epoch| PARTS.map(|name| self.place.path(name, epoch)))
+                .collect();
+            for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
+                let path = entry.map_err(TrainError::io("read", folder))?.path();
+                if path.extension().is_some_and(|it| it == "bpk") && !kept.contains(&path) {
+                    fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+                }
             }
         }
         if latest > 0 {
@@ -166,17 +223,21 @@ impl Checkpoints {
     ///
     /// The record is damaged or of another network.
     pub(super) fn model<M: Module>(&self, epoch: usize, model: M) -> Result<Option<M>, TrainError> {
-        let path = &self.path("model", epoch);
-        let bytes = read_bytes(path).map_err(|error| TrainError::damaged(path, error))?;
+        let path = self.place.path("model", epoch);
+        let damaged = |reason: &dyn ToString| TrainError::damaged(&path, reason.to_string());
+        let bytes = self
+            .bytes("model", epoch)
+            .map_err(|error| damaged(&error))?;
         match Record::from_bytes(bytes).and_then(|record| record.load(model)) {
             Ok(model) => Ok(Some(model)),
             // A run whose weights have overflowed may continue.
             Err(RecordError::NotFinite { .. }) => Ok(None),
-            Err(RecordError::OtherNetwork { differences, .. }) => Err(TrainError::OtherNetwork {
-                path: path.to_path_buf(),
-                reason: differences.to_string(),
-            }),
-            Err(error) => Err(TrainError::damaged(path, error)),
+            Err(RecordError::OtherNetwork { differences, .. }) => Err(RecordError::OtherNetwork {
+                origin: path.display().to_string(),
+                differences,
+            }
+            .into()),
+            Err(error) => Err(damaged(&error)),
         }
     }
 
@@ -185,8 +246,25 @@ impl Checkpoints {
         self.failure.lock().expect("no writer panics").take()
     }
 
-    fn path(&self, name: &str, epoch: usize) -> PathBuf {
-        self.folder.join(format!("{name}-{epoch}.bpk"))
+    /// Reads a record whose checksum is right.
+    fn read<R: Checkpoint>(&self, name: &str, epoch: usize) -> Result<R, CheckpointerError> {
+        let bytes = Bytes::from_bytes_vec(self.bytes(name, epoch)?);
+        R::checkpoint_from_bytes(bytes).map_err(CheckpointerError::Record)
+    }
+
+    /// The bytes of a record, without the checksum, which is right.
+    fn bytes(&self, name: &str, epoch: usize) -> Result<Vec<u8>, CheckpointerError> {
+        let mut bytes = self
+            .place
+            .read(name, epoch)
+            .map_err(CheckpointerError::IOError)?;
+        let checksum = bytes.len().checked_sub(4).map(|end| bytes.split_off(end));
+        if checksum.as_deref() != Some(&crc32fast::hash(&bytes).to_le_bytes()) {
+            let path = self.place.path(name, epoch);
+            let text = format!("{} is damaged or cut short", path.display());
+            return Err(CheckpointerError::Unknown(text));
+        }
+        Ok(bytes)
     }
 }
 
@@ -203,16 +281,19 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
             .map_err(CheckpointerError::Record)?;
         let checksum = crc32fast::hash(&bytes).to_le_bytes();
         let bytes = [&bytes, &checksum[..]].concat();
-        write_atomically(&self.checkpoints.path(self.name, epoch), &bytes).map_err(|error| {
-            let text = error.to_string();
-            let mut failure = self.checkpoints.failure.lock().expect("no writer panics");
-            failure.get_or_insert(error);
-            CheckpointerError::Unknown(text)
-        })
+        self.checkpoints
+            .place
+            .write(self.name, epoch, bytes)
+            .map_err(|error| {
+                let text = error.to_string();
+                let mut failure = self.checkpoints.failure.lock().expect("no writer panics");
+                failure.get_or_insert(error);
+                CheckpointerError::Unknown(text)
+            })
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        match fs::remove_file(self.checkpoints.path(self.name, epoch)) {
+        match self.checkpoints.place.remove(self.name, epoch) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(CheckpointerError::IOError(error))
             }
@@ -221,7 +302,7 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
     }
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
-        read(&self.checkpoints.path(self.name, epoch))
+        self.checkpoints.read(self.name, epoch)
     }
 }
 
@@ -244,21 +325,4 @@ impl Checkpointer<LrSchedulerRecord> for Scheduler {
         let bytes = Bytes::from_bytes_vec(self.schedule.clone());
         LrSchedulerRecord::checkpoint_from_bytes(bytes).map_err(CheckpointerError::Record)
     }
-}
-
-/// Reads a record whose checksum is right.
-fn read<R: Checkpoint>(path: &Path) -> Result<R, CheckpointerError> {
-    let bytes = read_bytes(path)?;
-    R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
-}
-
-/// The bytes before the checksum, which is right.
-fn read_bytes(path: &Path) -> Result<Vec<u8>, CheckpointerError> {
-    let mut bytes = fs::read(path).map_err(CheckpointerError::IOError)?;
-    let checksum = bytes.len().checked_sub(4).map(|end| bytes.split_off(end));
-    if checksum.as_deref() != Some(&crc32fast::hash(&bytes).to_le_bytes()) {
-        let text = format!("{} is damaged or cut short", path.display());
-        return Err(CheckpointerError::Unknown(text));
-    }
-    Ok(bytes)
 }

@@ -9,14 +9,14 @@ use burn::train::renderer::{
     MetricsRendererTraining,
 };
 
-use super::{Epoch, EpochScores};
+use super::scores::{Epoch, EpochScores};
 
 /// How a run shows its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Display {
     /// Burn's full-screen dashboard.
     Dashboard,
-    /// A line an epoch on standard error, and within an epoch one every few seconds.
+    /// A line per epoch on standard error, and one every few seconds within an epoch.
     Lines,
     /// Not at all.
     Silent,

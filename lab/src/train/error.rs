@@ -1,6 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use burn_kindling::record::RecordError;
 use thiserror::Error;
 
 use crate::device::DeviceError;
@@ -13,7 +14,7 @@ pub enum TrainError {
     Config(String),
     /// A new run was to be put where one is already.
     #[error(
-        "{folder} already holds a run; go on with it by `--resume {folder}`, or choose another folder with `--out`",
+        "{folder} already holds a run; continue it with `--resume {folder}`, or choose another folder with `--out`",
         folder = .0.display()
     )]
     Occupied(PathBuf),
@@ -49,14 +50,9 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A record is not of the network that the run's configuration describes.
-    #[error("{} is not of the network that its config.json describes: {reason}", .path.display())]
-    OtherNetwork {
-        /// The record.
-        path: PathBuf,
-        /// Which names or shapes differ.
-        reason: String,
-    },
+    /// The record of the trained network cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// A device does not compute in the float type of the run.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -71,6 +67,9 @@ pub enum TrainError {
         /// What the backend reported.
         reason: String,
     },
+    /// The user killed the training in the dashboard.
+    #[error("training was killed; `--resume` continues after the last finished epoch")]
+    Killed,
     /// Burn's learner stopped on an error.
     #[error("training stopped: {0}")]
     Learner(String),

@@ -5,24 +5,28 @@ use burn::tensor::Device;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{RunResult, TrainConfig, TrainError};
+use super::config::TrainConfig;
+use super::error::TrainError;
+use super::result::{Outcome, RunResult};
+use super::setup::Setup;
 use crate::model::Classifier;
-use burn_kindling::record::{self, Layout, Record, RecordError};
+use burn_kindling::record::{self, Layout, Record};
 
 const CONFIG: &str = "config.json";
+const SETUP: &str = "setup.json";
 
 /// The folder of one training run.
 ///
 /// | file | what |
 /// | --- | --- |
 /// | `config.json` | the [`TrainConfig`] |
+/// | `setup.json` | the [`Setup`]: devices and data |
 /// | `metrics.json` | loss and accuracy of every finished epoch |
 /// | `result.json` | the [`RunResult`], once the run has ended |
 /// | `model.bpk` | the trained network: Burn's record, parameters and running statistics |
-/// | `checkpoint/` | what `--resume` goes on from |
+/// | `checkpoint/` | the state that `--resume` continues from |
 ///
-/// Every file is written under a temporary name, flushed, and renamed, so that none is ever half
-/// there.
+/// Every file is written under a temporary name, flushed, and renamed, so none is ever incomplete.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -115,6 +119,27 @@ impl RunFolder {
         Ok(config)
     }
 
+    /// The devices and the data of the run, or `None` if they were not written down.
+    ///
+    /// # Errors
+    ///
+    /// `setup.json` cannot be read, or is none.
+    pub fn setup(&self) -> Result<Option<Setup>, TrainError> {
+        match self.path.join(SETUP).exists() {
+            true => self.read_json(SETUP).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Writes the devices and the data of the run.
+    ///
+    /// # Errors
+    ///
+    /// `setup.json` cannot be written.
+    pub fn save_setup(&self, setup: &Setup) -> Result<(), TrainError> {
+        self.write_json(SETUP, setup)
+    }
+
     /// The result of the run, or `None` if it has not ended.
     ///
     /// # Errors
@@ -127,6 +152,20 @@ impl RunFolder {
         }
     }
 
+    /// Checks that the run can be resumed.
+    ///
+    /// # Errors
+    ///
+    /// The run is complete; `result.json` cannot be read.
+    pub fn check_unfinished(&self) -> Result<(), TrainError> {
+        match self.result()? {
+            Some(result) if result.outcome != Outcome::Interrupted => {
+                Err(TrainError::Complete(self.path.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The trained network, on `device`.
     ///
     /// # Errors
@@ -135,48 +174,14 @@ impl RunFolder {
     /// says.
     pub fn load_model(&self, device: &Device) -> Result<Classifier, TrainError> {
         let config = self.config()?.model;
-        Record::open(self.record())
-            .and_then(|record| Classifier::from_record(&config, &record, device))
-            .map_err(|error| self.record_error(error))
+        let record = Record::open(self.record())?;
+        Ok(Classifier::from_record(&config, &record, device)?)
     }
 
-    /// Writes the trained network down.
+    /// Writes the record of the trained network.
     pub(super) fn save_model(&self, model: &Classifier) -> Result<(), TrainError> {
         let record = model.record(&self.config()?.model, Layout::Burn);
-        record
-            .save(self.record())
-            .map_err(|error| self.record_error(error))
-    }
-
-    fn record_error(&self, error: RecordError) -> TrainError {
-        let path = self.record();
-        match error {
-            RecordError::Io {
-                action,
-                path,
-                source,
-            } => TrainError::Io {
-                action,
-                path,
-                source,
-            },
-            RecordError::Damaged { reason, .. } => TrainError::Damaged {
-                path,
-                reason: reason.to_string(),
-            },
-            RecordError::OtherNetwork { differences, .. } => TrainError::OtherNetwork {
-                path,
-                reason: differences.to_string(),
-            },
-            RecordError::NotFinite { name, count, .. } => TrainError::Damaged {
-                path,
-                reason: format!("{count} values of {name} are NaN or infinite"),
-            },
-            other => TrainError::Damaged {
-                path,
-                reason: other.to_string(),
-            },
-        }
+        Ok(record.save(self.record())?)
     }
 
     pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {

@@ -7,77 +7,59 @@ use burn::train::Interrupter;
 use burn::train::logger::MetricLogger;
 use burn::train::metric::store::{Aggregate, EpochSummary, EventStoreClient, MetricsUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
-use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{LOSS, best_epoch};
+use super::checkpoint::LOSS;
+use super::config::TrainConfig;
 use super::display::Lines;
-use super::{RunFolder, TrainError};
+use super::error::TrainError;
+use super::folder::RunFolder;
+use super::result::Outcome;
+use super::scores::{Epoch, EpochScores, Score, best_epoch, valid_losses};
+use crate::precision::Precision;
 
 /// Names of Burn's metrics.
 const ACCURACY: &str = "Accuracy";
 const LEARNING_RATE: &str = "Learning Rate";
 
-/// Mean loss and accuracy over a set of images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Mean cross-entropy, in nats. Written as `null` where it is not finite.
-    #[serde(with = "finite_or_null")]
-    pub loss: f64,
-    /// Share of the images that are told right, 0 to 1.
-    pub accuracy: f64,
-}
-
-/// Loss and accuracy of one epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochScores {
-    /// Over the training images, each at the step that it was used in.
-    pub train: Score,
-    /// Over the validation images, after the epoch.
-    pub valid: Score,
-    /// Mean learning rate over the steps of the epoch.
-    pub learning_rate: f64,
-}
-
-/// What one epoch came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// What another run with the same seed repeats.
-    #[serde(flatten)]
-    pub scores: EpochScores,
-    /// Wall time, validation and checkpoint included.
-    pub seconds: f64,
-}
-
-/// Floats in JSON, which knows no NaN and no infinity: they are written as `null`, and read as NaN.
-mod finite_or_null {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        value.is_finite().then_some(*value).serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
-    }
-}
-
-/// The validation loss of each epoch.
-pub(super) fn valid_losses(epochs: &[Epoch]) -> Vec<f64> {
-    let losses = epochs.iter().map(|epoch| epoch.scores.valid.loss);
-    losses.collect()
-}
-
-/// A number that JSON gives back to the bit, as what a resumed run reads must be: serde_json reads longer ones only to
-/// within the last bit.
+/// Rounds to a number that JSON gives back to the bit, which a resumed run depends on. serde_json reads longer numbers only
+/// to within the last bit.
 fn twelve_digits(number: f64) -> f64 {
     let text = format!("{number:.11e}");
     text.parse().expect("what is printed can be read")
 }
 
-/// Follows a run: collects the metrics from Burn's learner and, after each epoch, writes them down,
-/// reports them, and says whether to go on.
+/// What ends a run before its last epoch.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// Epochs without a lower validation loss.
+    patience: Option<usize>,
+    /// A training loss that is not finite.
+    divergence: bool,
+}
+
+impl End {
+    /// What ends a run of this configuration. With `divergence`, that includes a training loss that is not finite, unless
+    /// the layers compute in f16: there a step that overflows is skipped, and the loss recovers.
+    pub(super) fn of(config: &TrainConfig, divergence: bool) -> Self {
+        Self {
+            patience: config.patience,
+            divergence: divergence && config.dtype != Precision::F16,
+        }
+    }
+
+    fn is_reached(self, epochs: &[Epoch]) -> Option<Outcome> {
+        let last = epochs.last()?;
+        if self.divergence && !last.scores.train.loss.is_finite() {
+            return Some(Outcome::Diverged);
+        }
+        let best = best_epoch(&valid_losses(epochs)).unwrap_or(0);
+        let patience = self.patience?;
+        (epochs.len() - best >= patience).then_some(Outcome::StoppedEarly)
+    }
+}
+
+/// Follows a run: collects the metrics from Burn's learner and, after each epoch, writes them to a file,
+/// reports them, and says whether to continue.
 ///
 /// It is plugged into the learner twice: as the metric logger, which is handed every value, and as
 /// the early stopping strategy, which is asked after every epoch.
@@ -88,14 +70,15 @@ struct State {
     epochs: Vec<Epoch>,
     /// Where the metrics are written, if they are.
     folder: Option<RunFolder>,
-    patience: Option<usize>,
+    end: End,
     lines: Lines,
     interrupter: Interrupter,
     names: HashMap<MetricId, String>,
     /// Mean so far over the current epoch, by split and metric.
     current: HashMap<(&'static str, String), f64>,
     epoch_started: Instant,
-    stopped_early: bool,
+    /// Why no epoch follows, if it is not the last.
+    ended: Option<Outcome>,
     failure: Option<TrainError>,
 }
 
@@ -104,20 +87,20 @@ impl History {
     pub(super) fn new(
         epochs: Vec<Epoch>,
         folder: Option<RunFolder>,
-        patience: Option<usize>,
+        end: End,
         lines: Lines,
         interrupter: Interrupter,
     ) -> Self {
         Self(Arc::new(Mutex::new(State {
             epochs,
             folder,
-            patience,
+            end,
             lines,
             interrupter,
             names: HashMap::new(),
             current: HashMap::new(),
             epoch_started: Instant::now(),
-            stopped_early: false,
+            ended: None,
             failure: None,
         })))
     }
@@ -126,8 +109,14 @@ impl History {
         self.state().epochs.clone()
     }
 
-    pub(super) fn stopped_early(&self) -> bool {
-        self.state().stopped_early
+    /// How a run of so many epochs ended.
+    pub(super) fn outcome(&self, epochs: usize) -> Outcome {
+        let state = self.state();
+        match state.ended {
+            Some(Outcome::Diverged) => Outcome::Diverged,
+            _ if state.epochs.len() == epochs => Outcome::Completed,
+            ended => ended.unwrap_or(Outcome::Interrupted),
+        }
     }
 
     /// Why the metrics could not be written, if they could not.
@@ -152,13 +141,6 @@ impl State {
             // Burn gives percent; a share of up to a million images has six digits.
             accuracy: (self.mean(split, ACCURACY) * 1e4).round() / 1e6,
         }
-    }
-
-    /// Whether the validation loss has not fallen for as many epochs as there is patience.
-    fn out_of_patience(&self) -> bool {
-        let best = best_epoch(&valid_losses(&self.epochs)).unwrap_or(0);
-        self.patience
-            .is_some_and(|patience| self.epochs.len() - best >= patience)
     }
 }
 
@@ -224,7 +206,7 @@ impl EarlyStoppingStrategy for History {
                 .interrupter
                 .stop(Some("the metrics could not be written"));
         }
-        state.stopped_early = state.out_of_patience();
-        state.stopped_early
+        state.ended = state.end.is_reached(&state.epochs);
+        state.ended.is_some()
     }
 }

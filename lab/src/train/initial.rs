@@ -2,7 +2,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::rngs::StdRng;
 
-use super::TrainConfig;
+use super::config::TrainConfig;
 use crate::model::{Classifier, ModelConfig};
 use crate::random::{generator, normal};
 use burn_kindling::init::{Fan, InitStrategy};

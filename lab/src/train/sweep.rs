@@ -3,8 +3,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::config::TrainConfig;
 use super::display::duration;
-use super::{TrainConfig, TrainError, Trained, Trainer, TrainingStep};
+use super::error::TrainError;
+use super::step::TrainingStep;
+use super::trainer::{Trained, Trainer};
 use crate::data::ImageSet;
 
 /// Many small trainings, several of them at the same time.

@@ -1,0 +1,62 @@
+//! What decides a run's result beside its configuration.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::ImageSet;
+
+/// The devices and the data that a run is trained on: `setup.json` in its folder.
+///
+/// `--resume` uses them again. The result of a resumed run is bit-identical to that of one that was never stopped if the
+/// backends, the number of devices and the training images are the same. Otherwise the run keeps its weights, its
+/// optimiser state and its place in the learning-rate schedule, but not its exact result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The names of the devices, as `--devices` takes them.
+    pub devices: Vec<String>,
+    /// The folder of the data, as an absolute path.
+    pub data: PathBuf,
+    /// The number of images in the training file, including those held out for validation.
+    pub images: usize,
+    /// The CRC-32 of their pixels and labels.
+    pub checksum: u32,
+}
+
+impl Setup {
+    /// The setup of a run on these devices, and on `train` from the folder `data`.
+    ///
+    /// # Errors
+    ///
+    /// The current directory, which `data` may be relative to, is gone.
+    pub fn new(devices: Vec<String>, data: &Path, train: &ImageSet) -> io::Result<Self> {
+        Ok(Self {
+            devices,
+            data: std::path::absolute(data)?,
+            images: train.len(),
+            checksum: train.checksum(),
+        })
+    }
+
+    /// What keeps a run of this setup that continues on `now` from its exact result: one phrase for each difference.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        // Another GPU of the same kind is as good.
+        let backends = |setup: &Self| -> Vec<String> {
+            let names = setup.devices.iter();
+            names
+                .map(|name| name.split(':').next().unwrap_or(name).to_string())
+                .collect()
+        };
+        if backends(self) != backends(now) {
+            let [before, now] = [self, now].map(|setup| setup.devices.join(","));
+            found.push(format!("it was trained on {before}, not {now}"));
+        }
+        if (self.images, self.checksum) != (now.images, now.checksum) {
+            let [before, now] = [self, now].map(|setup| setup.data.display());
+            found.push(format!("it had other training images: {before}, not {now}"));
+        }
+        found
+    }
+}
