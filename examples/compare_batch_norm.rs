@@ -84,6 +84,7 @@ struct SmallBatches {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    cli::end_with_the_pipe();
     match arguments.device.pick() {
         Ok(found) => {
             arguments.compare(found);

@@ -27,6 +27,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    cli::end_with_the_pipe();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => cli::fail(error.into()),

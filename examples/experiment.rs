@@ -4,6 +4,7 @@ mod shared;
 
 use std::process::ExitCode;
 
+use burn_kindling_lab::cli;
 use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -39,6 +40,9 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let setup = args.flags.setup()?;
     shared::print_claims(&args.experiment.run(&setup)?);
     let folder = setup.out.join(args.experiment.to_string());
-    println!("figures and numbers are in {}", folder.display());
+    cli::print(format_args!(
+        "figures and numbers are in {}",
+        folder.display()
+    ));
     Ok(())
 }

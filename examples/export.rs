@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::FloatDType;
 use burn_kindling::record::Layout;
-use burn_kindling_lab::device;
-use burn_kindling_lab::model::{Classifier, ModelConfig};
-use burn_kindling_lab::train::RunFolder;
+use burn_kindling_lab::{cli, device};
 use clap::{Parser, ValueEnum};
 
 /// Export a trained network to another program: to Burn, to PyTorch, or to a small device.
@@ -51,10 +49,10 @@ enum DType {
 fn main() -> ExitCode {
     let args = Args::parse();
     let Some(layout) = layout(&args.to) else {
-        eprintln!(
+        cli::say(format_args!(
             "error: {} should end in .bpk (Burn) or .safetensors (PyTorch)",
             args.to.display()
-        );
+        ));
         return ExitCode::from(2);
     };
     match run(&args, layout) {
@@ -63,10 +61,7 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cli::fail(error),
     }
 }
 
@@ -84,8 +79,9 @@ fn run(args: &Args, layout: Layout) -> Result<String, Box<dyn Error>> {
         return Err(format!("{to} exists already; replace it with --force").into());
     }
     let found = device::pick(None)?;
-    eprintln!("exporting on {found}");
-    let (mut config, mut model) = open(args, &found.device)?;
+    cli::say(format_args!("exporting on {found}"));
+    let (mut config, mut model) =
+        cli::open_network(&args.from, args.under.as_deref(), &found.device)?;
     if args.fold {
         (config, model) = (config.folded(), model.fold());
     }
@@ -104,15 +100,4 @@ fn run(args: &Args, layout: Layout) -> Result<String, Box<dyn Error>> {
         config.name(),
         config.norm()
     ))
-}
-
-/// The network of a run, or of a file.
-fn open(args: &Args, device: &Device) -> Result<(ModelConfig, Classifier), Box<dyn Error>> {
-    let path = &args.from;
-    if !path.is_dir() {
-        let part = args.under.as_deref();
-        return Ok(Classifier::open_part(path, part, device)?);
-    }
-    let run = RunFolder::open(path)?;
-    Ok((run.config()?.model, run.load_model(device)?))
 }

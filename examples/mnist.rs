@@ -30,10 +30,10 @@ struct Args {
     #[arg(long, value_enum, default_value = "mlp", help_heading = "Network")]
     model: Kind,
 
-    /// Units of each hidden layer of the perceptron, separated by commas
-    #[arg(long, value_name = "UNITS", value_delimiter = ',', default_value = "100,100,100,100,100",
-          value_parser = cli::positive, help_heading = "Network")]
-    hidden: Vec<usize>,
+    /// Units of each hidden layer of the perceptron, separated by commas [default: 100,100,100,100,100]
+    #[arg(long, value_name = "UNITS", value_delimiter = ',', value_parser = cli::positive, allow_negative_numbers = true,
+          help_heading = "Network")]
+    hidden: Option<Vec<usize>>,
 
     /// Activation of the hidden layers
     #[arg(long, value_name = "NAME", default_value = "relu", value_parser = names::<Activation>(&Activation::NAMES),
@@ -51,11 +51,11 @@ struct Args {
     norm: Normalization,
 
     /// Passes over the 55,000 training images
-    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = cli::positive, help_heading = "Training")]
+    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = cli::positive, allow_negative_numbers = true, help_heading = "Training")]
     epochs: usize,
 
     /// Images a training step; on several devices, of each of them
-    #[arg(long, value_name = "COUNT", default_value = "128", value_parser = cli::positive, help_heading = "Training")]
+    #[arg(long, value_name = "COUNT", default_value = "128", value_parser = cli::positive, allow_negative_numbers = true, help_heading = "Training")]
     batch_size: usize,
 
     /// Optimiser
@@ -64,7 +64,7 @@ struct Args {
     optimizer: OptimizerKind,
 
     /// Learning rate
-    #[arg(long, value_name = "RATE", default_value = "1e-3", value_parser = positive_real, help_heading = "Training")]
+    #[arg(long, value_name = "RATE", default_value = "1e-3", value_parser = positive_real, allow_negative_numbers = true, help_heading = "Training")]
     lr: f64,
 
     /// Learning rate over the run: constant, or falling to 0 along a cosine
@@ -78,7 +78,7 @@ struct Args {
     dtype: Precision,
 
     /// Stop early after this many epochs without a lower validation loss
-    #[arg(long, value_name = "EPOCHS", value_parser = cli::positive, help_heading = "Training")]
+    #[arg(long, value_name = "EPOCHS", value_parser = cli::positive, allow_negative_numbers = true, help_heading = "Training")]
     patience: Option<usize>,
 
     /// Seed of the initial weights and of the order of the images
@@ -86,6 +86,7 @@ struct Args {
         long,
         value_name = "NUMBER",
         default_value = "42",
+        allow_negative_numbers = true,
         help_heading = "Training"
     )]
     seed: u64,
@@ -149,11 +150,13 @@ impl Args {
         let init = self
             .init
             .unwrap_or_else(|| InitStrategy::recommended_for(self.activation));
+        let hidden = self.hidden.clone();
+        let hidden = hidden.unwrap_or_else(|| MlpConfig::new().hidden);
         TrainConfig {
             model: match self.model {
                 Kind::Mlp => ModelConfig::Mlp(
                     MlpConfig::new()
-                        .with_hidden(self.hidden.clone())
+                        .with_hidden(hidden)
                         .with_activation(self.activation)
                         .with_init(init)
                         .with_norm(self.norm),
@@ -221,6 +224,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
+    if args.hidden.is_some() && matches!(args.model, Kind::Cnn) {
+        let text = "--hidden sets the layers of the perceptron; the CNN has none to set";
+        return Err(TrainError::Config(text.into()).into());
+    }
     let resumed = args.resume.as_ref().map(RunFolder::open).transpose()?;
     let (config, before) = match &resumed {
         Some(folder) => {
@@ -251,7 +258,7 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         }
     };
     folder.save_setup(&setup)?;
-    eprintln!(
+    cli::say(format_args!(
         "training {} ({}, {}, norm {}) on {}, into {}",
         config.model.name(),
         config.model.activation(),
@@ -259,9 +266,18 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         config.model.norm(),
         of_devices(Found::to_string).join(" and "),
         folder.path().display(),
-    );
+    ));
     for difference in before.iter().flat_map(|before| before.differences(&setup)) {
-        eprintln!("the run continues, but not to the same result: {difference}");
+        cli::say(format_args!(
+            "the run continues, but not to the same result: {difference}"
+        ));
+    }
+
+    let images = data.train_and_validation().0.len();
+    if config.batch_size * devices.len() >= images {
+        cli::say(format_args!(
+            "warning: an epoch is a single step, because there are only {images} training images"
+        ));
     }
 
     let display = match args.no_tui {
@@ -276,10 +292,10 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         .run(&folder, &data);
     let result = match trained {
         Err(TrainError::Killed) => {
-            eprintln!(
+            cli::say(format_args!(
                 "killed; to continue after the last finished epoch: {}",
                 resume(&folder)
-            );
+            ));
             return Ok(Outcome::Interrupted);
         }
         trained => trained?,

@@ -80,6 +80,7 @@ impl Net {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    cli::end_with_the_pipe();
     let found = match args.device.pick() {
         Ok(found) => found,
         Err(error) => return cli::fail(error.into()),

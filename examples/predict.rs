@@ -8,8 +8,6 @@ use std::process::ExitCode;
 use burn::tensor::activation::softmax;
 use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
 use burn_kindling_lab::data::{ImageSet, Picture, draw, normalise};
-use burn_kindling_lab::model::{Classifier, ModelConfig};
-use burn_kindling_lab::train::RunFolder;
 use clap::Parser;
 
 /// Say which digit an image shows, by a trained network.
@@ -59,20 +57,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     let found = args.device.pick()?;
-    eprintln!("reading on {found}");
+    cli::say(format_args!("reading on {found}"));
     let device = found.device;
-    let (config, model) = match args.network.is_dir() {
-        false => Classifier::open_part(&args.network, args.under.as_deref(), &device)?,
-        true => {
-            let run = RunFolder::open(&args.network)?;
-            (run.config()?.model, run.load_model(&device)?)
-        }
-    };
-    let pixels = match config {
-        ModelConfig::Mlp(config) => Some(config.inputs),
-        ModelConfig::Cnn(config) => config.side.checked_pow(2),
-    };
-    if pixels != Some(ImageSet::PIXELS) {
+    let (config, model) = cli::open_network(&args.network, args.under.as_deref(), &device)?;
+    if config.pixels() != Some(ImageSet::PIXELS) {
         return Err(format!(
             "{} takes images of other than {} pixels",
             args.network.display(),
@@ -85,7 +73,7 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
         (Some(path), _) => {
             let picture = Picture::open(path)?;
             for doubt in picture.doubts() {
-                eprintln!("warning: {doubt}");
+                cli::say(format_args!("warning: {doubt}"));
             }
             (picture.pixels().to_vec(), None)
         }

@@ -4,6 +4,7 @@ mod shared;
 
 use std::process::ExitCode;
 
+use burn_kindling_lab::cli;
 use burn_kindling_lab::page;
 use burn_kindling_lab::study::Experiment;
 use clap::Parser;
@@ -30,6 +31,6 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         findings.push(found);
     }
     let page = page::write(&setup.out, &findings)?;
-    println!("the page is {}", page.display());
+    cli::print(format_args!("the page is {}", page.display()));
     Ok(())
 }

@@ -34,8 +34,11 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let found = args.device.pick()?;
     let listener = TcpListener::bind(args.listen)
         .map_err(|error| format!("cannot listen at {}: {error}", args.listen))?;
-    println!("lending {found} at {}", listener.local_addr()?);
-    println!("Ctrl-C ends it");
+    cli::print(format_args!(
+        "lending {found} at {}",
+        listener.local_addr()?
+    ));
+    cli::print("Ctrl-C ends it");
     let (server, transport) = device::lend([found.device], listener)?;
     Ok(server.serve(transport)?)
 }

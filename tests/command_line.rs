@@ -41,6 +41,9 @@ fn what_cannot_train_is_refused_before_a_folder_is_made() {
         ),
         (&["--hidden", "10,0"], "hidden"),
         (&["--norm", "burn", "--dtype", "f16"], "Burn's"),
+        (&["--model", "cnn", "--hidden", "10"], "perceptron"),
+        (&["--lr", "-1"], "a number above 0"),
+        (&["--epochs", "-1"], "a whole number of at least 1"),
     ] {
         let out = ["--no-tui", "--out", run.to_str().unwrap()];
         let message = failure(&mnist(&[flags, &out].concat()), 2);
@@ -113,12 +116,14 @@ fn a_run_trains_and_its_record_predicts() {
     assert!(failure(&output, 1).contains("model.bpk is damaged"));
     fs::write(&record, &good).unwrap();
     let config = fs::read_to_string(run.join("config.json")).unwrap();
-    fs::write(run.join("config.json"), config.replace("784", "785")).unwrap();
+    let other = config.replace("\"classes\": 10", "\"classes\": 11");
+    assert_ne!(other, config);
+    fs::write(run.join("config.json"), other).unwrap();
     let output = example("predict")
         .args([run.to_str().unwrap(), "--index", "0"])
         .output()
         .unwrap();
-    assert!(failure(&output, 1).contains("hidden.0.affine.weight"));
+    assert!(failure(&output, 1).contains("output.weight"));
 }
 
 #[test]
@@ -452,5 +457,49 @@ fn a_device_lent_by_one_program_trains_in_another() {
     for wrong in ["remote:", "remote:here", "remote:here:port", "remote::3000"] {
         let message = failure(&mnist(&["--device", wrong]), 2);
         assert!(message.contains("remote:HOST:PORT"), "{message}");
+    }
+}
+
+/// What `head` and `less` do when they have seen enough.
+#[cfg(unix)]
+#[test]
+fn nobody_reads_the_output_to_its_end() {
+    let piped = |program: &str, flags: &str| {
+        let program = example(program).get_program().to_owned();
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(format!("\"$0\" {flags} | head -n 1"))
+            .arg(program)
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!message.contains("panicked"), "{flags}: {message}");
+        assert_eq!(output.stdout.iter().filter(|&&it| it == b'\n').count(), 1);
+    };
+    piped("devices", "--no-speed");
+    piped("observe", "he");
+    piped("compare_batch_norm", "--json");
+
+    // A training goes on.
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path(), 1_200);
+    let run = scratch.path().join("run");
+    let (data, out) = (data.display(), run.display());
+    piped(
+        "mnist",
+        &format!("--no-tui --hidden 10 --epochs 20 --data {data} --out {out} 2>&1"),
+    );
+    assert!(run.join("result.json").exists());
+}
+
+#[test]
+fn a_network_that_is_not_there_is_an_error_that_says_how_to_make_one() {
+    for (program, arguments) in [
+        ("predict", &["runs/NONE", "--index", "0"][..]),
+        ("export", &["runs/NONE", "network.safetensors"]),
+    ] {
+        let output = example(program).args(arguments).output().unwrap();
+        let message = failure(&output, 1);
+        assert!(message.contains("--example mnist"), "{message}");
     }
 }

@@ -15,7 +15,7 @@ pub struct Flags {
     quick: bool,
 
     /// Number of seeds to repeat each measurement over [default: depends on the experiment]
-    #[arg(long, value_name = "COUNT", value_parser = cli::positive)]
+    #[arg(long, value_name = "COUNT", value_parser = cli::positive, allow_negative_numbers = true)]
     seeds: Option<usize>,
 
     /// Folder for finished runs, numbers and figures
@@ -42,7 +42,7 @@ impl Flags {
             false => (Size::Full, "runs/experiments"),
         };
         let out = self.out.clone().unwrap_or_else(|| folder.into());
-        eprintln!("on {device}, into {}", out.display());
+        cli::say(format_args!("on {device}, into {}", out.display()));
         let mut setup = Setup::new(device.device.clone(), data, out);
         setup.device_name = device.to_string();
         if !device::is_cpu_backend(&device.name) {
@@ -66,23 +66,23 @@ pub fn exit(outcome: Result<(), Error>) -> ExitCode {
 
 /// Prints the question of an experiment and its claims.
 pub fn print_claims(findings: &Findings) {
-    println!("{}", findings.experiment.question());
+    cli::print(findings.experiment.question());
     for claim in &findings.results.claims {
         let verdict = if claim.holds {
             "holds"
         } else {
             "DOES NOT HOLD"
         };
-        println!(
+        cli::print(format_args!(
             "  {verdict}: {}\n      {}: {} (bound: {}) [{}]",
             claim.statement,
             claim.quantity,
             claim.measured(),
             claim.bound,
             claim.source,
-        );
+        ));
         if let Some(why) = claim.why {
-            println!("      why: {why}");
+            cli::print(format_args!("      why: {why}"));
         }
     }
 }

@@ -1,21 +1,24 @@
 //! What the examples' command lines share.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use burn::tensor::Device;
 use clap::Args;
 
 use crate::data::{DataError, Mnist};
 use crate::device::{self, DeviceError, Found};
+use crate::model::{Classifier, ModelConfig};
+pub use crate::say::{print, say};
 use crate::study::ExperimentError;
-use crate::train::{self, Display, Interrupter, TrainError};
+use crate::train::{self, Display, Interrupter, RunFolder, TrainError};
 
 /// Reports an error on standard error, and returns the exit code: 2 if the command was used wrongly, as clap has it, 130
 /// if Ctrl-C stopped it, otherwise 1.
 pub fn fail(error: Box<dyn Error>) -> ExitCode {
-    eprintln!("error: {error}");
+    say(format_args!("error: {error}"));
     let device = match error.downcast_ref() {
         Some(TrainError::Device(error)) => Some(error),
         _ => error.downcast_ref(),
@@ -31,6 +34,17 @@ pub fn fail(error: Box<dyn Error>) -> ExitCode {
         (_, true) => 130,
         _ => 1,
     })
+}
+
+/// Ends the program quietly when the reader of its output closes the pipe, as `head` does.
+///
+/// For programs that only print. Rust makes writing to a closed pipe an error, and `println!` panics on it.
+pub fn end_with_the_pipe() {
+    #[cfg(unix)]
+    // SAFETY: the default action is installed for a signal that nothing else here handles.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
 }
 
 /// The flag `--device`.
@@ -82,6 +96,30 @@ impl DataFlag {
     }
 }
 
+/// Opens the network of a run's folder, or of a file; `under` names the part of the file that holds it.
+///
+/// # Errors
+///
+/// There is no such folder or file; it is damaged, or holds no network of the lab.
+pub fn open_network(
+    path: &Path,
+    under: Option<&str>,
+    device: &Device,
+) -> Result<(ModelConfig, Classifier), Box<dyn Error>> {
+    if !path.exists() {
+        return Err(format!(
+            "there is no {}; `cargo run --release --example mnist` trains a network and prints its folder",
+            path.display()
+        )
+        .into());
+    }
+    if !path.is_dir() {
+        return Ok(Classifier::open_part(path, under, device)?);
+    }
+    let run = RunFolder::open(path)?;
+    Ok((run.config()?.model, run.load_model(device)?))
+}
+
 /// Reads a count from a flag.
 ///
 /// # Errors
@@ -113,7 +151,7 @@ pub fn stop_on_ctrl_c(interrupter: &Interrupter, display: Display) -> Result<(),
             std::process::exit(130);
         }
         if !dashboard {
-            eprintln!("stopping after this step; press Ctrl-C again to exit now");
+            say("stopping after this step; press Ctrl-C again to exit now");
         }
         interrupter.stop(Some("Ctrl-C"));
     })

@@ -20,5 +20,6 @@ pub mod page;
 mod panic;
 mod precision;
 mod random;
+mod say;
 pub mod study;
 pub mod train;

@@ -396,6 +396,11 @@ fn what_cannot_train_is_refused() {
         ..TrainConfig::default()
     };
     assert!(matches!(small.validate(), Err(TrainError::Config(_))));
+    let other = TrainConfig {
+        model: ModelConfig::Mlp(MlpConfig::new().with_inputs(100)),
+        ..TrainConfig::default()
+    };
+    assert!(matches!(other.validate(), Err(TrainError::Config(_))));
 }
 
 #[test]

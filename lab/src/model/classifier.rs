@@ -67,6 +67,14 @@ impl ModelConfig {
         }
     }
 
+    /// Pixels of an image that the network takes; `None` if they are too many to count.
+    pub fn pixels(&self) -> Option<usize> {
+        match self {
+            Self::Mlp(config) => Some(config.inputs),
+            Self::Cnn(config) => config.side.checked_pow(2),
+        }
+    }
+
     /// Checks that a network can be made of it.
     ///
     /// # Errors

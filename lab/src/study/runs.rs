@@ -11,6 +11,7 @@ use super::error::ExperimentError;
 use super::setup::Setup;
 use crate::data::ImageSet;
 use crate::figure::median;
+use crate::say::say;
 use crate::train::{
     Job, Outcome, Sweep, TrainConfig, TrainError, Trained, Trainer, TrainingStep, write_atomically,
 };
@@ -168,7 +169,9 @@ impl Setup {
         if self.verbose {
             let before = planned.len() - missing.len();
             let all = planned.len();
-            eprintln!("{name}: {all} runs, {before} of them finished before");
+            say(format_args!(
+                "{name}: {all} runs, {before} of them finished before"
+            ));
             sweep = sweep.with_progress(name);
         }
         let fresh = sweep.run(&missing, |&index, job| {

@@ -5,6 +5,7 @@ use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainError;
+use crate::data::ImageSet;
 use crate::model::{ModelConfig, Normalization};
 use crate::precision::Precision;
 
@@ -84,6 +85,12 @@ impl TrainConfig {
             ));
         }
         self.model.validate().map_err(TrainError::Config)?;
+        if self.model.pixels() != Some(ImageSet::PIXELS) {
+            return problem(format!(
+                "the network must take images of {0}x{0} pixels, those of the data",
+                ImageSet::SIDE
+            ));
+        }
         if self.batch_size == 1 && self.normalizes() {
             return problem(
                 "batch normalisation needs batches of at least 2 images: a single one has no variance; use a larger \

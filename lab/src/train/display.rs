@@ -10,6 +10,7 @@ use burn::train::renderer::{
 };
 
 use super::scores::{Epoch, EpochScores};
+use crate::say::say;
 
 /// How a run shows its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Lines {
             return;
         }
         let EpochScores { train, valid, .. } = &epoch.scores;
-        eprintln!(
+        say(format_args!(
             "epoch {:>2}/{}  loss {:.4}  accuracy {:5.2} %  validation loss {:.4}  accuracy {:5.2} %  \
              {:.1} s{}",
             epoch.epoch,
@@ -100,7 +101,7 @@ impl Lines {
             100.0 * valid.accuracy,
             epoch.seconds,
             progress.left(),
-        );
+        ));
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -148,12 +149,12 @@ impl TrainingProgressLogger for Lines {
         progress.position = before + items_processed;
         if !progress.quiet && progress.spoken.elapsed() >= INTERVAL {
             progress.spoken = Instant::now();
-            eprintln!(
+            say(format_args!(
                 "epoch {:>2}/{}  {what}: {items_processed} of {images} images{}",
                 progress.epoch,
                 progress.epochs,
                 progress.left(),
-            );
+            ));
         }
     }
 

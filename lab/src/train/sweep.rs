@@ -9,6 +9,7 @@ use super::error::TrainError;
 use super::step::TrainingStep;
 use super::trainer::{Trained, Trainer};
 use crate::data::ImageSet;
+use crate::say::say;
 
 /// Many small trainings, several of them at the same time.
 ///
@@ -245,6 +246,6 @@ impl Progress {
                 format!("about {} left", duration(left))
             }
         };
-        eprintln!("{name}: {finished} of {jobs} runs, {time}");
+        say(format_args!("{name}: {finished} of {jobs} runs, {time}"));
     }
 }

@@ -6,7 +6,7 @@
 //
 // Needs node 18 or newer and Chromium; CHROMIUM names the program if it is not called `chromium`.
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -14,6 +14,10 @@ import { pathToFileURL } from "node:url";
 const [page, shots] = process.argv.slice(2);
 if (!page) {
   console.error("usage: node lab/tests/page/check.mjs PAGE.html [FOLDER FOR SCREENSHOTS]");
+  process.exit(2);
+}
+if (!existsSync(page)) {
+  console.error(`there is no ${page}; make it with: cargo run --release --example report`);
   process.exit(2);
 }
 if (shots) mkdirSync(shots, { recursive: true });
