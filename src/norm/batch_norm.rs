@@ -2,45 +2,108 @@
 
 use std::fmt;
 
-use burn::config::Config;
-use burn::module::{
-    Content, Devices, DisplaySettings, Flag, Module, ModuleDisplay, ModuleDisplayDefault,
-    ModuleMapper, ModuleVisitor, Param,
-};
+use burn::config::{Config, config_to_json};
+use burn::module::{Flag, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
 
-use super::fields::{map_field, visit_field};
 use super::mode::Mode;
 use super::op::{self, BatchNormOutput, Then};
 use super::recalibrate::Recorder;
 use super::statistics::{BatchStatistics, RunningAverage, RunningStatistics, Weighting};
 
 /// Configuration of a [`BatchNorm`].
-#[derive(Config, Debug)]
+///
+/// A configuration that `burn::nn::BatchNormConfig` saved loads here: options that it lacks have their defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchNormConfig {
     /// The number of channels. Must be greater than zero.
     pub num_features: usize,
     /// Added to the variance before its root is taken. Finite and positive. Default: 1e-5
-    #[config(default = 1e-5)]
     pub epsilon: f64,
     /// The weight of a new batch in the exponential running averages, in `[0, 1]`. 0 keeps the running statistics; 1
     /// replaces them by the batch's. Default: 0.1
-    #[config(default = 0.1)]
     pub momentum: f64,
     /// How the running statistics are averaged. Default: [`RunningAverage::Exponential`]
-    #[config(default = "RunningAverage::Exponential")]
+    #[serde(default = "exponential")]
     pub average: RunningAverage,
     /// Whether the layer has the learned factor gamma and offset beta. Default: `true`
-    #[config(default = true)]
+    #[serde(default = "yes")]
     pub affine: bool,
+    /// Whether the layer has the learned offset beta, if it is affine: PyTorch's `bias`. Default: `true`
+    #[serde(default = "yes")]
+    pub bias: bool,
     /// Whether the layer keeps running statistics. Without them it normalises by the batch's in inference too.
     /// Default: `true`
-    #[config(default = true)]
+    #[serde(default = "yes")]
     pub running_statistics: bool,
 }
 
+fn exponential() -> RunningAverage {
+    RunningAverage::Exponential
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Written by hand: what Burn derives reads no configuration that lacks a field.
+impl Config for BatchNormConfig {}
+
+impl fmt::Display for BatchNormConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&config_to_json(self))
+    }
+}
+
 impl BatchNormConfig {
+    /// The defaults, for `num_features` channels.
+    pub fn new(num_features: usize) -> Self {
+        Self {
+            num_features,
+            epsilon: 1e-5,
+            momentum: 0.1,
+            average: exponential(),
+            affine: true,
+            bias: true,
+            running_statistics: true,
+        }
+    }
+
+    /// Sets [`epsilon`](Self::epsilon).
+    pub fn with_epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
+    }
+
+    /// Sets [`momentum`](Self::momentum).
+    pub fn with_momentum(self, momentum: f64) -> Self {
+        Self { momentum, ..self }
+    }
+
+    /// Sets [`average`](Self::average).
+    pub fn with_average(self, average: RunningAverage) -> Self {
+        Self { average, ..self }
+    }
+
+    /// Sets [`affine`](Self::affine).
+    pub fn with_affine(self, affine: bool) -> Self {
+        Self { affine, ..self }
+    }
+
+    /// Sets [`bias`](Self::bias).
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// Sets [`running_statistics`](Self::running_statistics).
+    pub fn with_running_statistics(self, running_statistics: bool) -> Self {
+        Self {
+            running_statistics,
+            ..self
+        }
+    }
+
     /// Creates a layer with gamma 1, beta 0, running mean 0 and running variance 1.
     ///
     /// # Panics
@@ -66,9 +129,7 @@ impl BatchNormConfig {
             gamma: self
                 .affine
                 .then(|| Initializer::Ones.init([channels], device)),
-            beta: self
-                .affine
-                .then(|| Initializer::Zeros.init([channels], device)),
+            beta: (self.affine && self.bias).then(|| Initializer::Zeros.init([channels], device)),
             training: Param::from_bool(true),
             statistics: self
                 .running_statistics
@@ -91,8 +152,8 @@ impl BatchNormConfig {
 /// # Which statistics
 ///
 /// - On an autodiff device, the batch's statistics normalise and update the running ones.
-/// - On any other device, and in a layer frozen by [`freeze`](Module::freeze) or
-///   [`freeze_group`](Module::freeze_group), the running statistics normalise and stay as they are.
+/// - On any other device, and in a layer frozen by [`freeze`] or [`freeze_group`], the running statistics normalise and
+///   stay as they are.
 ///
 /// A [`Mode`] overrides this.
 ///
@@ -115,7 +176,7 @@ impl BatchNormConfig {
 ///
 /// A module gets its own copy of the statistics together with its own weights: when an optimizer steps, a record is
 /// loaded, or it is frozen or moved by `to_device`. So later training does not affect a clone kept from before an
-/// optimizer step. [`valid`](Module::valid) and [`into_record`](Module::into_record) always copy.
+/// optimizer step. [`valid`] and [`into_record`] always copy.
 ///
 /// If Burn trains on several devices, each device normalises by the statistics of its own batch. Under the
 /// `MultiDevice` strategy the workers are forks and update the same running statistics: a step on `n` devices makes `n`
@@ -127,21 +188,26 @@ impl BatchNormConfig {
 /// The parameters are `gamma`, `beta`, `running_mean` and `running_var`, `[channels]` each, as in Burn. Averages other
 /// than the exponential one add `running_weight`, the weight of the batches seen so far. A record without it loads with
 /// `allow_partial`; the next batch in training then counts as the first.
+///
+/// [`freeze`]: burn::module::Module::freeze
+/// [`freeze_group`]: burn::module::Module::freeze_group
+/// [`valid`]: burn::module::Module::valid
+/// [`into_record`]: burn::module::Module::into_record
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     /// The learned factor, `[channels]`.
     pub gamma: Option<Param<Tensor<1>>>,
     /// The learned offset, `[channels]`.
     pub beta: Option<Param<Tensor<1>>>,
-    /// Whether the layer trains when its input is on an autodiff device; cleared by [`freeze`](Module::freeze).
+    /// Whether the layer trains when its input is on an autodiff device; cleared by [`freeze`](burn::module::Module::freeze).
     pub training: Param<Flag>,
     /// The weight of a new batch in the exponential averages.
     pub momentum: f64,
     /// Added to the variance before its root is taken.
     pub epsilon: f64,
-    statistics: Option<RunningStatistics>,
-    num_features: usize,
-    average: RunningAverage,
+    pub(super) statistics: Option<RunningStatistics>,
+    pub(super) num_features: usize,
+    pub(super) average: RunningAverage,
 }
 
 impl BatchNorm {
@@ -270,6 +336,49 @@ impl BatchNorm {
         self.running().map(|(_, variance)| variance)
     }
 
+    /// Replaces the running statistics of this layer and of all that share them.
+    ///
+    /// The next batch in training enters them as it would enter those of a layer that has seen one batch.
+    ///
+    /// # Shapes
+    ///
+    /// - `mean`, `variance`: `[num_features]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the layer keeps no running statistics, or a tensor has another shape.
+    pub fn set_running(&self, mean: Tensor<1>, variance: Tensor<1>) {
+        for (name, tensor) in [("mean", &mean), ("variance", &variance)] {
+            assert!(
+                tensor.dims() == [self.num_features],
+                "BatchNorm over {} channels takes a running {name} of shape [{}], but got {:?}.",
+                self.num_features,
+                self.num_features,
+                tensor.dims()
+            );
+        }
+        self.tracked()
+            .replace(mean, variance, self.weighting().after(0.0));
+    }
+
+    /// Sets the running statistics of this layer and of all that share them to those of a new layer: mean 0, variance 1,
+    /// no batch seen.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the layer keeps no running statistics.
+    pub fn reset_running_statistics(&self) {
+        let statistics = self.tracked();
+        let (mean, variance) = statistics.read(statistics.device());
+        statistics.replace(mean.zeros_like(), variance.ones_like(), 0.0);
+    }
+
+    fn tracked(&self) -> &RunningStatistics {
+        self.statistics.as_ref().expect(
+            "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so they cannot be set.",
+        )
+    }
+
     /// The scale, mean and beta of inference, `y = scale * (x - mean) + beta`: `[channels]` each, outside of any graph.
     ///
     /// # Panics
@@ -322,141 +431,5 @@ impl BatchNorm {
             self.num_features
         );
         dims.iter().product::<usize>() / self.num_features
-    }
-}
-
-/// Written by hand: the running statistics are one field under one lock, but traversals must see the fields
-/// `running_mean` and `running_var`.
-impl Module for BatchNorm {
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        visit_field("gamma", &self.gamma, visitor);
-        visit_field("beta", &self.beta, visitor);
-        visit_field("training", &self.training, visitor);
-        if let Some(statistics) = &self.statistics {
-            statistics.visit(visitor);
-        }
-    }
-
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        Self {
-            gamma: map_field("gamma", self.gamma, mapper),
-            beta: map_field("beta", self.beta, mapper),
-            training: map_field("training", self.training, mapper),
-            statistics: self
-                .statistics
-                .map(|statistics| statistics.map(self.average, mapper)),
-            ..self
-        }
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        Self {
-            gamma: self.gamma.to_device(device),
-            beta: self.beta.to_device(device),
-            statistics: self.statistics.map(|statistics| {
-                let device = device
-                    .clone()
-                    .with_autodiff_context_from(statistics.device());
-                statistics.copy_to(device)
-            }),
-            ..self
-        }
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        Self {
-            gamma: self.gamma.fork(device),
-            beta: self.beta.fork(device),
-            statistics: self.statistics.map(|statistics| statistics.fork(device)),
-            ..self
-        }
-    }
-
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        let devices = self.gamma.collect_devices(devices);
-        let mut devices = self.beta.collect_devices(devices);
-        if let Some(statistics) = &self.statistics
-            && !devices.contains(statistics.device())
-        {
-            devices.push(statistics.device().clone());
-        }
-        devices
-    }
-
-    fn materialize(self) -> Self {
-        Self {
-            gamma: self.gamma.materialize(),
-            beta: self.beta.materialize(),
-            ..self
-        }
-    }
-
-    fn valid(&self) -> Self {
-        Self {
-            gamma: self.gamma.valid(),
-            beta: self.beta.valid(),
-            training: self.training.valid(),
-            statistics: self.statistics.as_ref().map(|statistics| {
-                statistics.copy_to(statistics.device().clone().without_autodiff())
-            }),
-            ..*self
-        }
-    }
-
-    fn train(self) -> Self {
-        Self {
-            gamma: self.gamma.train(),
-            beta: self.beta.train(),
-            training: self.training.train(),
-            statistics: self
-                .statistics
-                .map(|statistics| statistics.copy_to(statistics.device().clone().autodiff())),
-            ..self
-        }
-    }
-}
-
-impl ModuleDisplayDefault for BatchNorm {
-    fn content(&self, content: Content) -> Option<Content> {
-        let content = content
-            .set_top_level_type("BatchNorm")
-            .add("num_features", &self.num_features)
-            .add("momentum", &self.momentum)
-            .add("epsilon", &self.epsilon);
-        // Options that Burn's layer has are shown as it shows them; the others only if they differ from the default.
-        let content = match self.average {
-            RunningAverage::Exponential => content,
-            other => content.add_debug_attribute("average", &other),
-        };
-        let content = match self.gamma.is_some() || self.beta.is_some() {
-            true => content,
-            false => content.add("affine", &false),
-        };
-        let content = match self.statistics {
-            Some(_) => content,
-            None => content.add("running_statistics", &false),
-        };
-        match self.training.is_enabled() {
-            true => content.optional(),
-            false => content.add("training", &self.training).optional(),
-        }
-    }
-
-    fn num_params(&self) -> usize {
-        Module::num_params(self)
-    }
-}
-
-impl ModuleDisplay for BatchNorm {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new()
-            .with_new_line_after_attribute(false)
-            .optional()
-    }
-}
-
-impl fmt::Display for BatchNorm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.format(DisplaySettings::default()))
     }
 }

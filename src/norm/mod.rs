@@ -97,6 +97,7 @@ mod fields;
 mod fold;
 mod freeze;
 mod mode;
+mod module;
 mod recalibrate;
 mod statistics;
 

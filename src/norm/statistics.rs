@@ -188,10 +188,29 @@ impl RunningStatistics {
                 .zip(held.weight.clone())
                 .map(|(weight, held)| unless_skipped(weight.cast(dtype), held)),
         };
-        *held = match Arc::strong_count(&self.shared) {
+        *held = self.shared_or_not(new);
+    }
+
+    /// Replaces the values, for every module that shares them. `weight` is that of the batches seen, unless the average is
+    /// exponential.
+    pub(super) fn replace(&self, mean: Tensor<1>, variance: Tensor<1>, weight: f64) {
+        let mut held = self.averages();
+        let (device, dtype) = (held.mean.device(), FloatDType::from(held.mean.dtype()));
+        let here = |value: Tensor<1>| value.without_autodiff().to_device(&device).cast(dtype);
+        let new = Averages {
+            mean: here(mean),
+            variance: here(variance),
+            weight: held.weight.as_ref().map(|held| held.full_like(weight)),
+        };
+        *held = self.shared_or_not(new);
+    }
+
+    /// The values in the form in which they are held.
+    fn shared_or_not(&self, new: Averages) -> Averages {
+        match Arc::strong_count(&self.shared) {
             1 => new,
             _ => new.of_no_thread(),
-        };
+        }
     }
 
     /// Shows the values to a visitor, as fields of the batch norm module.

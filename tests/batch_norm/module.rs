@@ -578,3 +578,89 @@ fn freezing_leaves_structs_alone_that_are_only_called_like_the_layer() {
         assert_eq!(numbers(frozen.inner.running_mean.value()), before);
     }
 }
+
+#[test]
+fn a_configuration_of_burns_layer_loads() {
+    let burn = nn::BatchNormConfig::new(7)
+        .with_epsilon(1e-3)
+        .with_momentum(0.3);
+    let ours: BatchNormConfig =
+        serde_json::from_str(&serde_json::to_string(&burn).unwrap()).unwrap();
+    let expected = BatchNormConfig::new(7)
+        .with_epsilon(1e-3)
+        .with_momentum(0.3);
+    assert_eq!(ours, expected);
+    // So does one that was saved before it had all its options.
+    let before = r#"{"num_features":7,"epsilon":0.001,"momentum":0.3,"average":"Exponential","affine":true,"running_statistics":true}"#;
+    assert_eq!(
+        serde_json::from_str::<BatchNormConfig>(before).unwrap(),
+        expected
+    );
+    let again: BatchNormConfig = serde_json::from_str(&expected.to_string()).unwrap();
+    assert_eq!(again, expected);
+}
+
+#[test]
+fn a_layer_may_have_gamma_alone() {
+    for device in devices() {
+        let norm = BatchNormConfig::new(2).with_bias(false).init(&device);
+        assert!(norm.gamma.is_some() && norm.beta.is_none());
+        let whole = BatchNormConfig::new(2).init(&device);
+        let [found, expected] = [norm, whole].map(|norm| numbers(norm.forward(batch(&device))));
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn running_statistics_can_be_set_and_reset() {
+    for device in devices() {
+        let device = device.autodiff();
+        for average in [
+            RunningAverage::Exponential,
+            RunningAverage::DebiasedExponential,
+            RunningAverage::Cumulative,
+        ] {
+            let config = BatchNormConfig::new(2).with_average(average);
+            let norm = config.init(&device);
+            let shared = norm.clone();
+            norm.set_running(
+                Tensor::from_floats([1.0, 2.0], &device),
+                Tensor::from_floats([3.0, 4.0], &device),
+            );
+            assert_eq!(running(&shared), (vec![1.0, 2.0], vec![3.0, 4.0]));
+            // As after one batch of these statistics; the next one's are means 3 and 40.
+            norm.forward(batch(&device));
+            let gain = match average {
+                RunningAverage::Exponential => 0.1,
+                RunningAverage::DebiasedExponential => 0.1 / (0.9 * 0.1 + 0.1),
+                RunningAverage::Cumulative => 0.5,
+            };
+            let expected = [1.0 + gain * 2.0, 2.0 + gain * 38.0];
+            assert_close("mean", &running(&norm).0, &expected, 1e-6);
+
+            norm.reset_running_statistics();
+            assert_eq!(running(&shared), (vec![0.0, 0.0], vec![1.0, 1.0]));
+            let fresh = config.init(&device);
+            for layer in [&norm, &fresh] {
+                layer.forward(batch(&device));
+            }
+            assert_eq!(running(&norm), running(&fresh));
+        }
+    }
+}
+
+#[test]
+fn running_statistics_of_another_shape_are_refused() {
+    let device = any_device();
+    let set = |norm: &BatchNorm, channels: usize| {
+        let values = || Tensor::ones([channels], &device);
+        let set = AssertUnwindSafe(|| norm.set_running(values(), values()));
+        let panic = catch_unwind(set).unwrap_err();
+        panic.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    let message = set(&BatchNormConfig::new(2).init(&device), 3);
+    assert!(message.contains("[2], but got [3]"), "{message}");
+    let without = BatchNormConfig::new(2).with_running_statistics(false);
+    let message = set(&without.init(&device), 2);
+    assert!(message.contains("keeps no running statistics"), "{message}");
+}
