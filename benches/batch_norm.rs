@@ -1,24 +1,23 @@
-//! The time of a batch norm layer: ours, the reference of its operation, and Burn's own layer.
+//! Measures the time of a batch norm layer: ours, the reference of its operation, and Burn's own layer.
 //!
 //! On every backend compiled in, at each shape:
 //!
-//! - `copy` and `copy to new memory`, the yardsticks: a parallel copy of the input into memory at hand, and into newly
-//!   allocated memory. The latter takes as long where malloc has some at hand, and twenty times as long or more where it
-//!   has none. On a GPU there is the former alone, one pass of Burn's that reads the input and writes as much;
+//! - `copy` and `copy to new memory`, the yardsticks: a parallel copy of the input into existing memory, and into newly
+//!   allocated memory. If malloc has free memory, both take the same time; if not, the latter takes twenty times as
+//!   long or more. On a GPU there is only `copy`: one operation of Burn's that reads the input and writes as much;
 //! - `inference`;
-//! - `forward`: the forward pass in training. The backward pass follows each, untimed, as it does in training: Burn keeps
-//!   the graph of an output that was dropped, and the next backward pass would have to clear away thousands;
-//! - `backward`: forward and backward, from a gradient of the output that is at hand. Burn's `backward()` begins by making
-//!   that gradient, a tensor of ones, which PyTorch is handed: it can cost more than all the rest, and how much depends on
-//!   what malloc has just been given back. So before each call, the backward pass of a graph of one leaf of the same
-//!   shape, which does just that and no more, is timed as well, and the difference of the two is what counts. Both
+//! - `forward`: the forward pass in training. An untimed backward pass follows each one, as in training. Otherwise Burn
+//!   would keep the graphs of the dropped outputs, and the next backward pass would have to clear away thousands;
+//! - `backward`: forward and backward, from a given gradient of the output. Burn's `backward()` first makes that
+//!   gradient, a tensor of ones; PyTorch gets it as an argument. Making it can cost more than everything else,
+//!   depending on the memory that malloc has just got back. So before each call, the backward pass of a graph of one
+//!   leaf of the same shape is timed too. It does nothing but make the gradient, and its time is subtracted. Both
 //!   layers, ours and Burn's, are timed in this way.
 //!
-//! `backward ours and ReLU` is the latter with Burn's ReLU behind the layer, `backward ours with ReLU` with the two as one
+//! `backward ours and ReLU` is `backward` with Burn's ReLU after the layer; `backward ours with ReLU` has both in one
 //! operation.
 //!
-//! Then: a step of training, forward, backward and Adam, of its two networks, with each
-//! normalisation.
+//! Then: a training step (forward, backward and Adam) of the lab's two networks, with each normalisation.
 //!
 //! ```text
 //! cargo bench --bench batch_norm
@@ -27,7 +26,7 @@
 //! python benches/peers/batch_norm.py
 //! ```
 //!
-//! The last runs this and PyTorch in turn, shape by shape, and prints one table of both.
+//! The last command runs this benchmark and PyTorch in turn, shape by shape, and prints one table of both.
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
@@ -102,7 +101,7 @@ fn shape<const D: usize>(
     group.warm_up_time(Duration::from_millis(300));
     group.measurement_time(Duration::from_millis(1500));
 
-    // What was asked for is done when the device is through with it.
+    // Operations are asynchronous: wait until the device has finished them.
     let settle = || device.sync().expect("the device computes");
     if is_cpu_backend(backend) {
         copy(&mut group, len);
@@ -115,7 +114,7 @@ fn shape<const D: usize>(
         });
     }
 
-    // The whole layer, as it is used: running statistics are kept, in Burn's as well.
+    // The whole layer, as it is used: it updates running statistics, and so does Burn's.
     let trained = BatchNormConfig::new(channels).init(autodiff);
     let plain = BatchNormConfig::new(channels).init(device);
     group.bench_function("inference ours", |bencher| {
@@ -167,7 +166,7 @@ fn shape<const D: usize>(
     group.finish();
 }
 
-/// Times `pass`, and not the backward pass that follows.
+/// Times `pass`, but not the backward pass that follows.
 fn forward<const D: usize>(
     bencher: &mut Bencher<'_>,
     pass: impl Fn() -> Tensor<D>,
@@ -184,7 +183,7 @@ fn forward<const D: usize>(
     });
 }
 
-/// Times `pass` and the backward pass that follows, less an `empty` backward pass.
+/// Times `pass` and the backward pass that follows, minus an `empty` backward pass.
 fn backward<const D: usize>(
     bencher: &mut Bencher<'_>,
     empty: impl Fn(),
@@ -197,12 +196,12 @@ fn backward<const D: usize>(
             none += time(&empty, &settle).1;
             full += time(|| drop(pass().backward()), &settle).1;
         }
-        // Criterion takes no time of 0.
+        // Criterion does not accept a time of 0.
         full.saturating_sub(none).max(Duration::from_nanos(1))
     });
 }
 
-/// What `run` returns, and the time that it takes until the device is through with it.
+/// Calls `run`. Returns its result, and the time until the device has finished.
 fn time<R>(run: impl Fn() -> R, settle: impl Fn()) -> (R, Duration) {
     let started = Instant::now();
     let result = run();
@@ -210,7 +209,7 @@ fn time<R>(run: impl Fn() -> R, settle: impl Fn()) -> (R, Duration) {
     (result, started.elapsed())
 }
 
-/// Copies by all threads, into memory at hand and into new memory.
+/// Copies with all threads, into existing memory and into new memory.
 fn copy(group: &mut BenchmarkGroup<'_, WallTime>, len: usize) {
     let source = vec![1.0f32; len];
     let part = len.div_ceil(rayon::current_num_threads()).max(1 << 15);
@@ -230,7 +229,7 @@ fn copy(group: &mut BenchmarkGroup<'_, WallTime>, len: usize) {
     });
 }
 
-/// A step of training of the lab's networks, with each normalisation.
+/// Times a training step of the lab's networks, with each normalisation.
 fn training_steps(criterion: &mut Criterion) {
     use burn::optim::{AdamConfig, GradientsParams};
     use burn::tensor::Int;

@@ -6,8 +6,8 @@
 //! - `epoch`: 55,000 training images and a validation, with Burn's learner and in a bare loop that computes the same,
 //!   including loss and accuracy of every step.
 //! - `batch size`: a bare loop over 11,000 images.
-//! - `threads`: a bare loop over some thousand images, on one thread and on all cores. With one thread, a profiler sees
-//!   which part of a step each sample belongs to: see docs/benchmarks.md.
+//! - `threads`: a bare loop over some thousand images, on one thread and on all cores. With one thread, each sample of
+//!   a profiler belongs to one part of a step: see docs/benchmarks.md.
 //! - `cnn`: a training step of the convolutional network; its convolutions and linear layers alone; its max pooling
 //!   alone. Batch norm, activations, data, loss and optimiser make up the rest of the step.
 

@@ -1,8 +1,9 @@
-//! The type in which values of half precision are calculated.
+//! The float type for calculations with half-precision values.
 
 use burn::tensor::DType;
 
-/// f32 for f16 and bf16, in which sums lose digits and running averages lose small updates; else the type itself.
+/// f32 for f16 and bf16, else the type itself. In half precision, sums lose digits and running averages lose small
+/// updates.
 pub(crate) fn at_least_f32(dtype: DType) -> DType {
     match dtype {
         DType::F16 | DType::BF16 => DType::F32,

@@ -4,15 +4,15 @@
 //! of rayon: while a kernel waits there, the worker runs *other* jobs, which would see the context too. So
 //! [`run`] distinguishes two cases:
 //!
-//! - **Any other thread** waits without running other jobs. The closure runs there.
-//! - **A worker of rayon**: the closure runs on a new thread, the only worker of a new pool. All jobs in that pool are
-//!   the closure's. The calling worker waits without running other jobs, so at most one such thread exists for each
-//!   worker, however many jobs are queued. The price: up to 1 ms a call, and rayon uses one thread within.
+//! - **On a worker of rayon**, the closure runs on a new thread, the only worker of a new pool. All jobs in that pool
+//!   are the closure's. The calling worker waits without running other jobs, so at most one such thread exists per
+//!   worker, however many jobs are queued. The price: up to 1 ms per call, and rayon uses one thread within.
+//! - **On any other thread**, the closure runs on that thread, which runs no other jobs while it waits.
 //!
-//! Contexts nest. A new thread takes the contexts of its caller along.
+//! Contexts nest. A new thread inherits the contexts of its caller.
 //!
-//! Jobs that the closure itself hands to other threads do not see the context, unless they run on the closure's thread,
-//! as all do in the second case. So a job must not rely on either; it calls `run` itself.
+//! Jobs that the closure itself hands to other threads do not see the context, unless they run on the closure's thread.
+//! On a worker of rayon they all do. So a job must not rely on either; it calls `run` itself.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -22,7 +22,7 @@ use std::thread;
 
 use burn::tensor::StreamId;
 
-/// A context, and those around it.
+/// A context, and the contexts around it.
 struct Frame {
     context: Arc<dyn Any + Send + Sync>,
     outer: Option<Arc<Frame>>,
@@ -32,11 +32,11 @@ thread_local! {
     static INNERMOST: RefCell<Option<Arc<Frame>>> = const { RefCell::new(None) };
 }
 
-/// Calls `f`, in which [`innermost`] returns `context`.
+/// Calls `f`. Inside it, [`innermost`] returns `context`.
 ///
 /// # Panics
 ///
-/// Panics if `f` does, or on a worker of rayon if the system refuses another thread.
+/// Panics if `f` panics, or on a worker of rayon if the system refuses another thread.
 pub(crate) fn run<C, T>(context: Arc<C>, f: impl FnOnce() -> T + Send) -> T
 where
     C: Any + Send + Sync,
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// The context of type `C` of the innermost [`run`] around the caller.
+/// The context of type `C` from the innermost [`run`] around the caller.
 pub(crate) fn innermost<C: Any + Send + Sync>() -> Option<Arc<C>> {
     let mut next = INNERMOST.with_borrow(Clone::clone);
     while let Some(frame) = next {
@@ -64,7 +64,7 @@ pub(crate) fn innermost<C: Any + Send + Sync>() -> Option<Arc<C>> {
     None
 }
 
-/// Calls `f` with the frame on this thread. Restores the previous one, also if `f` panics.
+/// Calls `f` with the frame on this thread. Restores the previous frame afterwards, even if `f` panics.
 fn within<T>(frame: Arc<Frame>, f: impl FnOnce() -> T) -> T {
     struct Restore(Option<Arc<Frame>>);
     impl Drop for Restore {

@@ -1,4 +1,4 @@
-//! The examples as a person runs them: exit codes, messages, and what is left on disk.
+//! Runs the examples as a person does: exit codes, messages, and files left on disk.
 #![cfg(feature = "flex")]
 
 mod common;
@@ -14,7 +14,7 @@ fn mnist(arguments: &[&str]) -> Output {
     example("mnist").args(arguments).output().unwrap()
 }
 
-/// Asserts that a command fails as it should, and gives its message.
+/// Asserts that a command fails with this exit code, and returns its message.
 fn failure(output: &Output, code: i32) -> String {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{message}");
@@ -97,7 +97,7 @@ fn a_run_trains_and_its_record_predicts() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("its label is 7"), "{said}");
 
-    // A second run does not take its place.
+    // A second run does not overwrite it.
     let before = fs::read(run.join("result.json")).unwrap();
     let output = mnist(&["--data", data, "--out", run.to_str().unwrap()]);
     assert!(failure(&output, 1).contains("--resume"));
@@ -105,7 +105,7 @@ fn a_run_trains_and_its_record_predicts() {
     assert!(failure(&output, 1).contains("complete"));
     assert_eq!(fs::read(run.join("result.json")).unwrap(), before);
 
-    // A record of another network, and half a record.
+    // The record of another network, and half a record.
     let record = run.join("model.bpk");
     let good = fs::read(&record).unwrap();
     fs::write(&record, &good[..good.len() / 3]).unwrap();
@@ -340,7 +340,7 @@ fn a_device_without_the_float_type_says_which_it_has() {
     }
     assert!(!run.exists());
 
-    // A run that goes on has a type of its own.
+    // A resumed run keeps its own float type.
     use burn_kindling_lab::train::{Precision, RunFolder, TrainConfig};
     let config = TrainConfig {
         dtype: Precision::F16,
@@ -377,7 +377,7 @@ fn the_devices_are_listed_with_what_they_are_and_what_is_missing() {
     failure(&output, 2);
 }
 
-/// Without a Vulkan driver wgpu falls back to OpenGL, whose compilers keep other promises.
+/// Without a Vulkan driver wgpu falls back to OpenGL, whose compilers give different guarantees.
 #[cfg(all(feature = "wgpu", target_os = "linux"))]
 #[test]
 fn a_gpu_is_listed_with_the_graphics_api_that_reaches_it() {
@@ -400,7 +400,7 @@ fn a_gpu_is_listed_with_the_graphics_api_that_reaches_it() {
     }
 }
 
-/// Ends a program with the test, however that ends.
+/// Ends a program when the test ends, even if the test panics.
 #[cfg(feature = "remote")]
 struct Running(std::process::Child);
 
@@ -446,7 +446,7 @@ fn a_device_lent_by_one_program_trains_in_another() {
         let result = fs::read_to_string(run.join("result.json")).unwrap();
         serde_json::from_str::<RunResult>(&result).unwrap().epochs
     });
-    // The same kernels on the same processor; only what the optimiser is fused into may differ.
+    // The same kernels on the same CPU; only the fusion of the optimiser's operations may differ.
     let [here, there] = scores.map(|epochs| epochs.last().unwrap().valid.loss);
     assert!((here - there).abs() < 1e-3 * here, "{here} and {there}");
 

@@ -1,5 +1,5 @@
-//! The lab on every device that is compiled in and present: same weights, same numbers, records that go from one to
-//! the other, half precision, and several devices at once.
+//! Runs the lab on every device that is compiled in and present: same weights, same numbers, records that move from one
+//! device to another, half precision, and several devices at once.
 #![cfg(feature = "flex")]
 
 #[path = "common/devices.rs"]
@@ -23,7 +23,7 @@ use burn_kindling_lab::train::{
 
 static MNIST: LazyLock<Mnist> = LazyLock::new(|| Mnist::load(&Mnist::find(None).unwrap()).unwrap());
 
-/// The devices that are compiled in and present, but for Flex, which they are compared with.
+/// The devices that are compiled in and present, without Flex, which they are compared with.
 static OTHERS: LazyLock<Vec<Found>> = LazyLock::new(|| {
     let mut others = Vec::new();
     for survey in device::survey() {
@@ -64,7 +64,7 @@ fn batch(images: std::ops::Range<usize>, device: &Device) -> DigitBatch {
 /// A tensor of a module, by name.
 type Named = (String, Vec<usize>, Vec<f32>);
 
-/// Every parameter and running statistic, or the gradients of those that have one.
+/// All parameters and running statistics, or, if `gradients` are given, the gradients of those that have one.
 fn tensors(model: &Classifier, gradients: Option<&GradientsParams>) -> Vec<Named> {
     struct Visitor<'a> {
         path: Vec<String>,
@@ -99,7 +99,7 @@ fn tensors(model: &Classifier, gradients: Option<&GradientsParams>) -> Vec<Named
     visitor.found
 }
 
-/// The largest difference anywhere, as a share of the largest value.
+/// The largest difference, as a share of the largest value.
 fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let size = a.iter().fold(0f32, |size, x| size.max(x.abs()));
@@ -173,7 +173,7 @@ fn initial_weights_follow_the_strategy_and_the_seed() {
             let count = values.len() as f64;
             let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
             let square = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / count;
-            // Five standard errors of either.
+            // Five standard errors of each estimate.
             assert!(
                 mean.abs() < 5.0 * expected / count.sqrt(),
                 "{name}: mean {mean}"
@@ -198,18 +198,18 @@ fn initial_weights_follow_the_strategy_and_the_seed() {
     }
 }
 
-/// An initial model trains wherever it was made.
+/// An initial model that was made without autodiff can train later.
 #[test]
 fn an_initial_model_made_without_autodiff_trains_later() {
     let model = initial_model(&config(mlp()), &Device::flex()).train();
     let device = Device::flex().autodiff();
     let output = model.forward_step(batch(0..32, &device));
     let gradients = GradientsParams::from_grads(output.loss.backward(), &model);
-    // Of each hidden layer the weight, gamma and beta; of the last its weight and bias.
+    // Weight, gamma and beta of each hidden layer; weight and bias of the last layer.
     assert_eq!(gradients.len(), 3 * 2 + 2);
 }
 
-/// Loss, gradients and running statistics of the initial model's first step, in the float type given.
+/// Loss, gradients and running statistics of the initial model's first step, in this float type.
 fn first_step(
     config: &TrainConfig,
     device: &Device,
@@ -241,7 +241,7 @@ fn distance(exact: &[Named], found: &[Named]) -> f64 {
     (off / size).sqrt()
 }
 
-/// Every device in f32 against Flex in f64.
+/// Compares every device in f32 with Flex in f64.
 #[test]
 fn loss_and_gradients_agree_between_devices() {
     let plain = CnnConfig::new()
@@ -251,9 +251,9 @@ fn loss_and_gradients_agree_between_devices() {
     for (model, bound) in [
         (mlp(), 1e-5),
         (ModelConfig::Cnn(plain), 1e-5),
-        // Its first batch norm sums up 64 x 28 x 28 numbers a channel. In f32, one after the other, that is off by up to
-        // 2^-24 a number; and behind a batch norm gradients cancel over the batch, so that such errors are not small
-        // beside what is left of them.
+        // Its first batch norm sums up 64 x 28 x 28 numbers per channel. In f32, one after the other, the sum is off by
+        // up to 2^-24 per number. Gradients behind a batch norm cancel over the batch, so these errors are not small
+        // compared with the rest.
         (cnn(), 64.0 * 28.0 * 28.0 * 0.5f64.powi(24)),
     ] {
         let config = config(model);
@@ -336,13 +336,13 @@ fn half_precision_trains_where_the_device_has_it() {
                 }
                 let half = result.unwrap();
                 assert_eq!(half.skipped_steps, 0);
-                // Rounding moves the end of so short a training by a few percent; what matters is that it gets there.
+                // Rounding changes the end of such a short training by a few percent. It only has to learn.
                 let (off, loss) = (half.epochs[1].valid.loss - after, half.epochs[1].valid.loss);
                 assert!(
                     off.abs() < 0.2 * after,
                     "{device:?} in {dtype}: {loss}, in f32 {after}"
                 );
-                // And that it was not f32 all along.
+                // The training really ran in half precision, not in f32.
                 assert!(off != 0.0);
                 let network = &half.network;
                 for (name, _, values) in tensors(network, None) {
@@ -361,7 +361,7 @@ fn first_weight_dtype(network: &Classifier) -> DType {
     }
 }
 
-/// A signal that grows from layer to layer soon leaves the range of f16.
+/// A signal that grows from layer to layer soon exceeds the range of f16.
 #[test]
 fn steps_that_overflow_in_f16_move_nothing_and_are_counted() {
     let images = MNIST.train.subset(0..64);
@@ -385,7 +385,8 @@ fn steps_that_overflow_in_f16_move_nothing_and_are_counted() {
     assert!(tensors(&trained.network, None) != before);
 }
 
-/// They keep their direction: what rounding to 11 bits adds is small beside them, and to 8 bits eight times that.
+/// Gradients keep their direction: the error from rounding to 11 bits is small compared with them; to 8 bits, it is
+/// eight times as large.
 #[test]
 fn gradients_in_half_precision_differ_by_rounding_alone() {
     let flex = Device::flex();
@@ -435,7 +436,7 @@ fn two_devices_take_the_step_of_the_mean_gradient() {
     let before = tensors(&model, None);
 
     let others = OTHERS.iter().map(|found| found.device.clone());
-    // Each twice, which is two threads of one device, and two that differ.
+    // Each device twice (two threads on one device), and two different devices.
     let twice = std::iter::once(Device::flex()).chain(others.clone());
     let mut all: Vec<_> = twice.map(|device| vec![device; 2]).collect();
     all.push(others.take(2).collect());
@@ -455,10 +456,10 @@ fn two_devices_take_the_step_of_the_mean_gradient() {
                 assert!(off < 1e-5, "{devices:?}: {name} off by {off}");
                 assert!(difference(before, after) > 1e-4);
             } else {
-                // Running statistics: one batch came after the other, in either order.
+                // Running statistics: the two batches came one after the other, in either order.
                 let [a, b] = halves.each_ref().map(|(_, state)| of(state).unwrap());
                 let either = [(&a, &b), (&b, &a)].map(|(first, second)| {
-                    // With r = 0.9 r0 + 0.1 x for one batch, x enters the other's r by 0.1 x = r - 0.9 r0.
+                    // One batch gives r = 0.9 r0 + 0.1 x, so its x adds 0.1 x = r - 0.9 r0 to the other's r.
                     let both = before.iter().zip(first.iter().zip(second));
                     let both = both.map(|(r0, (r1, r2))| 0.9 * r1 + (r2 - 0.9 * r0));
                     difference(&both.collect::<Vec<_>>(), after)
@@ -491,7 +492,7 @@ fn two_devices_learn_and_resume_as_one_does() {
     assert!(result.epochs[1].train.loss < result.epochs[0].train.loss);
     assert_eq!(result.timing.device.matches("Flex").count(), 2);
 
-    // What validation saw is what was kept.
+    // Validation used the weights that were kept.
     let (_, valid) = data.train_and_validation();
     let score = evaluate(
         &folder.load_model(&Device::flex()).unwrap(),
@@ -511,7 +512,7 @@ fn two_devices_learn_and_resume_as_one_does() {
     assert!(matches!(error, TrainError::Config(_)), "{error}");
 }
 
-/// The words are those that CubeCL had for a step that was too large for llvmpipe, and those it has for a full GPU.
+/// The messages are CubeCL's for a step that was too large for llvmpipe, and for a GPU whose memory is full.
 #[test]
 fn a_step_too_large_for_the_device_is_told_with_a_batch_size_to_try() {
     for words in [
@@ -541,7 +542,7 @@ fn every_device_has_a_name_that_opens_it() {
         assert_eq!(again.description, found.description);
         assert!(!found.description.is_empty());
     }
-    // A GPU's driver that computes on the CPU is not the best there is beside Flex.
+    // Flex is preferred to a GPU driver that computes on the CPU.
     assert!(!device::pick(None).unwrap().software);
 
     for (name, words) in [

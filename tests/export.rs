@@ -1,4 +1,4 @@
-//! The command lines of the export example, and of the predict example on its files.
+//! Runs the export example, and the predict example on its files.
 #![cfg(feature = "flex")]
 
 mod common;
@@ -94,14 +94,14 @@ fn a_run_goes_out_in_every_form_and_predicts_as_before() {
                 let found = predict(&file);
                 match flags {
                     [] => assert_eq!(found, expected),
-                    // The last digits of the percentages move.
+                    // The last digits of the percentages may change.
                     _ => assert_eq!(
                         found[found.len() - 40..].split(' ').nth(1),
                         expected[expected.len() - 40..].split(' ').nth(1)
                     ),
                 }
                 sizes.push(fs::metadata(&file).unwrap().len());
-                // What was exported exports.
+                // An exported file can be exported again.
                 let again = scratch.path().join("again.bpk");
                 said(&run("export", &[&file, &again, &"--force"]));
                 predict(&again);
@@ -139,7 +139,7 @@ fn a_pytorch_file_takes_its_configuration_from_beside_it() {
     .unwrap();
     assert!(said(&predict()).contains("it shows a 7"));
 
-    // Of another network than the configuration says.
+    // The record of another network than the one in the configuration.
     fs::write(
         scratch.path().join("config.json"),
         said_there["mlp"]["config"].to_string(),
@@ -152,7 +152,7 @@ fn a_pytorch_file_takes_its_configuration_from_beside_it() {
     );
 }
 
-/// A safetensors file of the network in a fixture, with `value` as the fourth running variance.
+/// A safetensors file of a fixture's network, with `value` as the fourth running variance.
 fn with_variance(folder: &Path, value: f32) -> std::path::PathBuf {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = fs::read_to_string(fixtures.join("pytorch.json")).unwrap();

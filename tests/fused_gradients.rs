@@ -1,5 +1,5 @@
-//! The gradients of the fused batch norm, of each backend, against an oracle in f64 and against automatic
-//! differentiation of `op::reference`.
+//! Compares the gradients of each backend's fused batch norm with an oracle in f64 and with automatic differentiation
+//! of `op::reference`.
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
@@ -20,7 +20,7 @@ struct Found {
     beta: Vec<f64>,
 }
 
-/// Leaves for an input, gamma and beta, the gradient to come in, and what they are made of.
+/// Values for an input, gamma, beta and the gradient of the output.
 struct Case {
     array: Array,
     gamma: Vec<f64>,
@@ -66,7 +66,7 @@ impl Case {
         }
     }
 
-    /// The largest that a gradient of this case can get, to which errors are relative.
+    /// An upper bound for gradients of this case. Errors are relative to it.
     fn scale(&self, variance: &[f64]) -> f64 {
         self.gamma
             .iter()
@@ -76,11 +76,11 @@ impl Case {
             * self.gradient.iter().fold(1.0, |max, g| g.abs().max(max))
     }
 
-    /// What f32 can do to the sums behind the gradients of gamma and of beta.
+    /// The largest rounding errors of the gradients of gamma and of beta.
     ///
-    /// The kernels of processors add up in f64: only the deviation in each term of gamma's is rounded, and each sum once.
-    /// Others add up in f32: each term is off by at most 3 roundings, and goes through some 15 additions. Relative to
-    /// the size of the terms, which is far more than that of a sum in which they cancel.
+    /// The CPU kernels add up in f64: they round only the deviation in each term of gamma's sum, and each sum once.
+    /// Others add up in f32: each term is off by at most 3 roundings, and goes through some 15 additions. The error is
+    /// relative to the size of the terms, which is far larger than a sum in which they cancel.
     fn sums_can_be_off(&self, mean: &[f64], variance: &[f64], in_f64: bool) -> (f64, f64) {
         let rounding = f64::from(f32::EPSILON / 2.0);
         let (mut for_gamma, mut for_beta) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
@@ -237,7 +237,7 @@ fn statistics_that_are_given_get_gradients_too() {
     }
 }
 
-/// For values near 1e4 the mean in f32 is off by half a deviation in 10; the backward pass must not take it as exact.
+/// For values near 1e4, the mean in f32 is off by up to 5% of a deviation. The backward pass must not take it as exact.
 #[test]
 fn a_small_deviation_from_a_large_mean_is_not_lost() {
     for (batch, channels, inner) in [(5000, 3, 1), (5, 3, 1000)] {
@@ -270,7 +270,7 @@ fn a_small_deviation_from_a_large_mean_is_not_lost() {
     }
 }
 
-/// The input of one layout and the gradient of another, broadcast from one value, or of a view.
+/// The gradient has another layout than the input, is broadcast from one value, or is a view.
 #[test]
 fn gradients_of_views() {
     type View = fn(Tensor<4>) -> Tensor<4>;
@@ -318,7 +318,7 @@ fn gradients_of_views() {
     }
 }
 
-/// What the backward pass writes over the gradient that comes in must be that gradient alone.
+/// The backward pass may overwrite the incoming gradient, but no tensor that others hold.
 #[test]
 fn tensors_that_others_hold_are_left_alone() {
     for device in devices() {
@@ -326,7 +326,7 @@ fn tensors_that_others_hold_are_left_alone() {
         let array = sample(8, 40, 100, 61);
         let input = tensor3(&array, FloatDType::F32, &device).require_grad();
         let output = op::batch_norm_train(input.clone(), None, None, EPSILON).output;
-        // The gradient of `a + b` is one tensor, handed to both.
+        // The gradient of `a + b` is one tensor that both get.
         let twin = input.clone() * 1.0;
         let gradients = ((output + twin).powi_scalar(2) * 0.5).sum().backward();
         let found = to_f64(
@@ -397,8 +397,8 @@ fn gradients_with_checkpointing() {
     }
 }
 
-/// Far from 0, and with terms that cancel: the sums in f64 are rounded once. (f32 runs of 16 were off by up to 9
-/// roundings.)
+/// Values are far from 0 and terms cancel, but the sums in f64 are rounded only once. (Runs of 16 in f32 were off by up
+/// to 9 roundings.)
 #[test]
 fn sums_on_a_processor_are_rounded_once() {
     let rounding = f64::from(f32::EPSILON / 2.0);
@@ -421,7 +421,7 @@ fn sums_on_a_processor_are_rounded_once() {
             let (array, gamma) = (&case.array, &case.gamma);
             let gradients =
                 array.gradients(&case.gradient, &mean, &variance, gamma, EPSILON, false);
-            // Beta's sum is rounded; gamma's is, and the variance that divides it was.
+            // Rounded are: beta's sum; gamma's sum, and the variance that divides it.
             for (found, expected, roundings) in [
                 (found.beta, gradients.beta_grad, 1.0),
                 (found.gamma, gradients.gamma_grad, 2.0),
@@ -488,8 +488,7 @@ fn half_precision() {
             let gamma = tensor1(&case.gamma, FloatDType::F32, &device).require_grad();
             let output =
                 op::batch_norm_train(input.clone(), Some(gamma.clone()), None, EPSILON).output;
-            // The product with the gradient, its sum and their gradients are exact enough: the gradient that comes in is
-            // `gradient` itself.
+            // The gradient of this sum with respect to `output` is `gradient` itself.
             let gradients = (output * gradient.clone()).sum().backward();
 
             let array = Array {

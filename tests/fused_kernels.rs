@@ -1,7 +1,7 @@
-//! The fused batch norm of each backend against an oracle in f64 and against `op::reference`.
+//! Compares the fused batch norm of each backend with an oracle in f64 and with `op::reference`.
 //!
-//! The shapes are drawn so that every path of the kernels is met: long runs and rows, one channel, one row, lengths
-//! that are no multiple of a vector, tensors large enough to be cut among threads by channels and by pieces.
+//! The shapes cover every path of the kernels: long runs and rows, one channel, one row, lengths that are no multiple
+//! of a vector, tensors large enough to be divided among threads by channels and by pieces.
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
@@ -17,8 +17,8 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// What f32 can do to a sum of squares over runs of 16, added up in f64: each square is off by at most 3 roundings and
-/// is added up to 15 times, each time with one more.
+/// The largest relative rounding error of a sum of squares in f32 runs of 16 that are added up in f64: each square is
+/// off by at most 3 roundings and goes through at most 15 additions, with one more rounding each.
 const RUN: f64 = 18.0 * (f32::EPSILON / 2.0) as f64;
 
 /// Checks training and inference mode against the oracle and the reference.
@@ -43,8 +43,8 @@ fn check(array: &Array, seed: u64, device: &Device, variance_tolerance: f64) {
         variance_tolerance,
     );
     let output = to_f64(found.output);
-    // A channel of one value, or of equal ones, has no variance: its deviation is the root of epsilon, and magnifies
-    // what rounding leaves.
+    // A channel of one value, or of equal values, has no variance. Dividing by its deviation, the root of epsilon,
+    // magnifies rounding errors.
     let tolerance = if array.batch * array.inner == 1 {
         1e-4
     } else {
@@ -114,7 +114,7 @@ fn agrees_with_the_oracle_where_the_work_is_cut() {
     }
 }
 
-/// The mean in f32 is off by up to 5e-4 here, 5% of a deviation, and `x * scale + shift` in f32 by more.
+/// The mean in f32 is off by up to 5e-4 here, which is 5% of a deviation. `x * scale + shift` in f32 is off by more.
 #[test]
 fn a_small_deviation_from_a_large_mean_is_not_lost() {
     let mut rng = StdRng::seed_from_u64(3);
@@ -157,7 +157,7 @@ fn a_small_deviation_from_a_large_mean_is_not_lost() {
     }
 }
 
-/// The first values are where the kernel guesses the mean from.
+/// The kernel guesses the mean from the first values.
 #[test]
 fn an_outlier_in_front_costs_no_precision() {
     for (batch, channels, inner) in [(5000, 70, 1), (50, 3, 3000), (2, 1, 400)] {
@@ -170,7 +170,7 @@ fn an_outlier_in_front_costs_no_precision() {
             }
         }
         for device in devices() {
-            // Next to the square of 1e5, f32 keeps no more than 1024 of the other squares.
+            // Added to the square of 1e5, other squares are rounded to multiples of 1024 in f32.
             check(&array, 11, &device, 1e-6);
         }
     }
@@ -341,7 +341,7 @@ fn one_value_a_channel_and_none() {
     }
 }
 
-/// Views of every kind give what their contiguous copies give, to the bit where the walk is the same.
+/// Views of every kind give the same results as their contiguous copies, bit-identical if the traversal is the same.
 #[test]
 fn views_that_are_not_contiguous() {
     for device in devices() {
@@ -365,7 +365,7 @@ fn views_that_are_not_contiguous() {
                 "some columns",
                 flat([9, 4, 8, 10]).slice([0..9, 0..4, 0..8, 2..9]),
             ),
-            // Rows that begin 256 bytes further apart than they are long: as CUDA and ROCm lay tensors out.
+            // Rows with gaps of 256 bytes between them, like CUDA's and ROCm's tensors.
             (
                 "pitched rows",
                 flat([9, 4, 8, 74]).slice(s![.., .., .., ..10]),
@@ -414,8 +414,8 @@ fn views_that_are_not_contiguous() {
     }
 }
 
-/// What is written over the input when nobody else holds it is what is written to new memory when somebody does; and
-/// what somebody holds is left alone.
+/// The output is the same whether it overwrites the input (nobody else holds it) or goes to new memory. A tensor that
+/// somebody holds stays unchanged.
 #[test]
 fn in_place_or_not() {
     for device in devices() {

@@ -1,8 +1,8 @@
-//! The memory that large outputs are written to goes round: whatever becomes of a tensor, it must never show in another.
+//! The memory of large outputs is reused. Whatever happens to a tensor, it must never change another one.
 //!
-//! Every tensor here is a batch norm's output in which all values are the same number, known beforehand. Tensors are
-//! changed in place, copied, taken out as data, dropped in any order and on any thread, and those that are still held
-//! must hold their number to the last.
+//! Every tensor here is a batch norm's output in which all values are the same known number. Tensors are changed in
+//! place, copied, taken out as data, and dropped in any order and on any thread. Tensors that are still held must keep
+//! their number to the end.
 
 #![cfg(feature = "flex")]
 
@@ -12,10 +12,11 @@ use proptest::prelude::*;
 use std::sync::mpsc;
 use std::thread;
 
-/// Rows of 64 values: 128 KiB to 4 MiB, so that some memory is of the size asked for, some larger, some of huge pages.
+/// Rows of 64 values: 128 KiB to 4 MiB. Some memory has exactly the requested size, some is larger, some is in huge
+/// pages.
 const ROWS: [usize; 7] = [512, 600, 1000, 1024, 4096, 8192, 16_384];
 
-/// What still holds an output.
+/// An owner of an output.
 #[allow(clippy::large_enum_variant)]
 enum Held {
     Tensor(Tensor<2>),
@@ -36,12 +37,12 @@ impl Held {
     }
 }
 
-/// An output that is `number` everywhere: the input is `number - 1`, beta is 1.
+/// An output with the value `number` everywhere: the input is `number - 1`, beta is 1.
 fn output(rows: usize, number: f32) -> Tensor<2> {
     let device = Device::flex();
     let ones = || Tensor::<1>::ones([64], &device);
     let input = Tensor::<2>::full([rows, 64], number - 1.0, &device);
-    // Held by two, so that it is not overwritten.
+    // Held twice, so that it is not overwritten.
     let held = input.clone();
     let output = op::batch_norm_inference(
         input,
@@ -119,7 +120,7 @@ proptest! {
     }
 }
 
-/// Four threads make tensors, and each drops what its neighbour made.
+/// Four threads make tensors, and each drops the tensors of its neighbour.
 #[test]
 fn threads_share_the_memory() {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..4).map(|_| mpsc::sync_channel(2)).unzip();

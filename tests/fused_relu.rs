@@ -1,4 +1,4 @@
-//! Batch norm and ReLU in one operation against the two one after the other.
+//! Compares batch norm and ReLU in one operation with the two one after the other.
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
@@ -14,8 +14,8 @@ use oracle::{
     to_f64,
 };
 
-/// Long runs and rows, one channel, one row, lengths that are no multiple of a vector, tensors that are cut by channels
-/// and by pieces.
+/// Long runs and rows, one channel, one row, lengths that are no multiple of a vector, tensors that are divided by
+/// channels and by pieces.
 const SHAPES: [(usize, usize, usize); 11] = [
     (2, 1, 1),
     (7, 1, 30),
@@ -30,7 +30,8 @@ const SHAPES: [(usize, usize, usize); 11] = [
     (3, 2, 100_003),
 ];
 
-/// The output, and the gradients of input, gamma and beta, of one operation or of two; by given statistics or the batch's.
+/// The output, and the gradients of input, gamma and beta, of one operation or of two; with given statistics or the
+/// batch's.
 fn run(array: &Array, device: &Device, given: bool, fused: bool) -> [Vec<f64>; 4] {
     let f32 = FloatDType::F32;
     let device = &device.clone().autodiff();
@@ -84,8 +85,8 @@ fn run(array: &Array, device: &Device, given: bool, fused: bool) -> [Vec<f64>; 4
     ]
 }
 
-/// On a processor on the same one. GPUs are held against that as well: on the software Vulkan driver Burn 0.22.1 fuses its
-/// ReLU of `[7, 1, 30]` and a sum into a kernel that writes wrong values.
+/// A CPU is compared with itself. GPUs are compared with a CPU too: on the software Vulkan driver, Burn 0.22.1 fuses
+/// its ReLU of `[7, 1, 30]` and a sum into a kernel that writes wrong values.
 #[test]
 fn is_what_the_two_are_one_after_the_other() {
     let processor = devices().into_iter().find(is_processor);
@@ -99,7 +100,8 @@ fn is_what_the_two_are_one_after_the_other() {
                 let expected = run(&array, &apart, given, false);
                 let rest = output.iter().filter(|&&y| y > 0.0).count();
                 assert!(output.len() < 30 || (1..output.len()).contains(&rest));
-                // By the batch's statistics, the ReLU's kernel takes them rounded, as its backward pass does.
+                // With the batch's statistics, the kernel with the ReLU uses rounded statistics, as its backward pass
+                // does.
                 if is_processor(&device) && given {
                     assert_eq!(output, expected[0], "{batch} x {channels} x {inner}");
                 } else {
@@ -131,8 +133,8 @@ fn the_number_of_threads_does_not_show() {
     }
 }
 
-/// Each channel has an output that is 0 up to rounding; in half precision also one too small for its type. The weights of
-/// the first values are powers of 2, so that the gradient of beta tells exactly which of them went through.
+/// Each channel has an output that is 0 up to rounding; in half precision, also one that is too small for the type. The
+/// weights of the first values are powers of 2, so the gradient of beta shows exactly which of them passed.
 #[test]
 fn the_gradient_passes_exactly_where_the_output_is_above_zero() {
     const TOLD: usize = 15;
@@ -181,7 +183,7 @@ fn the_gradient_passes_exactly_where_the_output_is_above_zero() {
     }
 }
 
-/// The output with these offsets, by the statistics of the batch or by given ones, through a ReLU or not.
+/// The output with this beta, with the batch's statistics or given ones, with or without a ReLU.
 fn affine(array: &Array, beta: Tensor<1>, dtype: FloatDType, given: bool, relu: bool) -> Tensor<3> {
     let device = &beta.device();
     let input = tensor3(array, dtype, device);
@@ -197,7 +199,7 @@ fn affine(array: &Array, beta: Tensor<1>, dtype: FloatDType, given: bool, relu: 
     }
 }
 
-/// As Burn's ReLU does.
+/// NaN is handled as in Burn's ReLU.
 #[test]
 fn what_is_not_a_number_goes_through() {
     let mut array = sample(40, 6, 70, 2);

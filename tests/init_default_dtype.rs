@@ -1,4 +1,4 @@
-//! The default float type of a device applies to the whole process, so this test has its own.
+//! The default float type of a device applies to the whole process, so this test has its own process.
 #![cfg(feature = "flex")]
 
 use burn::tensor::{DType, Device, FloatDType};

@@ -1,4 +1,4 @@
-//! The five initialisations: their distributions, fans, and layers initialised again.
+//! The five initialisations: distributions, fans, and initialising layers again.
 
 #[path = "common/devices.rs"]
 mod devices;
@@ -131,7 +131,7 @@ fn weights_are_normal() {
                 let tail = z.iter().filter(|z| z.abs() > threshold).count() as f64;
                 assert_within_5_sigma("tail", tail, n * p, (n * p * (1.0 - p)).sqrt());
             }
-            // 7 are expected; more than 25 come once in ten million times.
+            // 7 are expected; more than 25 occur once in ten million times.
             let far = z.iter().filter(|z| z.abs() > 4.5).count();
             assert!((1..=25).contains(&far), "{far} draws beyond 4.5 sigma");
 
@@ -144,14 +144,14 @@ fn weights_are_normal() {
                     (p - i as f64 / n).max((i + 1) as f64 / n - p)
                 })
                 .fold(0.0, f64::max);
-            // Kolmogorov's law: exceeded once in a million times.
+            // Kolmogorov's distribution: exceeded once in a million times.
             let critical = (-(1e-6 / 2f64).ln() / 2.0).sqrt() / n.sqrt();
             assert!(
                 distance < critical,
                 "{strategy}: Kolmogorov-Smirnov distance {distance}, critical {critical}"
             );
 
-            // A million draws that are rounded to f32 hold about 1% of equal pairs by chance.
+            // Among a million draws rounded to f32, about 1% are equal pairs by chance.
             z.dedup();
             assert!(z.len() as f64 > 0.98 * n, "{} distinct values", z.len());
         }
@@ -255,7 +255,7 @@ fn fans_are_counted_from_shapes() {
     assert_eq!(upsampled([64, 3, 4, 4], [1, 1]), fan(1024, 48));
     assert_eq!(upsampled([64, 3, 4, 4], [2, 2]), fan(256, 48));
     assert_eq!(upsampled([64, 3, 2, 2], [2, 2]), fan(64, 12));
-    // 2.25 taps an output on average.
+    // 2.25 taps per output on average.
     assert_eq!(upsampled([64, 3, 3, 3], [2, 2]), fan(144, 27));
     assert_eq!(upsampled([1, 3, 3, 3], [2, 2]), fan(2, 27));
     assert_eq!(upsampled([1, 3, 1, 1], [3, 3]), fan(1, 3));
@@ -283,7 +283,7 @@ fn assert_fan_by_counting<const D: usize>(
 #[test]
 fn fans_count_the_connections_of_real_layers() {
     let ones = Initializer::Ones;
-    // CPU devices only: a software GPU adds minutes and nothing else.
+    // CPU devices only: a software GPU would add minutes, but test nothing new.
     for device in devices().into_iter().filter(is_processor) {
         let device = device.autodiff();
 
@@ -377,7 +377,7 @@ fn identity<const D: usize>(weight: &Param<Tensor<D>>, bias: &Option<Param<Tenso
 
 #[test]
 fn every_layer_kind_starts_anew() {
-    // CPU devices only: a software GPU adds minutes and nothing else.
+    // CPU devices only: a software GPU would add minutes, but test nothing new.
     for device in devices().into_iter().filter(is_processor) {
         let device = device.autodiff();
         macro_rules! check {
@@ -547,8 +547,8 @@ fn convolutions_keep_the_scale_of_the_signal() {
             .with_padding([1, 1])
             .init(&device);
         let upsample = InitStrategy::Xavier.apply(upsample);
-        // The mean square of w has a relative standard error of sqrt(2 / weights), at most 1.5% here;
-        // that of the output, which 2 x 144 pixels or more average, is of the same order.
+        // The mean square of w has a relative standard error of sqrt(2 / weights), at most 1.5% here. The error of the
+        // output, averaged over 2 x 144 pixels or more, is of the same order.
         for after in [
             conv.forward(input.clone()),
             grouped.forward(input.clone()),

@@ -9,7 +9,7 @@ use burn::tensor::{Distribution, Tensor};
 use burn_kindling::init::{Activation, InitStrategy, LayerSignal};
 use devices::any_device;
 
-/// From an almost vanished signal to one far in saturation.
+/// From an almost vanished signal to one deep in saturation.
 const SECOND_MOMENTS: [f64; 8] = [1e-12, 1e-4, 0.1, 1.0, 4.0, 100.0, 784.0, 1e6];
 
 /// A layer whose pre-activations have the second moment q: one input of that second moment, weights from N(0, 1).
@@ -48,7 +48,7 @@ fn relu_and_its_leaky_kin_have_closed_forms() {
 fn gelu_has_closed_forms() {
     for q in SECOND_MOMENTS {
         let found = layer(Activation::Gelu, q);
-        // By parts: E[x Phi(x)] = q E[density(x)], and for the square twice so.
+        // Integration by parts: E[x Phi(x)] = q E[density(x)]; for the square, by parts twice.
         let mean = q / (TAU * (1.0 + q)).sqrt();
         let r = (1.0 + 2.0 * q).sqrt();
         let square = q / 4.0 + q / TAU * (q / (1.0 + q)).asin() + q * q / (PI * (1.0 + q) * r);
@@ -157,8 +157,8 @@ fn wide_networks_do_as_predicted() {
                 let count = values.len() as f64;
                 let mean = values.iter().sum::<f64>() / count;
                 let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-                // Inputs are not independent after the first layer: a thousand units, not 100,000 values, are what
-                // the mean is taken over. Five sigma of that many, over four layers.
+                // Inputs are not independent after the first layer, so the mean is over a thousand units, not over
+                // 100,000 values. Allow five sigma of that, over four layers.
                 let sampling = 5.0 * (2.0 / WIDTH as f64).sqrt();
                 assert_close(variance.sqrt(), layer.std, sampling);
                 assert!(

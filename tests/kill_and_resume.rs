@@ -1,4 +1,4 @@
-//! Training survives: a process that is killed, or that cannot write, leaves a folder from which `--resume` goes on.
+//! Training survives: a process that is killed or cannot write leaves a folder that `--resume` continues from.
 #![cfg(all(feature = "flex", unix))]
 
 mod common;
@@ -42,10 +42,10 @@ impl Workshop {
         self.scratch.path().join(name)
     }
 
-    /// The command that starts a run in the folder, or goes on with the one that is there.
+    /// The command that starts a run in the folder, or resumes the run that is there.
     fn train(&self, run: &Path) -> Command {
         let mut command = example("mnist");
-        // The folder of the run says which device and data it is trained on.
+        // A run with both files already has its device and data.
         match run.join("config.json").exists() && run.join("setup.json").exists() {
             true => command.arg("--resume").arg(run),
             false => {
@@ -75,7 +75,7 @@ fn message(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Asserts that a command failed with an error, not a panic, that names what is meant, and gives it.
+/// Asserts that a command failed with an error, not a panic, whose message contains `names`. Returns the message.
 fn failure(output: &Output, names: &str) -> String {
     let text = message(output);
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -84,7 +84,7 @@ fn failure(output: &Output, names: &str) -> String {
     text
 }
 
-/// SIGKILL, which no process can catch.
+/// Sends SIGKILL, which no process can catch.
 fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
@@ -114,7 +114,7 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
     files.into_iter().map(inside).collect()
 }
 
-/// Asserts that two runs ended alike: the same record to the bit, the same scores, the same files.
+/// Asserts that two runs ended alike: bit-identical records, the same scores, the same files.
 fn assert_same(run: &Path, whole: &Path) {
     let record = |run: &Path| fs::read(run.join("model.bpk")).unwrap();
     assert!(record(run) == record(whole), "the records differ");
@@ -183,7 +183,7 @@ fn a_run_that_is_killed_before_its_first_checkpoint_starts_over() {
     wait_for(&run.join("config.json"), &mut child);
     kill(child);
     assert!(!run.join("metrics.json").exists(), "it was killed in time");
-    // What a process leaves that is killed while it writes.
+    // Files left by a process that is killed while it writes.
     for name in [
         ".writing-a",
         "checkpoint/.writing-b",
@@ -196,7 +196,7 @@ fn a_run_that_is_killed_before_its_first_checkpoint_starts_over() {
     workshop.finish(&run);
     assert_same(&run, &whole);
 
-    // Killed before there was a configuration, there is nothing to resume, and nothing in the way.
+    // If a run was killed before it had a configuration, there is nothing to resume and nothing in the way.
     let run = workshop.run("stillborn");
     fs::create_dir(&run).unwrap();
     fs::write(run.join(".writing-a"), "half a file").unwrap();
@@ -251,7 +251,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_costs_no_checkpoint() {
     kill(child);
     let before = files(&run);
 
-    // A limit on the size of files is what the system has to refuse a write with: 16 KiB, less than any checkpoint.
+    // Make the system refuse writes by a limit on the file size: 16 KiB, less than any checkpoint.
     let train = workshop.train(&run);
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$@\"", "sh"])
@@ -261,7 +261,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_costs_no_checkpoint() {
         .unwrap();
     let text = failure(&output, "cannot write");
     assert!(text.contains("checkpoint"), "{text}");
-    // What was small enough is whole; of what was not there is nothing.
+    // Files below the limit are complete; nothing is left of larger files.
     for file in files(&run).difference(&before) {
         let name = file.file_name().unwrap().to_str().unwrap();
         assert!(
@@ -316,7 +316,7 @@ fn a_resumed_run_takes_the_devices_and_the_data_it_had() {
         let metrics = fs::read_to_string(run.join("metrics.json")).unwrap_or_default();
         metrics.matches("\"epoch\"").count()
     };
-    // Resumes, and interrupts after another epoch, which leaves a run to resume.
+    // Resumes, and interrupts after another epoch. The run can be resumed again.
     let resume = |flags: &[&str]| {
         let known = epochs();
         let mut command = example("mnist");
@@ -346,7 +346,7 @@ fn a_resumed_run_takes_the_devices_and_the_data_it_had() {
     let other = small_data(&other, 1_000);
     let text = resume(&["--data", other.to_str().unwrap()]);
     assert!(text.contains("it had other training images"), "{text}");
-    // Wherever the run was resumed, its learning rate fell.
+    // The learning rate falls from epoch to epoch, wherever the run was resumed.
     let metrics: Vec<serde_json::Value> =
         serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap();
     let rates = metrics
@@ -355,9 +355,9 @@ fn a_resumed_run_takes_the_devices_and_the_data_it_had() {
     assert!(rates.is_sorted_by(|a, b| a > b), "{metrics:?}");
 }
 
-/// What Ctrl-C sends, to a process without a terminal.
+/// Sends the signal of Ctrl-C to a process without a terminal.
 fn interrupt(child: &Child) {
-    // SAFETY: the process is a child that has not been waited for, so the number is its own.
+    // SAFETY: the process is a child that has not been waited for, so the id still belongs to it.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
 }
 
@@ -384,17 +384,17 @@ impl Screen {
             ws_ypixel: 0,
         };
         let (mut keys, mut terminal) = (0, 0);
-        // SAFETY: the numbers are written to, nothing else is asked for, and the size is read.
+        // SAFETY: the two numbers are written, the size is read, and nothing else is passed.
         let opened = unsafe {
             let nothing = std::ptr::null_mut();
             libc::openpty(&mut keys, &mut terminal, nothing, std::ptr::null(), &size)
         };
         assert_eq!(opened, 0);
-        // SAFETY: both were opened above, for nobody else.
+        // SAFETY: both were opened above, and nothing else owns them.
         let [keys, terminal] = [keys, terminal].map(|file| unsafe { fs::File::from_raw_fd(file) });
         let stream = || Stdio::from(terminal.try_clone().unwrap());
         command.stdin(stream()).stdout(stream()).stderr(stream());
-        // SAFETY: both are system calls that may be made between fork and exec.
+        // SAFETY: both system calls are allowed between fork and exec.
         unsafe {
             command.pre_exec(|| {
                 libc::setsid();
@@ -406,7 +406,7 @@ impl Screen {
         let mut output = keys.try_clone().unwrap();
         let shown = std::thread::spawn(move || {
             let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
-            // The terminal ends with an error when its last user is gone.
+            // Reading fails when the terminal's last user is gone.
             while let Ok(count @ 1..) = output.read(&mut buffer) {
                 shown.extend_from_slice(&buffer[..count]);
             }
@@ -425,7 +425,7 @@ impl Screen {
         self.keys.write_all(keys).unwrap();
     }
 
-    /// Waits for the end, checks that the terminal is as it was, and returns what was printed after the dashboard.
+    /// Waits for the end, checks that the terminal is restored, and returns the text printed after the dashboard.
     fn end(mut self) -> String {
         use std::os::fd::AsRawFd;
 
@@ -454,7 +454,7 @@ impl Screen {
     }
 }
 
-/// Ctrl-C, `q` and `s`, `q` and `k`: each leaves a run that can be resumed, and says how.
+/// Ctrl-C, `q` then `s`, and `q` then `k` each leave a run that can be resumed, and say how.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_dashboard_is_left_by_ctrl_c_or_q() {
@@ -486,7 +486,7 @@ fn the_dashboard_is_left_by_ctrl_c_or_q() {
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let workshop = Workshop::new();
-    // Where not even root makes a folder.
+    // Not even root can make a folder here.
     let run = Path::new("/proc/run");
     failure(&workshop.train(run).output().unwrap(), "/proc/run");
 }

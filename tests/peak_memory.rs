@@ -1,5 +1,5 @@
-//! The most memory that a forward and backward pass takes, beside Burn's own layer's. Alone in its program: all memory
-//! is counted.
+//! Compares the peak memory of a forward and backward pass with that of Burn's own layer. This test has its own
+//! program, because it counts all memory of the process.
 
 #![cfg(feature = "flex")]
 
@@ -9,24 +9,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::norm::BatchNormConfig;
 
-/// The system's allocator, and the bytes that it has given out.
+/// The system's allocator, counting the bytes that are in use.
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: all is the system allocator's doing; counting beside it allocates nothing.
+// SAFETY: every call is passed to the system's allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(held, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: by the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: by the caller's promise.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many bytes more than before are held while `pass` runs, at most.
+/// The peak of the bytes held while `pass` runs, beyond those held before.
 fn peak(pass: impl FnOnce()) -> usize {
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
@@ -51,13 +51,13 @@ fn forward_and_backward_take_less_than_burns() {
     let leaf = || x.clone().detach().require_grad();
     let ours = BatchNormConfig::new(16).init(&device);
     let burn = burn::nn::BatchNormConfig::new(16).init(&device);
-    // The first step as well as a later one.
+    // The first step, and a later one.
     for step in ["first", "second"] {
         let ours = peak(|| drop(ours.forward(leaf()).backward()));
         let burn = peak(|| drop(burn.forward(leaf()).backward()));
         println!("{step} step: {ours} bytes, Burn's layer {burn}, a tensor {tensor}");
         assert!(ours < burn);
-        // The output and its gradient, which becomes that of the input.
+        // The output, and its gradient, which the gradient of the input overwrites.
         assert!(ours < 2 * tensor + tensor / 4);
     }
 }

@@ -1,10 +1,10 @@
-//! The README's example, in a project that depends on the library as the README says.
+//! Runs the README's example in a project that depends on the library as the README says.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The first block of the README that is fenced as `language`.
+/// The first fenced block of the README in this language.
 fn block(readme: &str, language: &str) -> String {
     let fence = format!("```{language}\n");
     let from = readme.find(&fence).expect("the README has such a block") + fence.len();
@@ -20,7 +20,7 @@ fn the_example_compiles_as_a_project() {
     let released = format!(r#"burn-kindling = "{}""#, &env!("CARGO_PKG_VERSION")[..3]);
     let dependencies = block(&readme, "toml");
     assert!(dependencies.contains(&released), "{dependencies}");
-    // It is this checkout that is tested.
+    // Test this checkout.
     let here = format!("burn-kindling = {{ path = {root:?} }}");
     let dependencies = dependencies.replace(&released, &here);
 

@@ -15,7 +15,7 @@ use burn_kindling::norm::{BatchNorm, BatchNormConfig, RunningAverage};
 use burn_kindling::record::{Layout, Record, RecordError, remove_leftovers, write_atomically};
 use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
 
-/// A network of either kind with running statistics of its own.
+/// A network of either kind with its own running statistics.
 fn trained(config: &ModelConfig) -> Classifier {
     let training = Device::flex().autodiff();
     let model = config.init(&training);
@@ -56,7 +56,7 @@ fn configs() -> Vec<ModelConfig> {
 }
 
 fn logits(model: &Classifier) -> Vec<f32> {
-    // Numbers that need no generator, so that two calls see the same images.
+    // Computed without a random generator, so that two calls see the same images.
     let pixels: Vec<f32> = (0..5 * 144)
         .map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0)
         .collect();
@@ -152,7 +152,7 @@ fn burns_own_record_and_ours_are_the_same_file() {
     assert_eq!(Record::new(&loaded, Layout::Burn).to_bytes().unwrap(), ours);
 }
 
-/// Layers that PyTorch lays out otherwise, and some that it does not.
+/// Layers whose weights PyTorch stores in another layout, and some in the same layout.
 #[derive(Module, Debug)]
 struct Zoo {
     rows: Linear,
@@ -231,7 +231,7 @@ fn pytorch_names_and_shapes() {
     ] {
         assert_eq!(file.tensor(name).unwrap().shape(), shape, "{name}");
     }
-    // The live weight is [in, out] in either layout of Burn's.
+    // In memory, the weight is [in, out] in both of Burn's layouts.
     for (name, linear) in [
         ("columns.weight", &zoo.columns),
         ("square.weight", &zoo.square),
@@ -412,7 +412,7 @@ fn nan_and_infinity_are_told_with_their_tensor() {
     }
 }
 
-/// A batch norm whose running variance and weight are these.
+/// A batch norm with this running variance and weight.
 fn norm_of(variance: [f32; 4], weight: [f32; 4]) -> BatchNorm {
     #[derive(Module, Debug)]
     struct Statistics {
@@ -430,7 +430,7 @@ fn norm_of(variance: [f32; 4], weight: [f32; 4]) -> BatchNorm {
         running_var: param(variance),
         running_weight: param(weight),
     };
-    // By Burn's own record, which checks nothing.
+    // Through Burn's own record, which checks nothing.
     let config = BatchNormConfig::new(4).with_average(RunningAverage::Cumulative);
     let norm = config.init(&Device::flex());
     norm.load_record(statistics.into_record())
@@ -470,7 +470,7 @@ fn negative_variances_and_weights_are_told_with_their_channel() {
     record.load(config.init(&device)).unwrap();
 }
 
-/// Structs that are called as Burn's are, and are not theirs.
+/// Structs with the names of Burn's structs.
 mod namesakes {
     use super::*;
 
@@ -544,8 +544,8 @@ fn a_flipped_bit_in_a_burnpack_file_never_makes_another_network() {
     let config = &configs()[0];
     let model = trained(config);
     let bytes = model.record(config, Layout::Burn).to_bytes().unwrap();
-    // In the header and the description, a bit of the format's version, of a name that is not looked at or of padding
-    // does no harm; in the values every bit counts.
+    // In the header and the description, some bits do no harm: in the format's version, in an ignored name, or in
+    // padding. In the values, every bit counts.
     let values = bytes.len() - 400..bytes.len() - 300;
     for at in (0..1_500).chain(values.clone()) {
         let mut bytes = bytes.clone();
@@ -614,7 +614,7 @@ fn a_missing_folder_is_named_and_not_the_temporary_file() {
     assert!(!error.contains(".writing-"), "{error}");
 }
 
-/// The part of the next test that needs to run without root's rights.
+/// The part of the next test that must run without root's rights.
 #[test]
 #[ignore = "the next test runs it as another user"]
 fn write_into_the_folder_of_the_environment() {
@@ -631,7 +631,7 @@ fn a_folder_that_cannot_be_opened_can_be_written_to() {
     fs::create_dir(&folder).unwrap();
     let test = std::env::current_exe().unwrap();
     let arguments = ["--ignored", "write_into_the_folder_of_the_environment"];
-    // Root may open anything.
+    // Root can open anything.
     let is_root = fs::metadata("/proc/self").is_ok_and(|process| {
         use std::os::unix::fs::MetadataExt;
         process.uid() == 0
@@ -639,7 +639,7 @@ fn a_folder_that_cannot_be_opened_can_be_written_to() {
     let mut command = std::process::Command::new(if is_root { "setpriv" } else { "env" });
     if is_root {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        // The other user may not see where the test lies.
+        // The other user may have no access to the test's folder.
         let copy = scratch.path().join("test");
         fs::copy(&test, &copy).unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();

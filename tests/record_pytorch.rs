@@ -1,4 +1,5 @@
-//! Both ways between this crate and PyTorch. The fixtures and what PyTorch makes of them are by fixtures/pytorch.py.
+//! Converts weights between this crate and PyTorch, both ways. fixtures/pytorch.py makes the fixtures and PyTorch's
+//! results for them.
 #![cfg(feature = "flex")]
 
 use std::fs;

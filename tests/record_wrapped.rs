@@ -1,4 +1,4 @@
-//! PyTorch weights in every form that people save them in. The files in fixtures/pytorch are by fixtures/pytorch.py.
+//! Reads PyTorch weights in every form that people save. fixtures/pytorch.py makes the files in fixtures/pytorch.
 #![cfg(feature = "flex")]
 
 use std::fs;
@@ -73,7 +73,7 @@ fn a_part_is_chosen_by_name() {
     let error = load("twice").unwrap_err().to_string();
     assert!(error.contains("`model`, `state_dict`"), "{error}");
 
-    // An encoder within a larger network of ours goes the same way.
+    // An encoder in a larger network of this crate loads the same way.
     let record = Record::new(&network(), Layout::PyTorch);
     let weights = record.under("hidden.0").unwrap();
     assert!(weights.names().any(|name| name == "affine.weight"));
@@ -177,7 +177,7 @@ fn the_number_of_batches_goes_both_ways() {
 
 #[test]
 fn a_debiased_average_takes_pytorchs_as_a_full_one() {
-    // PyTorch's exponential average has the weight 1 from the start. A batch enters with weight 0.1 then.
+    // PyTorch's exponential average has weight 1 from the start, so a batch enters with weight 0.1.
     let training = Device::flex().autodiff();
     let config = BatchNormConfig::new(3).with_average(RunningAverage::DebiasedExponential);
     let record = Record::open(fixture("cumulative.pt")).unwrap();
@@ -216,7 +216,7 @@ fn burn_store_loads_and_saves_a_model_with_our_batch_norm() {
     assert_eq!(values(&back), values(&expected));
     let ours = Record::open(&path).unwrap().load(network()).unwrap();
     assert_eq!(values(&ours), values(&expected));
-    // And what we save, burn-store loads.
+    // burn-store loads the files of this crate.
     let record = Record::new(&model, Layout::PyTorch);
     record.save(&path).unwrap();
     let mut back = network();

@@ -1,4 +1,5 @@
-//! Modes, recalibration and observation apply to what their closure calls, and to no other job of a rayon worker.
+//! Modes, recalibration and observation apply to everything that their closure calls, and to no other job of a rayon
+//! worker.
 
 #[path = "common/devices.rs"]
 mod devices;
@@ -35,7 +36,7 @@ fn all_go_well(job: impl Fn(usize) -> bool + Sync) {
     assert_eq!(failures.into_inner(), 0, "of {JOBS} jobs");
 }
 
-/// Waits as a kernel does for its parts: the worker runs other jobs of its pool meanwhile.
+/// Waits as a kernel waits for its parts. Meanwhile, the worker runs other jobs of its pool.
 fn wait() {
     for _ in 0..3 {
         rayon::yield_now();
@@ -47,7 +48,7 @@ fn norm(device: &Device) -> BatchNorm {
     BatchNormConfig::new(1).with_momentum(1.0).init(device)
 }
 
-/// Of mean 3.
+/// A batch with mean 3.
 fn batch(device: &Device) -> Tensor<2> {
     Tensor::from_floats([[2.0], [4.0]], device)
 }
@@ -64,7 +65,7 @@ fn forward(norm: &BatchNorm, batch: Tensor<2>) -> Tensor<2> {
     output
 }
 
-/// Trains a layer of its own, which must take in the batch.
+/// Trains a new layer. Its running statistics must change.
 fn trains(device: &Device) -> bool {
     let norm = norm(device);
     forward(&norm, batch(device));

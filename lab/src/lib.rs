@@ -5,10 +5,10 @@
 //! - [`model`]: a multi-layer perceptron and a convolutional network, built from one kind of block: affine layer,
 //!   normalisation, activation.
 //! - [`train`]: a training run, from its configuration to its result, through Burn's learner.
-//! - [`study`]: the experiments, one file a question.
+//! - [`study`]: the experiments, one file per question.
 //! - [`figure`] and [`page`]: figures, and the report that holds them.
 //! - [`device`]: chooses a device by name.
-//! - [`cli`]: what the command lines of the examples share.
+//! - [`cli`]: command-line arguments that the examples share.
 
 pub mod cli;
 pub mod data;

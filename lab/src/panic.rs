@@ -1,4 +1,4 @@
-//! What panics say.
+//! Messages of panics.
 
 /// The message of a caught panic.
 pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> &str {

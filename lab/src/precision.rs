@@ -13,9 +13,9 @@ pub enum Precision {
     F32,
     /// IEEE half precision: 11 significant bits, from 6e-8 to 65504.
     ///
-    /// The loss is multiplied by 1024 before the backward pass and the gradients are divided by it, so that small
-    /// gradients do not underflow. A step whose gradients overflow is skipped and counted. To detect this, the host
-    /// waits for every step.
+    /// The loss is multiplied by 1024 before the backward pass and the gradients are divided by 1024 after it; this
+    /// keeps small gradients from underflowing. A step whose gradients overflow is skipped and counted. To detect
+    /// this, the host waits for every step.
     F16,
     /// Brain half precision: 8 significant bits, the range of f32.
     Bf16,
@@ -28,7 +28,7 @@ burn_kindling::names!(Precision, "float type":
 );
 
 impl Precision {
-    /// The type as Burn names it.
+    /// Burn's name for the type.
     pub fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,

@@ -1,10 +1,10 @@
-//! Random numbers of the host, the same whatever the device.
+//! Random numbers generated on the host, so they do not depend on the device.
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// The generator of one thing that a seed decides: of the initial weights for `number` 0, of the order of the images
-/// in the epoch of that number for others. No two share their numbers.
+/// Makes the generator of stream `number` of a seed. Stream 0 draws the initial weights; stream `n` shuffles the images
+/// of epoch `n`. The streams are independent.
 pub(super) fn generator(seed: u64, number: u64) -> StdRng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -12,7 +12,7 @@ pub(super) fn generator(seed: u64, number: u64) -> StdRng {
     StdRng::from_seed(key)
 }
 
-/// A number from N(0, 1), by the method of Box and Muller.
+/// Draws a number from N(0, 1) by the Box-Muller method.
 pub(super) fn normal(random: &mut impl Rng) -> f64 {
     let (radius, angle): (f64, f64) = (random.random(), random.random());
     // 1 - radius is never 0.

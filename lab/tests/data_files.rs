@@ -1,4 +1,4 @@
-//! Reading MNIST's files: what the shipped ones hold, and that bad ones are refused with a reason.
+//! Reads MNIST's files: checks the contents of the shipped files, and that bad files are refused with a reason.
 
 use std::fs;
 use std::io::Write;
@@ -59,8 +59,7 @@ fn folder() -> TempDir {
     folder
 }
 
-/// What loading says when one file of a good folder is replaced. The message must name the file
-/// and hold all of `facts`.
+/// The error when one file of a good folder is replaced. Its message must name the file and contain all of `facts`.
 fn refusal(name: &str, content: &[u8], facts: &[&str]) -> DataError {
     let folder = folder();
     if let Some(plain) = name.strip_suffix(".gz") {
@@ -120,7 +119,7 @@ fn the_last_five_thousand_validate() {
     for i in [0, 1, 4_999] {
         assert_eq!(validation.digit(i), mnist.train.digit(55_000 + i));
     }
-    // The same memory, not a copy of it.
+    // The same memory, not a copy.
     assert_eq!(
         validation.image(7).as_ptr(),
         mnist.train.image(55_007).as_ptr()
@@ -153,7 +152,7 @@ fn gzip_plain_and_dotted_names_are_the_same_data() {
         (false, ".gz", true),
         (true, "", false),
         (true, ".gz", true),
-        // As browsers save what they decompressed, and the other way round.
+        // As browsers save decompressed files, and the reverse.
         (false, ".gz", false),
         (false, "", true),
     ] {
@@ -253,7 +252,7 @@ fn emnist_parts_of_more_than_ten_classes_are_refused() {
     }
 }
 
-/// QMNIST's labels: eight 32-bit integers an image, of which the first is the class.
+/// QMNIST's labels: eight 32-bit integers per image; the first is the class.
 fn qmnist_labels(count: u32) -> Vec<u8> {
     let mut file = vec![0, 0, 0x0c, 2];
     file.extend([count, 8].iter().flat_map(|size| size.to_be_bytes()));
@@ -324,7 +323,7 @@ fn zeros_after_gzip_are_padding() {
             fs::write(folder.path().join(&name), padded).unwrap();
             assert_eq!(Mnist::load(folder.path()).unwrap().train.len(), 24);
         }
-        // What `gzip -t` calls trailing garbage.
+        // `gzip -t` calls this trailing garbage.
         let followed = [members, vec![0; 20_000], b"more".to_vec()].concat();
         let error = refusal(&name, &followed, &["cannot be decompressed", "padding"]);
         assert!(matches!(error, DataError::Gzip { .. }));
@@ -370,7 +369,7 @@ fn a_missing_file_is_named() {
     for name in [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS] {
         let folder = folder();
         fs::remove_file(folder.path().join(name)).unwrap();
-        // Some archives unpack to a folder of the file's name.
+        // Some archives unpack to a folder with the file's name.
         fs::create_dir(folder.path().join(name)).unwrap();
         let error = Mnist::load(folder.path()).unwrap_err();
         assert!(matches!(error, DataError::FileMissing { .. }));
@@ -394,7 +393,7 @@ fn a_wrong_magic_number_is_refused() {
     let facts = ["0x00000801", "0x00000803", "3 dimension"];
     let error = refusal(TEST_IMAGES, &labels(3), &facts);
     assert!(matches!(error, DataError::Magic { .. }));
-    // Floats in the place of bytes.
+    // Floats instead of bytes.
     let mut floats = images(24);
     floats[2] = 0x0d;
     let error = refusal(TRAIN_IMAGES, &floats, &["0x00000d03", "0x00000803"]);
@@ -465,7 +464,7 @@ fn a_huge_declared_size_is_refused_without_being_allocated() {
         let error = refusal(TRAIN_IMAGES, &idx(&sizes, &[0; 64]), &[&first]);
         assert!(matches!(error, DataError::TooLarge { .. }));
     }
-    // Within the cap, but not there.
+    // A size within the limit, but larger than the file.
     let file = idx(&[1_000_000, 28, 28], &[0; 64]);
     let error = refusal(TRAIN_IMAGES, &file, &["80 bytes", "784000016"]);
     assert!(matches!(error, DataError::Truncated { .. }));
@@ -538,7 +537,7 @@ fn an_unreadable_file_is_an_error() {
     let folder = folder();
     let path = folder.path().join(TEST_LABELS);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    // The superuser reads it all the same.
+    // The superuser can read it anyway.
     if fs::File::open(&path).is_err() {
         let error = Mnist::load(folder.path()).unwrap_err();
         assert!(matches!(error, DataError::Read { .. }));
@@ -546,8 +545,8 @@ fn an_unreadable_file_is_an_error() {
     }
 }
 
-/// Loads a good folder in which one file has `content`: it loads as the set that the content says,
-/// or is refused by name, and does not panic.
+/// Loads a good folder in which one file has `content`. Loading returns the set that the content describes, or an error
+/// that names the file; it does not panic.
 fn load_hostile(folder: &Path, name: &str, content: &[u8]) -> Result<(), TestCaseError> {
     fs::write(folder.join(name), content).unwrap();
     match Mnist::load(folder) {
@@ -576,7 +575,7 @@ proptest! {
             (TEST_LABELS, labels(3))
         };
         let mut content = if compressed { gzip(&content) } else { content };
-        // Half of the time in the header alone, where the decisions are taken.
+        // Half of the mutations change only the header, which decides how the file is read.
         let reach = if early { content.len().min(20) } else { content.len() };
         for (at, byte) in mutations {
             content[at.index(reach)] = byte;

@@ -1,4 +1,4 @@
-//! Batches of MNIST: which images an epoch holds, in which order, and as which numbers.
+//! Batches of MNIST: the images of an epoch, their order, and their normalised values.
 
 #[path = "../../tests/common/devices.rs"]
 mod devices;
@@ -13,7 +13,7 @@ use burn_kindling_lab::data::{DigitBatch, DigitBatcher, ImageSet, Loader, MEAN, 
 use devices::any_device;
 use proptest::prelude::*;
 
-/// A set in which the first two pixels of an image spell its index.
+/// A set of images whose first two pixels encode the index.
 fn set(len: usize) -> ImageSet {
     let mut pixels = vec![0; len * ImageSet::PIXELS];
     for (i, image) in pixels.chunks_exact_mut(ImageSet::PIXELS).enumerate() {
@@ -33,7 +33,7 @@ fn labels(batch: &DigitBatch) -> Vec<i64> {
     batch.targets.clone().into_data().iter::<i64>().collect()
 }
 
-/// The index that each image of a batch spells, once its label has been checked against it.
+/// The index that each image of a batch encodes. Checks its label against the index.
 fn indices(batch: &DigitBatch) -> Vec<usize> {
     let [len, height, width] = batch.images.dims();
     assert_eq!([height, width], [28, 28]);
@@ -49,7 +49,7 @@ fn indices(batch: &DigitBatch) -> Vec<usize> {
     indices
 }
 
-/// The next epoch of a loader, batch by batch; progress is checked on the way.
+/// The next epoch of a loader, batch by batch. Also checks the reported progress.
 fn epoch(loader: &dyn DataLoader<DigitBatch>) -> Vec<Vec<usize>> {
     let mut iter = loader.iter();
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -122,7 +122,7 @@ fn a_shuffled_epoch_leaves_out_a_lone_last_image() {
         .collect();
     assert!(left_out.iter().any(|&i| i != left_out[0]), "{left_out:?}");
 
-    // Where one image is all there is, or all that was asked for, it is not left out.
+    // A single image is kept if the set or the batch size is 1.
     assert_eq!(sizes(&epoch(&shuffled(1, 100, 1))), [1]);
     assert_eq!(sizes(&epoch(&shuffled(3, 1, 1))), [1, 1, 1]);
     assert_eq!(sizes(&epoch(&shuffled(302, 100, 1))), [100, 100, 100, 2]);
@@ -220,10 +220,10 @@ fn dropping_an_epoch_early_ends_its_thread() {
         }
         assert_eq!(iter.progress().items_processed, batches * 10);
         drop(iter);
-        // A thread that went on would still hold the pixels.
+        // A thread that was still running would hold the pixels.
         assert_eq!(Arc::strong_count(&pixels), held);
     }
-    // Two at a time do not hinder each other.
+    // Two iterators at the same time do not disturb each other.
     let (mut one, mut two) = (loader.iter(), loader.iter());
     assert!(one.next().is_some() && two.next().is_some());
     drop(one);

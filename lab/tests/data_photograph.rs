@@ -1,4 +1,4 @@
-//! Photographs of digits: uneven light, noise, dirt and borders must not change what is read.
+//! Photographs of digits: uneven light, noise, dirt and borders must not change the result.
 //!
 //! Each test photographs the same digits under clean and under difficult conditions. The prepared images must agree.
 
@@ -34,7 +34,7 @@ fn enlarge(digit: &GrayImage) -> GrayImage {
     imageops::resize(digit, SIDE, SIDE, FilterType::CatmullRom)
 }
 
-/// A photograph under `light`, which is 1 for full light; its arguments go from 0 to 1.
+/// A photograph under `light`, which maps coordinates from 0 to 1 to brightness; 1 is full light.
 fn photograph(
     digit: &GrayImage,
     paper: f64,
@@ -87,8 +87,8 @@ fn open_grey(picture: &GrayImage) -> Result<Picture, PictureError> {
     open("digit.png", |path| picture.save(path).unwrap())
 }
 
-/// Pearson's correlation of the pixels of two images, the second moved by up to a pixel to fit best: where the centre of
-/// mass lies between two pixels, little moves it to the other.
+/// Pearson's correlation of the pixels of two images, after moving the second by up to a pixel to fit best: if the
+/// centre of mass is between two pixels, a small change moves it from one to the other.
 fn correlation(one: &[u8], other: &[u8]) -> f64 {
     let centred = |image: Vec<u8>| -> Vec<f64> {
         let mean = image.iter().map(|&it| f64::from(it)).sum::<f64>() / ImageSet::PIXELS as f64;
@@ -112,7 +112,7 @@ fn correlation(one: &[u8], other: &[u8]) -> f64 {
         .fold(-1.0, f64::max)
 }
 
-/// Digits, and what comes out of clean photographs of them.
+/// Digits, and the prepared images of clean photographs of them.
 fn clean() -> &'static [(GrayImage, Picture)] {
     static CLEAN: OnceLock<Vec<(GrayImage, Picture)>> = OnceLock::new();
     CLEAN.get_or_init(|| {
@@ -124,7 +124,7 @@ fn clean() -> &'static [(GrayImage, Picture)] {
     })
 }
 
-/// Asserts that of 40 digits, 38 come out of a difficult photograph as they come out of a clean one.
+/// Asserts that at least 38 of 40 digits look the same after a difficult photograph as after a clean one.
 fn assert_reads(condition: &str, mut difficult: impl FnMut(&GrayImage, &mut StdRng) -> GrayImage) {
     let mut random = StdRng::seed_from_u64(4);
     let alike = clean()
@@ -311,7 +311,7 @@ fn exif_orientation_is_honoured_in_jpeg_and_png() {
     for digit in digits(3) {
         let upright = flat(&digit);
         let expected = open_grey(&upright).unwrap();
-        // What the camera stores for each orientation: what the viewer then turns back.
+        // The picture as the camera stores it for each orientation; the viewer turns it back.
         let turned = |orientation| match orientation {
             1 => upright.clone(),
             3 => imageops::rotate180(&upright),

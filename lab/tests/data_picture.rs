@@ -1,4 +1,4 @@
-//! Pictures of digits: brought into MNIST's form whatever their size and colours, and drawn.
+//! Pictures of digits: they are prepared like MNIST's images, whatever their size and colours, and drawn as text.
 
 #[path = "../../tests/common/devices.rs"]
 mod devices;
@@ -13,7 +13,7 @@ use image::{GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-/// A file of the given content in a folder that goes when it does.
+/// A file written by `write`, in a temporary folder.
 fn file(write: impl FnOnce(&PathBuf)) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("digit.png");
@@ -26,7 +26,7 @@ fn open_grey(picture: &GrayImage) -> Result<Picture, PictureError> {
     Picture::open(&path)
 }
 
-/// An MNIST image, blown up to 140x140 in the middle of 200x140.
+/// An MNIST image, enlarged to 140x140 in the middle of 200x140.
 fn blown_up(image: &[u8], filter: FilterType) -> GrayImage {
     let image = GrayImage::from_raw(28, 28, image.to_vec()).unwrap();
     let large = imageops::resize(&image, 140, 140, filter);
@@ -61,8 +61,8 @@ fn assert_says(error: &PictureError, facts: &[&str]) {
     }
 }
 
-/// What is to come of an MNIST image that was blown up without smoothing: its strongest pixel
-/// becomes 255 and what is faint beside it goes.
+/// The expected result for an MNIST image that was enlarged without smoothing: its strongest pixel becomes 255, and
+/// pixels that are faint compared with it become 0.
 fn cleaned(image: &[u8]) -> Vec<u8> {
     let strongest = f64::from(*image.iter().max().unwrap());
     let ink = image
@@ -78,7 +78,7 @@ fn cleaned(image: &[u8]) -> Vec<u8> {
     .collect()
 }
 
-/// An image moved by whole pixels; what leaves on one side must be background.
+/// An image moved by whole pixels. Pixels that leave the image must be background.
 fn moved(image: &[u8], right: i32, down: i32) -> Vec<u8> {
     (0..784)
         .map(|i| match (i / 28 - down, i % 28 - right) {
@@ -98,8 +98,8 @@ fn blown_up_digits_come_back() {
         // The polarity makes no difference at all.
         assert_eq!(open_grey(&inverted(&picture)).unwrap(), ink);
 
-        // Each pixel is the mean of its own 5x5 block: exact, but for a step of rounding. Where the
-        // centre of mass lies between two pixels, the faint ones that went can tip the balance.
+        // Each pixel is the mean of its own 5x5 block: exact, except for one rounding. If the centre of mass is between
+        // two pixels, the removed faint pixels can decide between them.
         let expected = cleaned(test.image(i));
         let close = |right, down| {
             let expected = moved(&expected, right, down);
@@ -150,7 +150,7 @@ fn grey_paper_and_colours_are_told_from_ink() {
     let difference = mean_difference(found.pixels(), expected.pixels());
     assert!(difference < 1.0, "{difference}");
 
-    // Black ink on nothing, of which the hidden colour is black too.
+    // Black ink on a transparent background, whose hidden colour is black too.
     let (_folder, path) = file(|path| {
         let picture = RgbaImage::from_fn(width, height, |x, y| {
             Rgba([0, 0, 0, large.get_pixel(x, y).0[0]])
@@ -177,7 +177,7 @@ fn ink_is_scaled_to_twenty_pixels_with_its_aspect() {
         let inked: Vec<usize> = (0..784).filter(|&i| picture.pixels()[i] > 0).collect();
         assert!(inked.iter().all(|&i| picture.pixels()[i] == 255));
         assert_eq!(inked.len(), columns * rows);
-        // Row and column 14 are the middle, which a bar of an even number of pixels has none of.
+        // Row and column 14 are the middle. A bar with an even number of pixels has no middle pixel.
         let mean = |position: fn(usize) -> usize| {
             inked.iter().map(|&i| position(i) as f64).sum::<f64>() / inked.len() as f64
         };
@@ -214,7 +214,7 @@ fn what_shows_nothing_is_refused() {
             assert_says(&error, &["digit.png", "no ink", "dark on light"]);
         }
     }
-    // Two specks so far apart that nothing is left of them.
+    // Two specks so far apart that nothing of them remains after scaling.
     let mut picture = GrayImage::new(3000, 3000);
     picture.put_pixel(1, 1, Luma([255]));
     picture.put_pixel(2998, 2998, Luma([255]));

@@ -1,10 +1,10 @@
-//! Damaged and malicious files: no reader panics, or takes more memory than the file warrants.
+//! Damaged and malicious files: no reader panics or takes more memory than the file justifies.
 //!
-//! Valid files are mutated where their structure is: sizes and counts, text and lengths, pieces moved, repeated and
-//! taken from other files. Half of the mutations change only the description of the tensors; the rest of the file is
-//! then rebuilt to match. `HOSTILE_EXECUTIONS` sets how many files of each kind are tried, `HOSTILE_SEED` which.
-//! A file that fails is kept in the folder `HOSTILE_FOUND`, if it is set; move it to `fixtures/hostile`, whose files,
-//! named `KIND-anything`, are tried each time.
+//! Valid files are mutated in their structure: sizes and counts change, text and lengths change, and pieces are moved,
+//! repeated and taken from other files. Half of the mutations change only the description of the tensors; the rest of
+//! the file is then rebuilt to match. `HOSTILE_EXECUTIONS` sets how many files of each kind are tried, `HOSTILE_SEED`
+//! the random seed. A file that fails is kept in the folder `HOSTILE_FOUND`, if that is set. Move it to
+//! `fixtures/hostile`: files there, named `KIND-anything`, are tried each time.
 #![cfg(feature = "flex")]
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
@@ -25,7 +25,7 @@ use flate2::write::GzEncoder;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// The system's allocator, counting what the current thread holds and the peak of it.
+/// The system's allocator, counting the bytes that the current thread holds, and their peak.
 struct Counting;
 
 thread_local! {
@@ -34,7 +34,7 @@ thread_local! {
 }
 
 fn count(change: isize) {
-    // Threads that are ending have no counters any more.
+    // A thread that is ending has no counters any more.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + change);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -67,7 +67,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The peak of the bytes that `work` held on this thread, beyond those before it.
+/// The peak of the bytes held on this thread while `work` runs, beyond those held before.
 fn peak(work: impl FnOnce()) -> usize {
     let before = HELD.get();
     PEAK.set(before);
@@ -75,7 +75,7 @@ fn peak(work: impl FnOnce()) -> usize {
     (PEAK.get() - before) as usize
 }
 
-/// Takes a file apart, and puts it together again.
+/// Takes a file apart and puts it together again.
 #[derive(Clone, Copy)]
 struct Description {
     of: fn(&[u8]) -> Vec<u8>,
@@ -87,22 +87,22 @@ type Reader = Box<dyn Fn(&[u8])>;
 /// A kind of file.
 struct Kind {
     name: &'static str,
-    /// Valid files, small, so that a mutation often meets something that matters.
+    /// Valid files. They are small, so that a mutation often changes something that matters.
     seeds: Vec<Vec<u8>>,
-    /// Where the description of the tensors is in a valid file, and the file around another one.
+    /// Extracts the description of the tensors from a valid file, and builds the file around a new one.
     description: Option<Description>,
-    /// How much memory a byte of it may cost.
+    /// Bytes of memory that reading may take per byte of the file.
     warrants: usize,
     /// Reads the file.
     read: Reader,
 }
 
 impl Kind {
-    /// Reads a file; asserts that this neither panics nor takes more memory than it should.
+    /// Reads a file. Asserts that this neither panics nor takes too much memory.
     fn try_file(&self, file: &[u8]) {
         let mut used = 0;
         let outcome = catch_unwind(AssertUnwindSafe(|| used = peak(|| (self.read)(file))));
-        // A megabyte is for what does not depend on the file.
+        // One megabyte is for memory that does not depend on the file.
         let problem = match outcome {
             Ok(()) if used <= (1 << 20) + self.warrants * file.len() => return,
             Ok(()) => format!("took {used} bytes"),
@@ -146,7 +146,7 @@ impl Kind {
     }
 }
 
-/// The files that a reader failed on once.
+/// Files that a reader failed on before.
 fn found(kind: &str) -> Vec<PathBuf> {
     let folder = fixtures().join("hostile");
     let files = fs::read_dir(folder)
@@ -163,7 +163,7 @@ fn found(kind: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Sizes and counts that arithmetic goes wrong at.
+/// Sizes and counts at which arithmetic tends to go wrong.
 const NUMBERS: [u64; 14] = [
     0,
     1,
@@ -194,7 +194,7 @@ fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
         file.extend(other);
         return;
     }
-    // Headers are where most of the structure is.
+    // Most of the structure is in the headers.
     let end = match random.random_range(0..3) {
         0 => file.len(),
         1 => file.len().min(64),
@@ -235,7 +235,7 @@ fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut StdRng) {
             file[at..at + len].copy_from_slice(&bytes[..len]);
         }
         8 | 9 => {
-            // A number in text, where there is one.
+            // A number in text, if there is one.
             let digits = |byte: &u8| byte.is_ascii_digit();
             let Some(start) = file[at..].iter().position(digits).map(|it| at + it) else {
                 return;
@@ -271,7 +271,7 @@ fn networks() -> Vec<(ModelConfig, Classifier)> {
     .into()
 }
 
-/// Reads a record, and loads it into the network that it says it is of, and into one that it may be of.
+/// Reads a record. Loads it into the network of its configuration, and into another network that may fit.
 fn read_record(file: &[u8]) {
     let device = Device::flex();
     let Ok(record) = Record::from_bytes(file.to_vec()) else {
@@ -291,7 +291,7 @@ fn read_record(file: &[u8]) {
     }
 }
 
-/// The size of the metadata, which a header of 10 bytes ends with.
+/// The size of the metadata, from the end of the 10-byte header.
 fn burnpack_metadata(file: &[u8]) -> usize {
     u32::from_le_bytes(file[6..10].try_into().unwrap()) as usize
 }
@@ -302,7 +302,7 @@ fn burnpack() -> Kind {
         let record = model.record(&config, Layout::Burn);
         seeds.push(record.to_bytes().unwrap());
         seeds.push(record.cast(FloatDType::F16).unwrap().to_bytes().unwrap());
-        // Burn's own, without a checksum: it would refuse most mutations.
+        // Burn's own file, without a checksum: a checksum would refuse most mutations.
         let record = match model {
             Classifier::Mlp(model) => model.into_record(),
             Classifier::Cnn(model) => model.into_record(),
@@ -327,7 +327,7 @@ fn burnpack() -> Kind {
     }
 }
 
-/// The size of the header, which the file begins with.
+/// The size of the header, from the start of the file.
 fn safetensors_header(file: &[u8]) -> usize {
     u64::from_le_bytes(file[..8].try_into().unwrap()) as usize
 }
@@ -460,7 +460,7 @@ fn pytorch() -> Kind {
     }
 }
 
-/// A file of PyTorch before 1.6: pickles, then the values.
+/// A file from PyTorch before 1.6: pickles, then the values.
 fn legacy() -> Kind {
     let names = ["legacy", "legacy_key"];
     let seeds = names.map(|name| fs::read(fixtures().join(format!("pytorch/{name}.pt"))).unwrap());
@@ -473,7 +473,7 @@ fn legacy() -> Kind {
     }
 }
 
-/// Puts a new file in the place of the old one: some file systems wait for the disk where a file is cut short first.
+/// Replaces the old file by a new one instead of truncating it: on truncation, some file systems wait for the disk.
 fn write(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
@@ -543,7 +543,7 @@ fn idx(name: &'static str, file: &'static str, gzip: bool) -> Kind {
         name,
         seeds: vec![seed],
         description: None,
-        // Deflate makes at most 1032 bytes of one; a growing buffer is copied to one of twice the size.
+        // Deflate expands one byte to at most 1032. A growing buffer is copied to one of twice the size.
         warrants: if gzip { 3 * 1_032 } else { 16 },
         read: Box::new(move |bytes| {
             write(&folder.path().join(file), bytes);
@@ -594,7 +594,7 @@ fn mutated_legacy_files_are_survived() {
     legacy().try_mutations();
 }
 
-/// Pickles that make as many values as they can: of each byte, of what the memo holds, of text.
+/// Pickles that make as many values as they can: one per byte, from the memo, or from text.
 #[test]
 fn a_large_pickle_takes_little_more_than_its_size() {
     let programs = [

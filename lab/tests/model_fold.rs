@@ -1,4 +1,4 @@
-//! The lab's networks without their batch norms do what they did with them.
+//! Folding the batch norms of the lab's networks does not change their output.
 #![cfg(feature = "flex")]
 
 use burn::module::Module;
@@ -7,7 +7,7 @@ use burn_kindling::init::Activation;
 use burn_kindling::record::Layout;
 use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
 
-/// Networks of either kind, with running statistics of images that are not standardised.
+/// Networks of either kind, with running statistics from images that are not standardised.
 fn trained(norm: Normalization, activation: Activation) -> Vec<(ModelConfig, Classifier)> {
     let device = Device::flex();
     let training = device.clone().autodiff();

@@ -1,4 +1,4 @@
-//! The experiments and the page: what they leave behind, and that it is the same every time.
+//! The experiments and the page: checks their files, and that repeated runs give the same ones.
 #![cfg(feature = "flex")]
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ fn quick(out: &Path) -> Setup {
     setup
 }
 
-/// The files of a folder and below, by their paths in it.
+/// All files in a folder and its subfolders, by relative path.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -95,14 +95,14 @@ fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_al
             assert!(html.contains(&format!("<figure id=\"{}-{}\"", it.experiment, figure.name)));
         }
         for claim in &it.results.claims {
-            // From one seed nobody can say how far apart repeated runs are.
+            // One seed does not show how far apart repeated runs are.
             assert!(!claim.source.starts_with("burn"));
             assert!(html.contains(&claim.measured()));
             assert!(markdown.contains(&claim.statement));
         }
     }
     assert!(html.contains("<dt>Batch norm</dt>") && !html.contains("{{"));
-    // Nothing is fetched: no address but the name of the SVG format.
+    // The page fetches nothing: its only address is the name of the SVG format.
     let addresses = html.matches("http").count();
     assert_eq!(
         addresses,
@@ -110,7 +110,7 @@ fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_al
     );
     assert!(!html.contains("src=") && !html.contains("@import") && !html.contains("url("));
 
-    // Whoever runs them again finds the same, and no run is repeated.
+    // Running the experiments again gives the same files and repeats no run.
     let before = files(out.path());
     let times = |of: &Path| -> Vec<_> {
         let runs = of.join("batch-norm-training").join("runs");
@@ -170,7 +170,7 @@ fn a_stopped_experiment_goes_on_from_its_finished_runs() {
 
     setup.interrupter.reset();
     let whole = Experiment::InitTraining.run(&setup).unwrap();
-    // A run that is lost, and one that is damaged, are run again; the others stay.
+    // A lost run and a damaged run are repeated; the others are kept.
     let folder = out.path().join("init-training").join("runs");
     let mut runs: Vec<_> = fs::read_dir(&folder)
         .unwrap()
@@ -356,7 +356,7 @@ fn nothing_is_drawn_outside_the_picture() {
             }
         }
         assert!(svg.contains("a &lt; b"));
-        // As fine as said: two pixels for one.
+        // The PNG has twice the size of the figure.
         let png = figure.png();
         let pixels = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
         assert_eq!(
@@ -383,7 +383,7 @@ fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
     assert_eq!(within.0, beyond.0);
     assert_eq!([within.1, beyond.1], [0, 1]);
     assert_eq!([within.2, beyond.2], [false, true]);
-    // Out, back, and out at the other end.
+    // The curve leaves, returns, and leaves at the other end.
     assert_eq!(
         drawn(&[[0.0, 5.0], [2.0, 50.0], [4.0, 5.0], [6.0, -50.0]]).1,
         2
@@ -466,7 +466,7 @@ fn training_in_memory_is_training_in_a_folder() {
     assert_eq!(trained.outcome, Outcome::Completed);
     assert_eq!(trained.epochs, kept.epochs);
 
-    // 1100 images in batches of 128: nine steps an epoch.
+    // 1100 images in batches of 128: nine steps per epoch.
     let steps: Vec<_> = steps.iter().collect();
     assert!(steps.iter().map(|it| it.0).eq(1..=18));
     let epoch = &steps[..9];
@@ -493,7 +493,7 @@ fn networks_drawn_at_the_same_time_are_those_drawn_one_after_the_other() {
         values.collect::<Vec<_>>()
     };
     let alone: Vec<_> = (0..8).map(|seed| numbers(weights(seed))).collect();
-    // Drawn on threads of their own, looked at later.
+    // Drawn on several threads, compared later.
     let threads: Vec<_> = (0..8)
         .map(|seed| std::thread::spawn(move || weights(seed)))
         .collect();

@@ -1,4 +1,4 @@
-//! Many trainings at the same time: what comes out, whatever the number of workers.
+//! Many trainings at the same time: the results are the same for any number of workers.
 #![cfg(feature = "flex")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,8 +31,8 @@ fn weights(network: &Classifier) -> Vec<Vec<u32>> {
     weights.0.into_iter().map(bits).collect()
 }
 
-/// Perceptrons with every initialisation and normalisation, wide enough for their matrix products
-/// to be spread over threads, and a convolutional network.
+/// Perceptrons with every initialisation and normalisation, wide enough for their matrix products to use several
+/// threads, and a convolutional network.
 fn configs() -> Vec<TrainConfig> {
     let mut models = Vec::new();
     for init in InitStrategy::ALL {
@@ -72,12 +72,12 @@ fn the_number_of_workers_changes_no_bit() {
         trained.unwrap()
     });
     for (config, alone) in configs.iter().zip(&alone) {
-        // As the same training comes out that is no part of a sweep.
+        // The same training outside of a sweep gives the same result.
         let trained = trainer.train(config, &train, &valid, |_| {}).unwrap();
         assert!(weights(&trained.network) == alone.0, "{config:?}");
     }
     for (config, ((alone, two), many)) in configs.iter().zip(alone.iter().zip(&two).zip(&many)) {
-        // NaN, which equals nothing, is told by its name.
+        // Compared as text, because NaN does not equal itself.
         let scores = |of: &(_, Vec<EpochScores>)| format!("{:?}", of.1);
         assert_eq!(scores(alone), scores(two), "{config:?}");
         assert_eq!(scores(alone), scores(many), "{config:?}");
@@ -90,7 +90,7 @@ fn results_come_in_the_order_of_the_jobs() {
     let jobs: Vec<u64> = (0..50).collect();
     for workers in [1, 2, 7, 100] {
         let results = Sweep::new().with_workers(workers).run(&jobs, |&job, _| {
-            // Later jobs are through sooner.
+            // Later jobs finish sooner.
             std::thread::sleep(std::time::Duration::from_micros(50 * (50 - job)));
             Ok::<_, TrainError>(3 * job)
         });
@@ -106,7 +106,7 @@ fn results_come_in_the_order_of_the_jobs() {
 #[test]
 fn as_many_jobs_are_under_way_as_there_are_workers() {
     let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    // Three jobs at a time get past it, and never fewer.
+    // The barrier lets three jobs pass at a time, never fewer.
     let together = Barrier::new(3);
     let results = Sweep::new().with_workers(3).run(&[(); 30], |_, _| {
         most.fetch_max(1 + now.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
@@ -127,7 +127,7 @@ fn after_an_error_no_other_job_is_begun() {
             begun.fetch_add(1, Ordering::SeqCst);
             match job {
                 5 => Err(job),
-                // Time enough for the error to be there, on the other worker.
+                // Gives the other worker enough time to fail.
                 _ => {
                     std::thread::sleep(std::time::Duration::from_millis(20));
                     Ok(())

@@ -52,7 +52,7 @@ fn train(config: &TrainConfig, data: &Mnist) -> (Classifier, RunResult) {
     (folder.load_model(&Device::flex()).unwrap(), result)
 }
 
-/// Every parameter and running statistic of a record, by bytes.
+/// Every parameter and running statistic of a network.
 fn weights(model: Classifier) -> Vec<(String, Vec<f32>)> {
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::Tensor;
@@ -157,7 +157,7 @@ fn zero_weights_with_sigmoid_keep_the_units_of_a_layer_copies_of_each_other() {
     }
 }
 
-/// The losses of the first steps, by a bare loop.
+/// The losses of the first steps, in a bare loop.
 fn losses(norm: Normalization, model: ModelConfig, steps: usize) -> Vec<f64> {
     let model = match model {
         ModelConfig::Mlp(mlp) => ModelConfig::Mlp(mlp.with_norm(norm)),
@@ -216,7 +216,7 @@ fn the_same_seed_gives_the_same_result_and_another_seed_another() {
     assert_ne!(first.epochs, other.epochs);
 }
 
-/// Runs the folder's training, and stops it once it has finished an epoch.
+/// Runs the folder's training, and stops it after its first finished epoch.
 fn stopped_after_an_epoch(folder: &RunFolder, data: &Mnist) -> RunResult {
     let interrupter = Interrupter::new();
     let metrics = folder.path().join("metrics.json");
@@ -351,7 +351,7 @@ fn with_a_patience_the_record_holds_the_best_epoch() {
     assert_eq!(result.epochs.len(), best + 3);
     assert_eq!(result.record_epoch, Some(best));
 
-    // The same weights as of a run of so many epochs, in which the last ones are kept.
+    // The same weights as in a run of that many epochs that keeps its last weights.
     let short = TrainConfig {
         epochs: best,
         patience: None,
@@ -422,7 +422,7 @@ fn a_loss_that_is_not_finite_is_written_down_and_read_back() {
     let text = fs::read_to_string(folder.path().join("result.json")).unwrap();
     assert!(text.contains("\"loss\": null"), "{text}");
     assert!(folder.result().unwrap().unwrap().test.loss.is_nan());
-    // Training stops, and there is no record that nothing could read.
+    // Training stops, and leaves no unreadable record.
     assert_eq!(result.outcome, Outcome::Diverged);
     assert_eq!((result.epochs.len(), result.record_epoch), (1, None));
     assert!(!folder.record().exists());

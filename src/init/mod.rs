@@ -1,7 +1,7 @@
 //! Weight initialisation.
 //!
 //! A unit computes `y = w_1 x_1 + ... + w_n x_n`. For independent weights of mean 0 and variance v, `E[y²] = n v
-//! E[x²]`: every layer multiplies the second moment of the signal by `n v`, and by what the activation phi does to it.
+//! E[x²]`: every layer multiplies the second moment of the signal by `n v`, and by the factor of the activation phi.
 //! Depth compounds the product. For weights of variance `s² / n` and z from N(0, 1), the second moment q of the
 //! pre-activations changes from one wide layer to the next as `q' = s² E[phi(sqrt(q) z)²]` (Poole et al. 2016,
 //! [arXiv:1606.05340](https://arxiv.org/abs/1606.05340), eq. 3).
@@ -12,7 +12,7 @@
 //! | --- | --- | --- |
 //! | `zeros` | 0 | the units of a layer get the same gradient and stay copies of one another; with ReLU or tanh only the last bias ever learns |
 //! | `standard-normal` | N(0, 1) | pre-activations have a std of about sqrt(n): sigmoid and tanh saturate, ReLU explodes with depth |
-//! | `small-normal` | N(0, 0.01²) | fades: sigmoid to 0.5, tanh and ReLU to 0, and the gradients with it |
+//! | `small-normal` | N(0, 0.01²) | fades: sigmoid to 0.5, tanh and ReLU to 0; the gradients fade too |
 //! | `xavier` | N(0, 1/n) | kept if the activation is close to a line of slope 1, as tanh is around 0; halved by every ReLU layer |
 //! | `he` | N(0, 2/n) | kept by ReLU, which removes half of the second moment: `q' = s² q / 2` |
 //!

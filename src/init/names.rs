@@ -1,12 +1,12 @@
-//! Names for the variants of an enum, in command-line flags and in files.
+//! Names of enum variants, for command-line flags and files.
 
-/// A name that no variant has.
+/// The error for a name that no variant has.
 ///
 /// Its message states what was expected, what was found, and the valid names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} `{found}`; the names are: {}", .names.join(", "))]
 pub struct UnknownName {
-    /// What the name should stand for, such as `initialisation`.
+    /// The kind of thing that was to be named, such as `initialisation`.
     pub what: &'static str,
     /// The unknown name.
     pub found: String,

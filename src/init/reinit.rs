@@ -1,4 +1,4 @@
-//! Initialising the layers of a model again.
+//! Initialises the layers of a model again.
 
 use burn::{
     module::Param,
@@ -44,12 +44,11 @@ impl InitStrategy {
     /// to 0, if it has one.
     ///
     /// The parameters keep their id, shape, device and float type. Frozen parameters stay frozen, and lazy ones stay
-    /// lazy. Their form in records stays too: a `Linear` in `Col` layout keeps that layout there, though its new weight
-    /// is stored by rows in memory. A LoRA adapter is dropped. A weight without values, such as that of a layer without
+    /// lazy. Their layout in records stays too: a `Linear` in `Col` layout keeps it there, although its new weight is
+    /// stored by rows in memory. A LoRA adapter is dropped. A weight without values, such as that of a layer without
     /// inputs, stays as it is.
     ///
-    /// A lazy layer first draws the values of its own config. Those draws count in the sequence that the seed
-    /// determines.
+    /// A lazy layer first draws the values of its own config. Those draws advance the device's seeded random sequence.
     pub fn apply<L: Reinit>(&self, layer: L) -> L {
         layer.reinit(*self)
     }
@@ -57,8 +56,8 @@ impl InitStrategy {
 
 /// Replaces the value of a parameter. Everything else stays; a lazy parameter stays lazy.
 ///
-/// The fan is counted from the value: the lazy shape of a `Linear` in `Col` layout is that of its record, with the axes
-/// exchanged.
+/// The fan is counted from the value's shape. The lazy shape would be wrong for a `Linear` in `Col` layout: it is the
+/// record's shape, with the axes exchanged.
 fn redraw<const D: usize>(
     param: Param<Tensor<D>>,
     strategy: InitStrategy,

@@ -10,7 +10,7 @@ use super::activation::Activation;
 
 /// The distribution of a layer's initial weights. Biases start at 0.
 ///
-/// n is the fan-in ([`Fan`](super::Fan)), the number of inputs of one output unit.
+/// In the formulas, n is the fan-in ([`Fan`](super::Fan)): the number of inputs of one output unit.
 ///
 /// Displayed, parsed and serialised as `zeros`, `standard-normal`, `small-normal`, `xavier`, `he`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +78,7 @@ impl InitStrategy {
     ) -> Param<Tensor<D>> {
         let strategy = *self;
         let shape = shape.into();
-        // Panics here rather than at the first access, where the mistake is hard to trace.
+        // Panic here, not at the first access, where the mistake is hard to trace.
         strategy.std(fan_in);
 
         let drawn_shape = shape.clone();

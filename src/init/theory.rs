@@ -64,7 +64,7 @@ impl InitStrategy {
     ///
     /// # Panics
     ///
-    /// Panics if a fan-in is 0, or if a second moment, that of the inputs or of a layer, is negative or not finite.
+    /// Panics if a fan-in is 0, or if the second moment of the inputs or of a layer is negative or not finite.
     pub fn propagate(
         &self,
         activation: Activation,

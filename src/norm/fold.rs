@@ -1,4 +1,4 @@
-//! Folding a trained batch norm into the layer before it.
+//! Folds a trained batch norm into the layer before it.
 
 use burn::module::Param;
 use burn::nn::Linear;
@@ -32,8 +32,8 @@ use super::statistics::on;
 /// separate.into_data().assert_approx_eq::<f32>(&folded.into_data(), Tolerance::default());
 /// ```
 pub trait Fold: Sized {
-    /// Returns a layer that computes what this layer and the batch norm after it compute in inference. It has a bias,
-    /// even if this layer has none. It lives on the same device, with the same autodiff settings, and trains if this
+    /// Returns one layer that gives the same output as this layer followed by the batch norm in inference. It has a
+    /// bias, even if this layer has none. It is on the same device, with the same autodiff settings, and trains if this
     /// layer does.
     ///
     /// The output of a [`Linear`] layer must be the norm's input `[batch, channels]`. With axes between the two, the
@@ -41,8 +41,8 @@ pub trait Fold: Sized {
     ///
     /// # Panics
     ///
-    /// Panics if the norm's number of channels is not that of this layer's output, or if the norm keeps no running
-    /// statistics.
+    /// Panics if the norm's number of channels differs from this layer's number of outputs, or if the norm keeps no
+    /// running statistics.
     fn fold(self, norm: &BatchNorm) -> Self;
 }
 
@@ -107,7 +107,7 @@ impl_transposed_convolution! {
     ConvTranspose3d, 5;
 }
 
-/// The folded weight and bias. `broadcast` reshapes `[channels]` so that it multiplies the weight.
+/// Computes the folded weight and bias. `broadcast` reshapes `[channels]` so that it multiplies the weight.
 fn fold<const D: usize>(
     weight: Param<Tensor<D>>,
     bias: Option<Param<Tensor<1>>>,
@@ -122,7 +122,7 @@ fn fold<const D: usize>(
         scale.dims()[0]
     );
     let dtype = FloatDType::from(weight.dtype());
-    // The statistics are f32 or wider; so is the arithmetic, whatever the weight's type.
+    // The statistics are f32 or wider, and so is the arithmetic, whatever the weight's type.
     let precision = FloatDType::from(scale.dtype());
 
     let centred = match &bias {
@@ -143,7 +143,7 @@ fn fold<const D: usize>(
     (replace(weight, scaled.cast(dtype)), Some(offset))
 }
 
-/// The parameter with another value, as trainable as it was, and outside of any graph.
+/// Replaces the value of a parameter. The new value is outside of any graph, and trains if the old one did.
 fn replace<const D: usize>(param: Param<Tensor<D>>, value: Tensor<D>) -> Param<Tensor<D>> {
     param.map(|old| on(value, &old.device()).set_require_grad(old.is_require_grad()))
 }

@@ -8,14 +8,14 @@
 //! ```
 //!
 //! - *Learned*: gamma and beta, one value per channel each.
-//! - *Remembered*: running averages of the batches' means and unbiased variances ([`RunningAverage`]).
+//! - *Averaged*: the running statistics, averages of the batches' means and unbiased variances ([`RunningAverage`]).
 //! - *In training*, mean and variance are those of the batch, over the batch axis and all trailing axes. Gradients flow
 //!   through them.
-//! - *In inference* they are the remembered ones, so an answer does not depend on the rest of the batch.
+//! - *In inference*, they are the running statistics, so an answer does not depend on the rest of the batch.
 //!
-//! It stands between an affine layer and the activation. The affine layer then needs no bias, because beta replaces it.
-//! The scale of its weights no longer changes the output, so networks with batch norm train from more initial scales than
-//! networks without: from 9 of 16 in the lab's experiment, instead of 2.
+//! Batch norm goes between an affine layer and the activation. The affine layer then needs no bias, because beta
+//! replaces it. The scale of its weights no longer changes the output, so networks with batch norm train from more
+//! initial scales than networks without: from 9 of 16 in the lab's experiment, instead of 2.
 //!
 //! ```
 //! use burn::module::Module;
@@ -57,10 +57,10 @@
 //!
 //! # Three choices
 //!
-//! Whether gamma and beta train, which statistics normalise, and whether the batch updates the running statistics are
-//! three choices. The first belongs to the parameters, as everywhere in Burn; the other two make a [`Mode`].
+//! There are three choices: whether gamma and beta train, which statistics normalise, and whether the batch updates the
+//! running statistics. The parameters decide the first, as everywhere in Burn; a [`Mode`] decides the other two.
 //!
-//! | known as | gamma, beta | normalise by | running statistics | how |
+//! | known as | gamma, beta | normalised with | running statistics | how |
 //! | --- | --- | --- | --- | --- |
 //! | training | train | the batch's | updated | by default on an autodiff device |
 //! | inference | - | the running | kept | `model.valid()`; by default on any other device |
@@ -72,8 +72,8 @@
 //! - `model.no_grad()` fixes gamma and beta only. On an autodiff device the model's statistics are still updated, as
 //!   in Burn. Use `model.valid()` or [`freeze`].
 //! - In a statistics-only pass, take `valid` from `model.valid()`, which copies the statistics. Clones of `valid` share
-//!   them ([clones and threads](BatchNorm#clones-and-threads)), so the pass changes those too. To keep one
-//!   unchanged, take its `valid()` as well.
+//!   its statistics ([clones and threads](BatchNorm#clones-and-threads)), so the pass changes them too. To keep a clone
+//!   unchanged, call `valid()` on it first.
 //!
 //! # Cautions
 //!

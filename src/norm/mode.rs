@@ -1,10 +1,10 @@
-//! Which statistics normalise, and whether the batch updates the running ones.
+//! Which statistics normalise, and whether the batch updates the running statistics.
 
 use std::sync::Arc;
 
 use crate::scope;
 
-/// Which statistics a batch norm layer uses in a forward pass, and whether it updates the running ones.
+/// Which statistics a batch norm layer uses in a forward pass, and whether it updates its running statistics.
 ///
 /// By default a layer follows Burn's rule: [`Training`](Mode::Training) for an input on an autodiff device, unless the
 /// layer is frozen; otherwise [`Inference`](Mode::Inference). [`run`](Mode::run) overrides the rule for every batch
@@ -26,11 +26,11 @@ use crate::scope;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The batch's statistics normalise, and update the running ones.
+    /// Normalises with the batch's statistics, and updates the running statistics with them.
     Training,
-    /// The running statistics normalise. A layer without them uses the batch's.
+    /// Normalises with the running statistics. A layer that has none uses the batch's statistics.
     Inference,
-    /// The batch's statistics normalise. The running ones stay as they are.
+    /// Normalises with the batch's statistics. The running statistics stay as they are.
     TestTimeAdaptation,
 }
 
@@ -44,8 +44,8 @@ impl Mode {
     ///
     /// If `forward` hands work to other threads, call `run` inside that work.
     ///
-    /// On a rayon worker, `forward` runs on a new thread, where rayon uses one thread; that costs up to 1 ms. A
-    /// worker would run unrelated jobs while it waits, and those must not be affected.
+    /// On a rayon worker, `forward` runs on a new thread, where rayon uses one thread; that costs up to 1 ms. The
+    /// worker itself would run unrelated jobs while it waits, and those must not be affected.
     pub fn run<T: Send>(self, forward: impl FnOnce() -> T + Send) -> T {
         scope::run(Arc::new(self), forward)
     }

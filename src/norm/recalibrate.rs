@@ -1,4 +1,4 @@
-//! Precise batch normalisation: running statistics recomputed over a sample, with the weights as they are.
+//! Precise batch normalisation: recomputes running statistics over a sample, with fixed weights.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use crate::scope;
 pub struct RecalibrationProgress {
     /// The current pass over the batches, from 1.
     pub pass: usize,
-    /// The number of passes, as far as known: it grows as layers are found, and if the layers must be gone through
-    /// again.
+    /// The number of passes, as far as known. It grows as layers are found, and when another sweep over the layers is
+    /// needed.
     pub passes: usize,
-    /// The batches done in this pass.
+    /// The number of batches done in this pass.
     pub batches: usize,
 }
 
@@ -46,10 +46,10 @@ pub enum RecalibrateError {
         layer: usize,
         /// The channel of the layer.
         channel: usize,
-        /// The number of values that it saw in batches without NaN or infinity.
+        /// The number of values that the channel saw in batches without NaN or infinity.
         values: usize,
     },
-    /// The statistics of a layer depend on themselves, and did not converge.
+    /// The statistics of a layer depend on themselves and did not converge.
     #[error(
         "the statistics of batch norm layer {layer} (in the order of calls, from 0) still changed after {passes} \
          passes; the layer is called more than once for a batch, or the batches differ from pass to pass"
@@ -57,7 +57,7 @@ pub enum RecalibrateError {
     NotSettled {
         /// The layer, counted from 0 in the order of calls.
         layer: usize,
-        /// The passes made.
+        /// The number of passes made.
         passes: usize,
     },
 }
@@ -65,30 +65,29 @@ pub enum RecalibrateError {
 /// The limit on sweeps over all layers.
 const MAX_SWEEPS: usize = 100;
 
-/// The largest change of statistics that counts as none, in standard deviations for the mean, relative for the
+/// Statistics that change by no more than this have converged: in standard deviations for the mean, relative for the
 /// variance.
 const SETTLED: f64 = 1e-4;
 
 /// Returns the model with the running statistics of its batch norm layers recomputed over a sample of batches.
 ///
-/// They become the mean and the unbiased variance of all values that the layer meets in inference on the sample, where
-/// the layers before it use their recomputed statistics too. The values of all batches are pooled, whatever their
+/// They become the mean and the unbiased variance of all values that the layer gets in inference on the sample. The
+/// layers before it already use their recomputed statistics. The values of all batches are pooled, whatever their
 /// sizes. 10^3 to 10^4 samples are enough (Wu & Johnson 2021, [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)).
 /// The rest of the model stays as it is, and so does the model passed in. A batch in which a channel's mean or variance
 /// is not finite does not count for that channel.
 ///
-/// - `batches` returns the batches of one pass. It is called for every pass, and must return the same batches each
-///   time.
+/// - `batches` returns the batches of one pass. It is called once per pass, and must return the same batches each time.
 /// - `forward` calls the model on a batch. It gets the [validation](Module::valid) model, so dropout is off. It must
-///   call the layers on its own thread. On a rayon worker that is a new thread, as for [`Mode::run`].
+///   call the layers on its own thread. On a rayon worker that is a new thread, as in [`Mode::run`].
 /// - `progress` is called after each batch.
 ///
 /// # Passes
 ///
-/// Each pass over the batches recomputes one layer, in the order of the first calls. One pass for each layer is enough
-/// if every batch calls the layers in that order, each at most once. Otherwise statistics of a layer may depend on
-/// those of later layers, or on its own. Then the layers are gone through again until no mean changes by more than
-/// 10^-4 standard deviations and no variance by more than 10^-4 of its value.
+/// Each pass over the batches recomputes one layer, in the order of the first calls. One pass per layer is enough if
+/// every batch calls the layers in that order, each at most once. Otherwise the statistics of a layer may depend on
+/// the statistics of later layers, or on its own. Then all layers are recomputed again, until no mean changes by more
+/// than 10^-4 standard deviations and no variance by more than 10^-4 of its value.
 ///
 /// ```
 /// use burn::module::Module;
@@ -119,7 +118,7 @@ const SETTLED: f64 = 1e-4;
 /// # Errors
 ///
 /// Returns a [`RecalibrateError`] if there are no batches, no layers or too few values, or if the statistics do not
-/// settle.
+/// converge.
 pub fn recalibrate<M, I, T>(
     model: &M,
     batches: impl Fn() -> I,
@@ -190,7 +189,7 @@ where
 #[derive(Default)]
 pub(super) struct Recorder(Mutex<Calls>);
 
-/// The calls of the layers.
+/// The calls of batch norm layers.
 struct Calls {
     /// In the order of the first calls.
     layers: Vec<Layer>,
@@ -214,12 +213,12 @@ impl Default for Calls {
 }
 
 impl Recorder {
-    /// The recorder of the recalibration that the caller is in, if it measures what `layer` meets in this pass.
+    /// The recorder of the current recalibration, if this pass measures the input of `layer`.
     pub(super) fn of(layer: &RunningStatistics) -> Option<Arc<Self>> {
         scope::innermost().filter(|recorder: &Arc<Self>| recorder.calls().call(layer.ids()))
     }
 
-    /// Takes in a batch that the layer meets.
+    /// Adds a batch of the target layer's input.
     pub(super) fn record(&self, batch: BatchStatistics, weighting: Weighting) {
         let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
         let (mean, variance) = (numbers(batch.mean), numbers(batch.variance));
@@ -242,7 +241,7 @@ impl Recorder {
 }
 
 impl Calls {
-    /// Begins a pass that measures what the layer of this index meets, which may not be known yet.
+    /// Begins a pass that measures the input of the layer of this index. The layer may not be known yet.
     fn aim_at(&mut self, target: usize) {
         self.target = target;
         if let Some(layer) = self.layers.get_mut(target) {
@@ -250,7 +249,7 @@ impl Calls {
         }
     }
 
-    /// Notes a call of a layer. Returns whether the layer is the target.
+    /// Records a call of a layer. Returns whether the layer is the target.
     fn call(&mut self, ids: [ParamId; 3]) -> bool {
         let known = self.layers.iter().position(|layer| layer.ids == ids);
         let index = known.unwrap_or_else(|| {
@@ -264,21 +263,21 @@ impl Calls {
     }
 }
 
-/// What one layer meets, and holds.
+/// The measured and the recomputed statistics of one layer.
 struct Layer {
     ids: [ParamId; 3],
-    /// Whether it is called more than once for a batch, so that its statistics depend on themselves.
+    /// Whether it is called more than once per batch. Then its statistics depend on themselves.
     repeats: bool,
-    /// In the pass that measures this layer.
+    /// The values of the pass that measures this layer.
     measured: Measured,
     /// The recomputed mean and variance of each channel; empty before the first such pass.
     held: Vec<[f64; 2]>,
 }
 
-/// All values that a layer meets in a pass.
+/// The pooled values that a layer gets in a pass.
 #[derive(Default)]
 struct Measured {
-    /// The weight that the batches have in the running average.
+    /// The weight of the batches in the running average.
     weight: f64,
     channels: Vec<Moments>,
 }
@@ -293,7 +292,8 @@ impl Layer {
         }
     }
 
-    /// An error if a channel met too few values for a variance. `layer` is this layer's place in the order of calls.
+    /// Returns an error if a channel got too few values for a variance. `layer` is this layer's place in the order of
+    /// calls.
     fn check_values(&self, layer: usize) -> Result<(), RecalibrateError> {
         let mut channels = self.measured.channels.iter().enumerate();
         match channels.find(|(_, moments)| moments.count < 2) {
@@ -306,9 +306,9 @@ impl Layer {
         }
     }
 
-    /// Replaces the statistics held by those measured. Returns whether they were the same, up to [`SETTLED`].
+    /// Replaces the held statistics with the measured ones. Returns whether both were the same, up to [`SETTLED`].
     ///
-    /// If they depend on themselves they move half-way: they would swing about the solution otherwise.
+    /// Statistics that depend on themselves move only half-way; otherwise they would oscillate around the solution.
     fn settle(&mut self) -> bool {
         let channels = self.measured.channels.iter();
         let met: Vec<_> = channels
@@ -358,7 +358,7 @@ struct Moments {
 }
 
 impl Moments {
-    /// Takes in a batch, by its mean and biased variance (Chan, Golub & LeVeque 1983, equation 2.1).
+    /// Adds a batch, given its mean and biased variance (Chan, Golub & LeVeque 1983, equation 2.1).
     fn pool(&mut self, count: usize, mean: f64, variance: f64) {
         let (held, new) = (self.count as f64, count as f64);
         let difference = mean - self.mean;

@@ -1,4 +1,4 @@
-//! Running statistics: averaging, updating, reading, and traversal with the module.
+//! Running statistics: averages, updates, reads, and traversal with the module.
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +9,12 @@ use burn::tensor::{Device, FloatDType, StreamId, Tensor};
 use super::fields::{map_field, visit_field};
 use crate::dtype::at_least_f32;
 
-/// How the running mean and variance follow from those of the batches seen.
+/// How running mean and variance are averaged over the batches.
 ///
-/// Each is a weighted mean in which a new batch enters with a gain and what is held decays. With `W` the weight held,
-/// a batch changes it to `W' = decay * W + gain`, and the average `r` to `r + (gain / W') * (batch - r)`:
+/// Each is a weighted mean: the old average decays, and a new batch enters with a gain. A batch changes the weight `W`
+/// of the average to `W' = decay * W + gain`, and the average `r` to `r + (gain / W') * (batch - r)`:
 ///
-/// | average | decay | gain | `W` at first |
+/// | average | decay | gain | `W` at the start |
 /// | --- | --- | --- | --- |
 /// | exponential | 1 - momentum | momentum | 1, on mean 0 and variance 1 |
 /// | debiased exponential | 1 - momentum | momentum | 0 |
@@ -23,15 +23,15 @@ use crate::dtype::at_least_f32;
 pub enum RunningAverage {
     /// `r = (1 - momentum) * r + momentum * batch`, from mean 0 and variance 1, as in PyTorch and Burn.
     Exponential,
-    /// The same, without its pull towards mean 0 and variance 1: as if it had started from 0 and were divided by
-    /// `1 - (1 - momentum)^t` after `t` batches (Kingma & Ba 2015, section 3).
+    /// The same, without the pull towards mean 0 and variance 1. It equals an exponential average that starts from 0,
+    /// divided by `1 - (1 - momentum)^t` after `t` batches (Kingma & Ba 2015, section 3).
     DebiasedExponential,
     /// The plain mean over all batches, PyTorch's `momentum=None`; the momentum is not used.
     Cumulative,
 }
 
 impl RunningAverage {
-    /// How a batch changes the weight held.
+    /// How a batch changes the weight of the average.
     pub(super) fn weighting(self, momentum: f64) -> Weighting {
         let (decay, gain) = match self {
             Self::Exponential | Self::DebiasedExponential => (1.0 - momentum, momentum),
@@ -41,7 +41,7 @@ impl RunningAverage {
     }
 }
 
-/// How a batch changes the weight held in a [`RunningAverage`].
+/// How a batch changes the weight of a [`RunningAverage`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weighting {
     decay: f64,
@@ -67,17 +67,18 @@ pub(super) struct BatchStatistics {
 
 /// The running mean and variance of one layer, `[channels]` each.
 ///
-/// Every update is visible at once. One lock covers mean and variance, so readers never see the one without the other.
+/// Every update is visible at once. One lock covers mean and variance, so readers always see a matching pair.
 ///
-/// Clones and forks share them. Every operation that gives a module its own values takes a copy: mapping its parameters
-/// (as an optimizer does), moving it, `valid`, `train`. See [`BatchNorm`](super::BatchNorm#clones-and-threads).
+/// Clones and forks share the values. Every operation that gives a module its own values makes a copy: mapping its
+/// parameters (as an optimizer does), moving it, `valid`, `train`. See
+/// [`BatchNorm`](super::BatchNorm#clones-and-threads).
 #[derive(Clone, Debug)]
 pub(super) struct RunningStatistics {
     mean_id: ParamId,
     variance_id: ParamId,
     weight_id: ParamId,
-    /// The module's device, on which visitors and mappers get the values. The shared values may be on another device,
-    /// that of the module forked.
+    /// The module's device. Visitors and mappers get the values on it. The shared values may be on another device: that
+    /// of the module this one was forked from.
     device: Device,
     shared: Arc<Mutex<Averages>>,
 }
@@ -87,17 +88,17 @@ pub(super) struct RunningStatistics {
 struct Averages {
     mean: Tensor<1>,
     variance: Tensor<1>,
-    /// The weight held, `[channels]`; none for the exponential average, whose weight is always 1.
+    /// The weight of the average, `[channels]`. `None` for the exponential average, whose weight is always 1.
     weight: Option<Tensor<1>>,
 }
 
 impl Averages {
-    /// The same values, for any thread to read and to replace.
+    /// Clones the values so that any thread may read and replace them.
     ///
-    /// Where operations wait for others to go along with (Burn's fusion), a tensor belongs to the stream of the thread
-    /// that made it. Clones on that thread count as one tensor, which is lost to them when another thread drops the
-    /// last but one at the wrong moment; clones elsewhere are tensors of their own. So what several threads hold
-    /// belongs to a stream that none of them computes on.
+    /// With Burn's fusion, operations wait to be merged with later ones, and a tensor belongs to the stream of the
+    /// thread that made it. All clones on that thread count as one tensor. If another thread drops the last but one of
+    /// them at the wrong moment, the last one is lost too. Clones on other threads are tensors of their own. So values
+    /// that several threads hold are put on a stream that none of them computes on.
     fn of_no_thread(&self) -> Self {
         static STREAM: LazyLock<StreamId> = LazyLock::new(StreamId::allocate);
         STREAM.executes(|| self.clone())
@@ -136,15 +137,15 @@ impl RunningStatistics {
         [self.mean_id, self.variance_id, self.weight_id]
     }
 
-    /// Where the module lives.
+    /// The module's device.
     pub(super) fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Takes in one batch.
+    /// Adds one batch to the averages.
     ///
-    /// What is averaged is the unbiased variance. A channel whose variance would not be finite (so, one with a NaN, an
-    /// infinity or an overflow in the batch) stays as it was; the device decides that.
+    /// The unbiased variance is averaged. A channel whose variance would not be finite (because the batch has a NaN, an
+    /// infinity or an overflow in it) stays as it was. This is decided on the device.
     pub(super) fn update(&self, batch: BatchStatistics, weighting: Weighting) {
         let Weighting { decay, gain } = weighting;
         if gain == 0.0 {
@@ -152,11 +153,12 @@ impl RunningStatistics {
         }
         let unbiased = batch.values as f64 / (batch.values as f64 - 1.0);
 
-        // Computed and stored under one lock: no batch is lost to another thread's.
+        // Computed and stored under one lock, so no thread overwrites another thread's batch.
         let mut held = self.averages();
         let (device, dtype) = (held.mean.device(), FloatDType::from(held.mean.dtype()));
-        // Errors add up over many updates, so that the average is worked out in f64, as PyTorch does on a processor.
-        // On a GPU neither does: with f64 in it Burn fuses none of this, and launches a kernel for each operation.
+        // Rounding errors add up over many updates, so on a CPU the average is computed in f64, as in PyTorch. On a GPU
+        // it is not, in PyTorch or here: Burn does not fuse operations in f64, and would launch a kernel for each of
+        // them.
         let precision = if is_processor(&device) {
             FloatDType::F64
         } else {
@@ -213,7 +215,7 @@ impl RunningStatistics {
         }
     }
 
-    /// Shows the values to a visitor, as fields of the batch norm module.
+    /// Passes the values to a visitor, as fields of the batch norm module.
     pub(super) fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
         let Averages {
             mean,
@@ -228,7 +230,7 @@ impl RunningStatistics {
         }
     }
 
-    /// What a mapper makes of the values, as fields of the batch norm module.
+    /// Maps the values with a mapper, as fields of the batch norm module.
     pub(super) fn map<M: ModuleMapper>(self, average: RunningAverage, mapper: &mut M) -> Self {
         let Averages {
             mean,
@@ -238,7 +240,7 @@ impl RunningStatistics {
         let mut map = |name, id, tensor| {
             let param = Param::initialized(id, on(tensor, &self.device));
             let (id, tensor, _) = map_field(name, param, mapper).consume();
-            // A mapper may want gradients for all it meets, or half precision: not for running statistics.
+            // A mapper may turn on gradients or half precision everywhere. Running statistics get neither.
             let dtype = FloatDType::from(at_least_f32(tensor.dtype()));
             (id, tensor.without_autodiff().cast(dtype))
         };
@@ -246,7 +248,8 @@ impl RunningStatistics {
         let (variance_id, variance) = map("running_var", self.variance_id, variance);
         let (weight_id, weight) =
             match weight.map(|weight| map("running_weight", self.weight_id, weight)) {
-                // A record by PyTorch has the number of batches here; a debiased average holds 1 at most.
+                // A record from PyTorch has the number of batches here, but the weight of a debiased average is at most
+                // 1.
                 Some((id, weight)) if average == RunningAverage::DebiasedExponential => {
                     (id, Some(weight.clamp_max(1.0)))
                 }
@@ -267,7 +270,7 @@ impl RunningStatistics {
         }
     }
 
-    /// A copy on `device`, independent of this from here on.
+    /// An independent copy on `device`.
     pub(super) fn copy_to(&self, device: Device) -> Self {
         let plain = device.clone().without_autodiff();
         let Averages {
@@ -293,13 +296,13 @@ impl RunningStatistics {
         Self { device, ..self }
     }
 
-    /// A panic while the lock was held left the values as they were before: they are whole.
+    /// Locks the values. They are valid even after a panic under the lock: the panic left the old values in place.
     fn averages(&self) -> MutexGuard<'_, Averages> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The tensor, which is outside of any graph, on the device and in the device's autodiff context.
+/// Moves a tensor that is outside of any graph to the device, into the device's autodiff context.
 pub(super) fn on<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
     let tensor = tensor.to_device(&device.clone().without_autodiff());
     match device.gradient_checkpointing_strategy() {
@@ -310,8 +313,8 @@ pub(super) fn on<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D
     }
 }
 
-/// Whether a device is the processor itself.
-// Without a processor's backend there is one arm.
+/// Whether a device is the CPU.
+// Without a CPU backend there is only one arm.
 #[allow(clippy::match_single_binding)]
 fn is_processor(device: &Device) -> bool {
     match device.as_dispatch() {

@@ -1,4 +1,4 @@
-//! Finds what is wrong with a network in the numbers of a report.
+//! Finds problems of a network in the numbers of a report.
 
 use super::finding::{
     Change, Finding, GRADIENT, Place, SHARE, SHOWN, SIGNAL, UPDATE_LEAST, UPDATE_MOST,
@@ -7,12 +7,12 @@ use super::report::{Layer, Parameter, Report, Summary};
 use crate::init::Activation;
 
 impl Report {
-    /// Finds what is wrong with the network, in the order of [`Finding`]. A healthy network has no finding.
+    /// Finds problems of the network, in the order of [`Finding`]. A healthy network has no finding.
     ///
-    /// Each check needs what it looks at: gradients and weights need [`backward`](super::Observation::backward);
-    /// updates also need [`step`](super::Observation::step); dead units, saturation, signals and gradients need points
-    /// that declare their [activation](super::Point::after). Look early: at the first step, and again after some
-    /// hundred steps.
+    /// Each check needs its data. Checks of gradients and weights need [`backward`](super::Observation::backward).
+    /// Checks of updates also need [`step`](super::Observation::step). Checks of dead units, saturation, signals and
+    /// gradients need points that declare their [activation](super::Point::after). Diagnose early: at the first step,
+    /// and again after a few hundred steps.
     ///
     /// ```
     /// # use burn::nn::LinearConfig;
@@ -60,7 +60,7 @@ impl Report {
         findings
     }
 
-    /// Names the points in the order of computation: forward, then backward.
+    /// The points with values that are not finite, in the order of computation: forward, then backward.
     fn not_finite(&self) -> Option<Place> {
         let share = |values: &Summary| (values.nan + values.infinite) as f64 / values.count as f64;
         let points = self.layers.iter();
@@ -85,7 +85,7 @@ impl Report {
         let equal = equal.map(|it| (it.name.clone(), 1.0));
         let layers = self.layers.iter().filter(|it| it.units > 1);
         let copies = layers.map(|it| {
-            // All dead units are copies of one, which is not counted as a copy.
+            // All dead units are copies of the first of them, which is not counted as a copy.
             let alive = it.duplicates.saturating_sub(it.dead.saturating_sub(1));
             (it.name.clone(), alive as f64 / it.units as f64)
         });
@@ -93,7 +93,7 @@ impl Report {
         worst(found, f64::total_cmp)
     }
 
-    /// The layers where this share reaches [`SHARE`].
+    /// The layers in which this share reaches [`SHARE`].
     fn worst_layer(&self, share: fn(&Layer) -> Option<f64>) -> Option<Place> {
         let shares = self
             .layers
@@ -126,7 +126,7 @@ fn saturated(layer: &Layer) -> Option<f64> {
     layer.saturated.filter(|_| ends.contains(&layer.activation))
 }
 
-/// The std of the update divided by that of the weights, for weights that have a spread and a gradient.
+/// The std of the update divided by the std of the weights, for weights that have a spread and a gradient.
 fn update(parameter: &Parameter) -> Option<(String, f64)> {
     parameter.gradient_std?;
     let compared = parameter.shape.len() > 1 && parameter.std > 0.0;
@@ -134,7 +134,7 @@ fn update(parameter: &Parameter) -> Option<(String, f64)> {
     compared.then(|| (parameter.name.clone(), ratio))
 }
 
-/// The place with the largest measure in this order; the first of equal ones.
+/// The place with the largest measure by this order; among equals, the first.
 fn worst(
     found: impl Iterator<Item = (String, f64)>,
     order: impl Fn(&f64, &f64) -> std::cmp::Ordering,

@@ -1,25 +1,25 @@
-//! What can be wrong with a network, in words.
+//! Problems that a network can have, in words.
 
 use std::fmt::{Display, Formatter, Result};
 
 use super::table::{number, percent};
 
-/// Share of copies, of dead units or of saturated values from which it is a finding.
+/// Share of copies, dead units or saturated values at which there is a finding.
 pub(super) const SHARE: f64 = 0.5;
-/// Values per unit below which no unit is called dead. By chance, a unit is 0 in all of 16 values once in 2^16.
+/// With fewer values per unit, no unit is called dead. A healthy unit is 0 in all of 16 values once in 2^16 by chance.
 pub(super) const SHOWN: usize = 16;
-/// Factor between the std of the first and the last layer from which the signal vanishes or explodes.
+/// Factor between the std of the first and the last layer at which the signal counts as vanishing or exploding.
 pub(super) const SIGNAL: f64 = 10.0;
 /// The same factor for gradients.
 pub(super) const GRADIENT: f64 = 100.0;
-/// Std of the update divided by that of the weights: a finding at or below this.
+/// Std of the update divided by the std of the weights: a finding at or below this.
 pub(super) const UPDATE_LEAST: f64 = 1e-5;
-/// Std of the update divided by that of the weights: a finding at or above this.
+/// Std of the update divided by the std of the weights: a finding at or above this.
 pub(super) const UPDATE_MOST: f64 = 0.1;
 
 /// A problem of a network, found in a [`Report`](super::Report) by [`diagnose`](super::Report::diagnose).
 ///
-/// It prints as three lines: what was measured, where, and the threshold; what that means; what to try.
+/// It prints as three lines: the measurement, its place and the threshold; what that means; what to try.
 ///
 /// The thresholds are far from what healthy networks show:
 ///
@@ -52,10 +52,10 @@ pub enum Finding {
     GradientVanishes(Change),
     /// The std of the gradient grows on the way back.
     GradientExplodes(Change),
-    /// A step moves weights by far more than a thousandth. Measured: the std of the update divided by that of the
+    /// A step moves weights by far more than a thousandth. Measured: the std of the update divided by the std of the
     /// weights.
     UpdatesTooLarge(Place),
-    /// A step moves weights by far less than a thousandth. Measured: the std of the update divided by that of the
+    /// A step moves weights by far less than a thousandth. Measured: the std of the update divided by the std of the
     /// weights.
     UpdatesTooSmall(Place),
 }
@@ -63,9 +63,9 @@ pub enum Finding {
 /// The points or parameters that share a problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
-    /// The name of the worst one; of [`NotFinite`](Finding::NotFinite), the first one.
+    /// The name of the worst one; for [`NotFinite`](Finding::NotFinite), the first one.
     pub name: String,
-    /// How bad it is there. [`Finding`] says what is measured.
+    /// The measurement there. [`Finding`] says what is measured.
     pub measured: f64,
     /// The others beyond the threshold, in the order of the report.
     pub also: Vec<String>,
@@ -78,9 +78,9 @@ pub struct Change {
     pub from: String,
     /// The name of the point where it ends.
     pub to: String,
-    /// The std at the start and at the end.
+    /// The std at the start and the std at the end.
     pub std: [f64; 2],
-    /// How many points the end is away from the start. Points after another activation are not counted.
+    /// The distance from the start to the end, in points. Points after another activation are not counted.
     pub points: usize,
 }
 
@@ -92,7 +92,7 @@ impl Display for Finding {
 }
 
 impl Finding {
-    /// What was measured, where, and the threshold; what it means; what to try.
+    /// The measurement, its place and the threshold; what that means; what to try.
     fn words(&self) -> [String; 3] {
         let [found, meaning, remedy] = match self {
             Self::NotFinite(it) => [
@@ -190,7 +190,7 @@ impl Display for Place {
 }
 
 impl Change {
-    /// The std at the end divided by that at the start.
+    /// The std at the end divided by the std at the start.
     pub fn factor(&self) -> f64 {
         let [from, to] = self.std;
         to / from

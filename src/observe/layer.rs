@@ -27,7 +27,7 @@ pub(super) struct LayerOnDevice {
 }
 
 impl LayerOnDevice {
-    /// Reduces `tensor`. Returns it with a tap for its gradient, if it is tracked.
+    /// Reduces `tensor`, and returns it. If the tensor is tracked, the returned one has a tap for its gradient.
     ///
     /// # Panics
     ///
@@ -93,7 +93,7 @@ impl LayerOnDevice {
     }
 }
 
-/// The shape of the tensor as `[before, units, after]`: the axes before that of the units, and those after it.
+/// The shape of the tensor as `[before, units, after]`: the axes before the axis of units, and the axes after it.
 fn view<const D: usize>(name: &str, dims: [usize; D], units_axis: usize) -> [usize; 3] {
     if D == 1 {
         return [dims[0], 1, 1];

@@ -1,7 +1,7 @@
 //! Statistics of every layer of a network: activations, gradients and updates.
 //!
 //! The model names the points to watch in its own forward pass; [`watch`] returns the tensor unchanged. An [`Observer`]
-//! around the forward pass makes each point a row of a [`Report`]. Without an observer, a point only reads a
+//! around the forward pass turns each point into a row of a [`Report`]. Without an observer, a point only reads a
 //! thread-local variable: it computes, copies and keeps nothing.
 //!
 //! ```
@@ -64,13 +64,13 @@
 //!
 //! These are the diagnostics of Karpathy's lecture *Building makemore, part 3: activations, gradients and batch norm*.
 //!
-//! His rule of thumb for the last row, -3, is for SGD. In its first steps, Adam moves every weight by about the learning
-//! rate, whatever the gradient. So a rate of 1e-3 gives -1.7 for weights with a std of 0.05, as He initialisation draws
-//! them for 784 inputs. That is healthy. In the example `observe` with He initialisation, weights are at -2.2 to -2.7 in
-//! the first step and at -2.9 to -3.3 after 50 steps. Biases start at 0 and stay small: theirs are at -1.3 to -1.8 after
-//! 50 steps, which is healthy too.
+//! His rule of thumb for the last row, -3, is for SGD. In its first steps, Adam moves every weight by about the
+//! learning rate, whatever the gradient. So a rate of 1e-3 gives -1.7 for weights with a std of 0.05, which He
+//! initialisation draws for 784 inputs. That is healthy. In the example `observe` with He initialisation, weights are
+//! at -2.2 to -2.7 in the first step and at -2.9 to -3.3 after 50 steps. Biases start at 0 and stay small. They are at
+//! -1.3 to -1.8 after 50 steps, which is healthy too.
 //!
-//! [`Report::diagnose`] checks all of this. It names what is far from healthy, and what to try.
+//! [`Report::diagnose`] checks all of this. It names what is far from healthy, and suggests what to try.
 
 mod diagnosis;
 mod finding;

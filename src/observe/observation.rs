@@ -1,4 +1,4 @@
-//! What was seen of one training step.
+//! The observation of one training step.
 
 use burn::module::Module;
 use burn::tensor::{Gradients, Transaction};
@@ -9,11 +9,12 @@ use super::readout::Readout;
 use super::report::Report;
 use super::summary::Settings;
 
-/// What an [`Observer`](super::Observer) saw of one step.
+/// The record of one step by an [`Observer`](super::Observer).
 ///
 /// It starts with the forward pass; [`backward`](Self::backward) adds the gradients and [`step`](Self::step) the
 /// updates. Until [`report`](Self::report), the statistics stay on the device: a few numbers per point and parameter.
-/// From `backward` to `step` it also keeps the parameters' values, so the optimizer cannot update them in place.
+/// From `backward` to `step`, the observation also keeps the parameters' values, so the optimizer cannot update them in
+/// place.
 #[derive(Debug, Default)]
 pub struct Observation {
     /// `None` if nothing was watched.
@@ -40,7 +41,7 @@ impl Observation {
         let Some(settings) = &self.settings else {
             return;
         };
-        // A range that suits the values does not suit their gradients.
+        // A range for the values does not suit their gradients.
         let settings = Settings {
             range: None,
             ..settings.clone()
@@ -51,9 +52,9 @@ impl Observation {
         self.parameters = parameters::before_step(model, gradients);
     }
 
-    /// Adds the update of every parameter: its values in `model` minus those that [`backward`](Self::backward) saw.
+    /// Adds the update of every parameter: its values in `model` minus its values at [`backward`](Self::backward).
     ///
-    /// Call it after the optimizer's step. Without a `backward` before it, it does nothing.
+    /// Call it after the optimizer's step. Without an earlier `backward` it does nothing.
     pub fn step<M: Module>(&mut self, model: &M) {
         parameters::after_step(&mut self.parameters, model);
     }

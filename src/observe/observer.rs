@@ -1,4 +1,4 @@
-//! Watching a forward pass.
+//! Watches a forward pass.
 
 use super::observation::Observation;
 use super::summary::Settings;
@@ -6,7 +6,7 @@ use super::watch::record;
 
 /// Watches the points that a forward pass goes through; see the [module](super) for an example.
 ///
-/// Its settings say what to compute at each point: the bins and the range of the histogram, and the percentiles.
+/// Its settings say what to compute at each point: the bins and the range of the histogram, and which percentiles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observer {
     settings: Settings,
@@ -19,8 +19,8 @@ impl Default for Observer {
 }
 
 impl Observer {
-    /// An observer with histograms of 30 bins over the range of the data, and the 15th, 50th and 85th percentiles, as
-    /// in Ioffe & Szegedy 2015, [arXiv:1502.03167](https://arxiv.org/abs/1502.03167), figure 1.
+    /// Makes an observer with histograms of 30 bins over the range of the data, and the 15th, 50th and 85th
+    /// percentiles, as in Ioffe & Szegedy 2015, [arXiv:1502.03167](https://arxiv.org/abs/1502.03167), figure 1.
     pub fn new() -> Self {
         Self {
             settings: Settings {
@@ -42,10 +42,10 @@ impl Observer {
         self
     }
 
-    /// Sets a fixed range for the histograms, so that those of several layers can be compared. Values outside it are
-    /// counted in [`below`](super::Histogram::below) and [`above`](super::Histogram::above).
+    /// Sets a fixed range for the histograms, which makes layers comparable. Values outside it are counted in
+    /// [`below`](super::Histogram::below) and [`above`](super::Histogram::above).
     ///
-    /// It applies to the watched tensors. Their gradients, which have another scale, keep the range of the data.
+    /// It applies to the watched tensors. Their gradients have another scale, so they keep the range of the data.
     ///
     /// # Panics
     ///
@@ -76,21 +76,21 @@ impl Observer {
     }
 
     /// Calls `forward` and watches every [`Point`](super::Point) that it passes on this thread. Returns the output of
-    /// `forward` and what was seen.
+    /// `forward` and the observation.
     ///
     /// Observers nest: the inner one takes precedence.
     ///
-    /// On a rayon worker, `forward` runs on a new thread, where rayon uses one thread; that costs up to 1 ms. A
-    /// worker would run unrelated jobs while it waits, and those must not be recorded.
+    /// On a rayon worker, `forward` runs on a new thread, where rayon uses one thread; that costs up to 1 ms. The
+    /// worker itself would run unrelated jobs while it waits, and those must not be recorded.
     pub fn run<T: Send>(&self, forward: impl FnOnce() -> T + Send) -> (T, Observation) {
         let settings = self.settings.clone();
         let (output, layers) = record(settings.clone(), forward);
         (output, Observation::new(settings, layers))
     }
 
-    /// Calls [`run`](Self::run) if `watching` is true, to watch some steps only.
+    /// Calls [`run`](Self::run) if `watching` is true; use it to watch some steps only.
     ///
-    /// Otherwise it just calls `forward`. The observation then does nothing, and its report is empty.
+    /// Otherwise it only calls `forward`. The observation then does nothing, and its report is empty.
     pub fn run_if<T: Send>(
         &self,
         watching: bool,

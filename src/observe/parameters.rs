@@ -31,7 +31,7 @@ pub(super) fn before_step<M: Module>(model: &M, gradients: &Gradients) -> Vec<Pa
     visitor.parameters
 }
 
-/// Adds the difference between the values of `model`, after the step, and those before it.
+/// Adds the difference between the values of `model` after the step and the values before it.
 pub(super) fn after_step<M: Module>(parameters: &mut [ParameterOnDevice], model: &M) {
     if !parameters.is_empty() {
         model.visit(&mut AfterStep { parameters });

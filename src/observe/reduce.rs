@@ -10,10 +10,10 @@ pub(super) fn in_full_precision<const D: usize>(values: Tensor<D>) -> Tensor<D> 
     values.cast(FloatDType::from(dtype))
 }
 
-/// Divides values by their largest magnitude. Returns the quotients and that magnitude, `[1]`; it is 1 if all values
+/// Divides values by their largest magnitude. Returns the quotients and the magnitude, `[1]`, which is 1 if all values
 /// are 0.
 ///
-/// The squares of the quotients neither overflow nor underflow, so a signal of 1e-30 or 1e+30 has a std in f32 too.
+/// The squares of the quotients neither overflow nor underflow, so even a signal of 1e-30 or 1e+30 has a std in f32.
 pub(super) fn scaled(values: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
     let largest = values.clone().max_abs();
     let all_zero = largest.clone().equal_elem(0.0);
@@ -26,7 +26,7 @@ pub(super) fn filled(values: &Tensor<1>, mask: &Tensor<1, Bool>, value: f64) -> 
     values.clone().mask_fill(mask.clone(), value)
 }
 
-/// Counts where the mask is true: `[1]`.
+/// Counts the values for which the mask is true: `[1]`.
 pub(super) fn number_of<const D: usize>(mask: Tensor<D, Bool>) -> Tensor<1, Int> {
     mask.int().sum()
 }

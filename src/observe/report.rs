@@ -8,7 +8,7 @@ use crate::init::Activation;
 /// [`Parameter`] per parameter.
 ///
 /// It prints as two aligned tables for the terminal, and supports serde. A number without a value, such as the mean of
-/// an empty tensor, is NaN; in JSON, `null`.
+/// an empty tensor, is NaN, or `null` in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The tensors at the points.
@@ -24,7 +24,7 @@ pub struct Layer {
     pub name: String,
     /// The shape of the tensor.
     pub shape: Vec<usize>,
-    /// The activation whose output the tensor is, if the point declares it.
+    /// The activation before the point, if the point declares it.
     pub activation: Option<Activation>,
     /// Statistics of its values.
     pub data: Summary,
@@ -33,13 +33,14 @@ pub struct Layer {
     pub gradient: Option<Summary>,
     /// Number of units: the length of the [axis of units](super::Point::units_along).
     pub units: usize,
-    /// Share of the values, 0 to 1, where the slope of the activation is close to 0: beyond ±0.97 for tanh, below 0.03
-    /// or above 0.97 for sigmoid, at 0 for ReLU. `None` after any other activation, or without one.
+    /// Share of the values, 0 to 1, at which the slope of the activation is close to 0: beyond ±0.97 for tanh, below
+    /// 0.03 or above 0.97 for sigmoid, at 0 for ReLU. `None` after any other activation, or without one.
     pub saturated: Option<f64>,
     /// Number of units that are inactive for the whole batch: all their values are saturated. After an activation that
     /// does not saturate, or without one: all their values are 0.
     pub dead: usize,
-    /// Number of units that are copies of another one, the first of each kind not counted: 99 if 100 units are equal.
+    /// Number of units that are copies of another one. The first of each kind is not counted: 99 if 100 units are
+    /// equal.
     ///
     /// Two units are copies if none of their values in the batch differ by more than a millionth of the largest
     /// magnitude in the layer, which allows for rounding. Dead units at 0 are copies of one another.
@@ -58,22 +59,22 @@ pub struct Parameter {
     pub std: f64,
     /// Population standard deviation of its gradient. `None` if the backward pass did not reach it.
     pub gradient_std: Option<f64>,
-    /// Population standard deviation of the optimizer's update: the values after the step minus those before it. `None`
-    /// if the step was not seen.
+    /// Population standard deviation of the optimizer's update: the values after the step minus the values before it.
+    /// `None` if the step was not seen.
     pub update_std: Option<f64>,
 }
 
 impl Parameter {
-    /// The std of the gradient divided by that of the values. `None` if there is no gradient.
+    /// The std of the gradient divided by the std of the values. `None` if there is no gradient.
     pub fn gradient_to_data(&self) -> Option<f64> {
         Some(self.gradient_std? / self.std)
     }
 
-    /// log10 of the std of the update divided by that of the values. `None` if the step was not seen.
+    /// log10 of the std of the update divided by the std of the values. `None` if the step was not seen.
     ///
     /// For weights in healthy training it is about -3 with SGD (Karpathy, makemore part 3), and up to -1 in the first
-    /// steps of Adam; see the [module](super#what-to-look-for). It is infinite or NaN if all values are equal, as those
-    /// of a bias are at the start.
+    /// steps of Adam; see the [module](super#what-to-look-for). It is infinite or NaN if all values are equal, as in a
+    /// bias at the start.
     pub fn update_to_data(&self) -> Option<f64> {
         Some((self.update_std? / self.std).log10())
     }
@@ -107,8 +108,8 @@ pub struct Summary {
     pub zeros: f64,
     /// The percentiles chosen with [`with_percentiles`](super::Observer::with_percentiles), in that order.
     ///
-    /// They are exact for up to 16,384 values. Of more values, they are those of an evenly spread sample of 16,384: the
-    /// standard error of a rank is at most 0.4 percentage points.
+    /// They are exact for up to 16,384 values. For more, they are computed from an evenly spread sample of 16,384
+    /// values: the standard error of a rank is at most 0.4 percentage points.
     pub percentiles: Vec<Percentile>,
     /// Histogram.
     pub histogram: Histogram,
@@ -126,8 +127,8 @@ pub struct Percentile {
 
 /// Counts of values in bins of equal width.
 ///
-/// A bin includes its lower edge, the last bin also its upper edge. Rounding in the tensor's float type may put a value
-/// at an edge into the neighbouring bin.
+/// A bin includes its lower edge; the last bin also includes its upper edge. Rounding in the tensor's float type may
+/// put a value at an edge into the neighbouring bin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
     /// Lower edge of the first bin and upper edge of the last one: the range chosen with

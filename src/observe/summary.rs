@@ -1,7 +1,7 @@
 //! Reduces a tensor to a [`Summary`], on the device.
 //!
-//! NaN and infinite values are counted. All other statistics leave them out: each replaces them by a value that does
-//! not change its result.
+//! NaN and infinite values are counted. All other statistics leave them out: they replace them with a value that does
+//! not change the result.
 
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor, Transaction};
 
@@ -10,7 +10,7 @@ use super::readout::Readout;
 use super::reduce::{filled, in_full_precision, number_of, scaled};
 use super::report::{Histogram, Percentile, Summary};
 
-/// What to compute of a tensor, beside the statistics that every [`Summary`] has.
+/// What to compute for a tensor, besides the statistics that every [`Summary`] has.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
     /// Number of bins of the histogram.
@@ -42,7 +42,8 @@ struct Tensors {
 impl SummaryOnDevice {
     /// Reduces `values`, `[batch, ...]`.
     ///
-    /// Each index of the first axis is summed by itself, so that no long sequence of small summands meets a large sum.
+    /// Each index of the first axis is summed separately, then the sums are added. This keeps small summands from being
+    /// lost in one large running sum.
     pub(super) fn of(values: &Tensor<3>, settings: &Settings) -> Self {
         let count = values.dims().iter().product();
         Self {
@@ -106,7 +107,7 @@ impl SummaryOnDevice {
 fn reduce(values: Tensor<3>, settings: &Settings) -> Tensors {
     let runs = values.dims()[0];
     let count: usize = values.dims().iter().product();
-    // With one axis, NdArray combines them with a single value ten times as fast.
+    // NdArray combines a tensor of one axis with a single value ten times as fast.
     let values = in_full_precision(values).reshape([count]);
     let nan = values.clone().is_nan();
     let infinite = values.clone().is_inf();
@@ -147,7 +148,7 @@ fn reduce(values: Tensor<3>, settings: &Settings) -> Tensors {
     }
 }
 
-/// Adds up `values` in runs of equal length, then the sums.
+/// Adds up `values` in runs of equal length, then adds up the sums.
 fn sum(values: Tensor<1>, runs: usize) -> Tensor<1> {
     let count = values.dims()[0];
     values.reshape([runs, count / runs]).sum_dim(1).sum()
@@ -177,7 +178,7 @@ fn position_in_data_range(
     (values - low) * (width.recip() * bins as f64)
 }
 
-/// The range of a histogram without a fixed one: minimum to maximum, or a width of 1 around a single value, as in
+/// The range of a histogram without a fixed range: minimum to maximum, or a width of 1 around a single value, as in
 /// NumPy.
 fn data_range(min: f64, max: f64) -> [f64; 2] {
     match min == max {
@@ -186,7 +187,7 @@ fn data_range(min: f64, max: f64) -> [f64; 2] {
     }
 }
 
-/// The bin at a position, in bins from the low end: 1 to `bins`. The last bin holds its upper end.
+/// The bin at a position, in bins from the low end: 1 to `bins`. The last bin includes its upper end.
 fn bin_at(position: Tensor<1>, bins: usize) -> Tensor<1, Int> {
     // Positions are not negative, so truncation rounds down.
     position.clamp(0.0, bins as f64 - 1.0).int() + 1

@@ -1,4 +1,4 @@
-//! A report as tables for the terminal.
+//! Prints a report as tables for the terminal.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -77,7 +77,7 @@ fn parameter_row(parameter: &Parameter) -> [String; 6] {
     ]
 }
 
-/// Writes a line about what the statistics leave out.
+/// Writes a line about values that the statistics leave out.
 fn write_unusual(f: &mut Formatter<'_>, name: &str, what: &str, values: &Summary) -> Result {
     if values.count == 0 {
         writeln!(f, "! {what}{name} is empty")?;
@@ -97,8 +97,8 @@ fn write_unusual(f: &mut Formatter<'_>, name: &str, what: &str, values: &Summary
     Ok(())
 }
 
-/// Writes rows under headings. The first character of a heading aligns its column: `<` left, `>` right. Without rows it
-/// writes nothing.
+/// Writes rows under headings. The first character of a heading aligns its column: `<` left, `>` right. Writes nothing
+/// if there are no rows.
 fn write_table<const C: usize>(
     f: &mut Formatter<'_>,
     headings: [&str; C],
@@ -130,7 +130,7 @@ fn write_table<const C: usize>(
     Ok(())
 }
 
-/// A dash for what was not seen and for what is not finite, such as a ratio of zeros.
+/// Formats a value; a dash if it was not seen or is not finite, such as a ratio of zeros.
 fn or_dash(value: Option<f64>, print: fn(f64) -> String) -> String {
     match value {
         Some(value) if value.is_finite() => print(value),
@@ -138,7 +138,7 @@ fn or_dash(value: Option<f64>, print: fn(f64) -> String) -> String {
     }
 }
 
-/// At most four significant digits, in scientific notation for very small and very large numbers.
+/// Formats a number with at most four significant digits, in scientific notation if it is very small or very large.
 pub(super) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -161,10 +161,10 @@ fn shape(dims: &[usize]) -> String {
     dims.join("x")
 }
 
-/// One block character per bin: a full block for the tallest bin, a blank for an empty one.
+/// Draws a histogram with one block character per bin: a full block for the tallest bin, a blank for an empty one.
 ///
-/// Heights follow the square root of the counts. A single bin with half of the values, such as the zeros of ReLU, then
-/// leaves the shape of the others visible.
+/// Heights follow the square root of the counts. So if a single bin holds half of the values, such as the zeros of
+/// ReLU, the shape of the others stays visible.
 fn blocks(counts: &[usize]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let tallest = counts.iter().copied().max().unwrap_or(0);

@@ -3,7 +3,7 @@
 //! Burn's autodiff keeps the gradients of leaves only: the backward step of an operation consumes the gradient of its
 //! output, and `require_grad` on such an output panics. A tap is an identity operation with a second parent, a leaf
 //! that no value depends on. Its backward step passes the gradient on unchanged and also registers it for the leaf,
-//! where it can be read. Neither pass computes or copies: both hand their buffer through.
+//! where it can be read. Neither pass computes or copies: both pass their buffer through.
 
 // Burn 0.22 deprecates NdArray; it is supported as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]

@@ -14,18 +14,18 @@ const IDENTICAL: f32 = 1e-6;
 #[derive(Debug)]
 pub(super) struct UnitsOnDevice {
     saturates: bool,
-    /// Saturated values (of an activation that does not saturate: zeros), dead units, duplicate units. `None` if there
-    /// are no values.
+    /// Saturated values (zeros if the activation does not saturate), dead units, duplicate units. `None` if there are
+    /// no values.
     counts: Option<Tensor<1, Int>>,
 }
 
-/// What the units of a layer do.
+/// Counts over the units of a layer.
 pub(super) struct UnitCounts {
     /// Number of saturated values. `None` if the activation does not saturate.
     pub saturated: Option<usize>,
     /// Number of units that are never active.
     pub dead: usize,
-    /// Number of units that repeat another one, the first of each kind not counted.
+    /// Number of units that repeat another one. The first of each kind is not counted.
     pub duplicates: usize,
 }
 
@@ -75,16 +75,16 @@ impl UnitsOnDevice {
     }
 }
 
-/// Whether the output of an activation tells where its slope is close to 0.
+/// Whether the output of an activation shows that its slope is close to 0.
 fn saturates(activation: Activation) -> bool {
     match activation {
         Activation::Sigmoid | Activation::Tanh | Activation::Relu => true,
-        // Leaky ReLU is nowhere flat. GELU is, but an output close to 0 may also come from where it is steep.
+        // Leaky ReLU is flat nowhere. GELU is flat in places, but an output close to 0 may also come from a steep part.
         Activation::LeakyRelu | Activation::Gelu => false,
     }
 }
 
-/// Where an activation that saturates does; without one, where the value is 0.
+/// The mask of saturated values, if the activation saturates; else the mask of zeros.
 fn inactive(values: Tensor<3>, activation: Option<Activation>) -> Tensor<3, Bool> {
     match activation {
         Some(Activation::Sigmoid) => {
@@ -96,10 +96,10 @@ fn inactive(values: Tensor<3>, activation: Option<Activation>) -> Tensor<3, Bool
     }
 }
 
-/// Counts the units that repeat another one, the first of each kind not counted: `[1]`.
+/// Counts the units that repeat another one, without the first of each kind: `[1]`.
 ///
 /// Comparing all pairs would take time quadratic in the number of units. Instead, units are sorted by a random
-/// projection of their values, which makes duplicates neighbours, and only neighbours are compared value by value.
+/// projection of their values. Duplicates become neighbours, and only neighbours are compared value by value.
 fn duplicates(values: Tensor<3>) -> Tensor<1, Int> {
     let device = values.device();
     let [before, units, after] = values.dims();
@@ -112,7 +112,7 @@ fn duplicates(values: Tensor<3>) -> Tensor<1, Int> {
     let (values, _) = scaled(filled(&values, &excluded, 0.0));
     let values = values.reshape([units, each]);
 
-    // Sines of whole numbers are as good as random, and reproducible.
+    // Sines of whole numbers are as good as random here, and reproducible.
     let direction = Tensor::<1, Int>::arange(1..each as i64 + 1, &device)
         .cast(FloatDType::from(values.dtype()))
         .sin()

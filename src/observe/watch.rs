@@ -1,4 +1,4 @@
-//! The recording of a forward pass: every point that it passes while an observer watches.
+//! Records a forward pass: every point that it passes while an observer watches.
 
 use std::fmt::Display;
 use std::mem;
@@ -42,12 +42,12 @@ impl<N: Display> Point<N> {
     ///
     /// A tensor with a single axis counts as one unit. A point that is passed several times makes a row each time.
     ///
-    /// Autodiff may add up the gradients of a tensor that is used three times or more in another order, and so round
-    /// them differently.
+    /// If a tensor is used three times or more, watching it may change the order in which autodiff adds up its
+    /// gradients, and so their rounding.
     ///
     /// # Panics
     ///
-    /// Panics while watched if the tensor lacks the axis of units ([`units_along`](Self::units_along)).
+    /// Panics if an observer watches and the tensor lacks the axis of units ([`units_along`](Self::units_along)).
     pub fn watch<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
         let Some(recording) = scope::innermost::<Recording>() else {
             return tensor;
@@ -60,7 +60,7 @@ impl<N: Display> Point<N> {
 
 /// Watches `tensor` under this name; short for [`Point::new(name).watch(tensor)`](Point::watch).
 ///
-/// For a tensor that is the output of an activation, or has its units along another axis than 1, use [`Point`].
+/// Use [`Point`] if the tensor is the output of an activation or has its units along another axis than 1.
 pub fn watch<const D: usize>(name: impl Display, tensor: Tensor<D>) -> Tensor<D> {
     Point::new(name).watch(tensor)
 }

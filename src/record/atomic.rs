@@ -3,18 +3,18 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How the names of temporary files begin.
+/// Prefix of the names of temporary files.
 const PREFIX: &str = ".writing-";
 
-/// Replaces a file atomically: whatever happens, `path` names the old file or the whole new one.
+/// Replaces a file atomically: whatever happens, `path` names the old file or the complete new one.
 ///
 /// Writes a temporary file in the same folder, flushes it to the disk, and renames it. A program that is killed in
-/// between leaves the temporary file; [`remove_leftovers`] removes it. The folder is flushed too where the system
-/// permits: some folders can be written but not opened.
+/// between leaves the temporary file; [`remove_leftovers`] removes it. The folder is flushed too, if the system permits
+/// it: some folders can be written but not opened.
 ///
 /// # Errors
 ///
-/// The folder does not exist, or the file cannot be written. Nothing of the new file is left then.
+/// The folder does not exist, or the file cannot be written. In both cases, nothing of the new file is left.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -28,24 +28,24 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     temporary.prefix(PREFIX);
     #[cfg(unix)]
     {
-        // Temporary files are private by default; the umask decides who may read a result.
+        // Temporary files are private by default. The umask should decide who may read the result.
         use std::os::unix::fs::PermissionsExt;
         temporary.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut file = temporary
         .tempfile_in(folder)
-        // The message would name the temporary file.
+        // Drop the message, which would name the temporary file.
         .map_err(|error| io::Error::from(error.kind()))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    // The new file is in place: to fail now would be to report what did not happen.
+    // The new file is in place, so a failure from here on is not an error.
     #[cfg(unix)]
     let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-/// Removes the temporary files that [`write_atomically`] left in `folder` when its program was killed. No program may
+/// Removes temporary files that [`write_atomically`] left in `folder` when its program was killed. No other program may
 /// write to the folder meanwhile.
 ///
 /// # Errors

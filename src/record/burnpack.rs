@@ -1,6 +1,6 @@
 //! Burn's own format.
 //!
-//! The tensors have no parameter ids: Burn draws these at random, and the same weights should give the same file.
+//! The tensors have no parameter ids. Burn draws ids at random, but the same weights should give the same file.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a file holds, whichever format it has.
+//! The contents of a file, independent of its format.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use burn_store::burn_pack::Tensor;
 
 use super::error::{Reason, RecordError, shortened};
 
-/// Whose names and layouts the tensors of a [`Record`](super::Record) have.
+/// The naming and memory layout of the tensors in a [`Record`](super::Record).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Burn's, as in a burnpack file.
@@ -16,25 +16,25 @@ pub enum Layout {
     PyTorch,
 }
 
-/// PyTorch's counter of batches beside a running mean.
+/// PyTorch's counter of batches, stored beside a running mean.
 pub(super) const COUNTER: &str = "num_batches_tracked";
-/// The weight of a running average, which PyTorch has only as [`COUNTER`].
+/// The weight of a running average. PyTorch stores it only as [`COUNTER`].
 pub(super) const WEIGHT: &str = "running_weight";
 
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
     pub(super) layout: Layout,
     pub(super) tensors: BTreeMap<String, Values>,
-    /// The number of batches behind a running mean, by the name of its batch norm with a dot.
+    /// The number of batches in a running mean, by the name of its batch norm with a dot appended.
     pub(super) counts: BTreeMap<String, u64>,
-    /// The tensors that are not of floating-point numbers, which are not read.
+    /// Tensors of other types than floating-point numbers; their values are not read.
     pub(super) skipped: BTreeMap<String, DType>,
-    /// As JSON.
+    /// The configuration, as JSON.
     pub(super) config: Option<String>,
 }
 
 impl Contents {
-    /// Reads the tensors of a file if they are no larger than `most` bytes.
+    /// Reads the tensors of a file, if they take no more than `most` bytes.
     pub(super) fn new(
         layout: Layout,
         config: Option<String>,
@@ -80,7 +80,7 @@ impl Contents {
         Ok(contents)
     }
 
-    /// PyTorch's counter is one only beside a running mean.
+    /// Adds a tensor with the name of PyTorch's counter. It is a counter only if a running mean is beside it.
     fn insert_counter(&mut self, name: String, values: Values) -> Result<(), Reason> {
         let norm = name.strip_suffix(COUNTER).unwrap_or_default();
         if self.tensors.contains_key(&format!("{norm}running_mean")) {
@@ -98,7 +98,7 @@ impl Contents {
         Ok(())
     }
 
-    /// Writes the weights of cumulative averages as PyTorch does: as one number of batches.
+    /// Converts the weights of cumulative averages to PyTorch's form: one number of batches.
     pub(super) fn count_batches(&mut self) {
         let counts = self.tensors.iter().filter_map(|(name, values)| {
             let norm = name.strip_suffix(WEIGHT)?;
@@ -116,7 +116,7 @@ impl Contents {
         self.counts.extend(counts);
     }
 
-    /// Checks that a network can have `values` as the tensor of this name.
+    /// Checks that `values` are valid for the tensor of this name.
     pub(super) fn check(
         &self,
         name: &str,
@@ -149,7 +149,8 @@ impl Contents {
         }
     }
 
-    /// The part whose names begin with `part` and a dot; without one, the first words of all names.
+    /// The part whose names begin with `part` and a dot. If there is none, the error lists the first words of all
+    /// names.
     pub(super) fn under(&self, part: &str) -> Result<Self, Vec<String>> {
         let prefix = format!("{part}.");
         let found = Self {
@@ -179,14 +180,14 @@ fn under<T: Clone>(map: &BTreeMap<String, T>, prefix: &str) -> BTreeMap<String, 
     part.collect()
 }
 
-/// Whether a tensor has the name and type of PyTorch's counter. A network that was cast has it in another type.
+/// Whether a tensor has the name and type of PyTorch's counter. In a network that was cast, the type may differ.
 fn is_counter(tensor: &Tensor) -> bool {
     let dtype = tensor.dtype;
     tensor.name.rsplit('.').next() == Some(COUNTER)
         && (is_float(dtype) || dtype.is_int() || dtype.is_uint())
 }
 
-/// Whether a record holds tensors of this type.
+/// Whether a record can hold tensors of this type.
 pub(super) fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
 }
@@ -196,7 +197,7 @@ pub(super) fn is_float(dtype: DType) -> bool {
 pub(super) struct Values {
     pub(super) dtype: DType,
     pub(super) shape: Vec<usize>,
-    /// Little-endian; as many as type and shape require.
+    /// Little-endian; the length is what type and shape require.
     pub(super) bytes: Vec<u8>,
 }
 

@@ -30,7 +30,7 @@ pub enum RecordError {
         #[source]
         reason: Reason,
     },
-    /// The record is of another network.
+    /// The record belongs to another network.
     #[error("{origin} is of another network: {differences}")]
     OtherNetwork {
         /// The file.
@@ -38,7 +38,7 @@ pub enum RecordError {
         /// Where they differ.
         differences: Differences,
     },
-    /// A tensor has values that no trained network has.
+    /// A tensor has values that are NaN or infinite.
     #[error("{origin}: {count} values of {} are NaN or infinite", shortened(.name))]
     NotFinite {
         /// The file.
@@ -60,7 +60,7 @@ pub enum RecordError {
         /// The value.
         value: f64,
     },
-    /// A parameter is of floating-point numbers, its tensor is not.
+    /// A parameter has a floating-point type, but its tensor has not.
     #[error("{origin}: {} should be of floating-point numbers, found {dtype:?}", shortened(.name))]
     NotFloat {
         /// The file.
@@ -70,7 +70,7 @@ pub enum RecordError {
         /// Its type.
         dtype: DType,
     },
-    /// The record holds the network as a part of something larger.
+    /// The record holds the network as part of something larger.
     #[error("{origin} holds the network under {}; choose one with `Record::under` or --under", quoted(.parts))]
     Part {
         /// The file.
@@ -99,7 +99,7 @@ pub enum RecordError {
     Unwritable(#[source] Reason),
 }
 
-/// What a format's reader or writer objects to.
+/// The reason why a format's reader or writer failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -109,10 +109,10 @@ pub enum Reason {
     /// Safetensors.
     #[error(transparent)]
     Safetensors(#[from] SafeTensorError),
-    /// Safetensors, as `burn-store` reads it.
+    /// Safetensors, read by `burn-store`.
     #[error(transparent)]
     SafetensorsStore(#[from] SafetensorsStoreError),
-    /// A file by `torch.save`.
+    /// A file written by `torch.save`.
     #[error("{0}. Save it again with torch.save(model.state_dict(), path)")]
     PyTorch(#[from] PytorchStoreError),
     /// The archive that `torch.save` writes.
@@ -124,7 +124,7 @@ pub enum Reason {
     /// A copy of the file could not be made.
     #[error("it cannot be copied to read it: {0}")]
     Copy(#[from] io::Error),
-    /// What the checks of this crate say.
+    /// A check of this crate failed.
     #[error("{0}")]
     Check(String),
 }
@@ -141,7 +141,7 @@ impl From<&str> for Reason {
     }
 }
 
-/// Where a record and a module differ, by the record's names.
+/// The differences between a record and a module, in the record's names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Name, shape in the module, shape in the record.
@@ -153,13 +153,13 @@ pub struct Differences {
 }
 
 impl Differences {
-    /// Whether there are none.
+    /// Whether there are no differences.
     pub fn is_empty(&self) -> bool {
         self.shapes.is_empty() && self.missing.is_empty() && self.unexpected.is_empty()
     }
 }
 
-/// How many tensors a message names of each kind.
+/// The most tensors of each kind that a message names.
 const NAMED: usize = 8;
 
 impl fmt::Display for Differences {
@@ -182,7 +182,7 @@ impl fmt::Display for Differences {
     }
 }
 
-/// The first items of a list, and how many more there are.
+/// The first items of a list, and the number of further ones.
 fn listed(items: &[String]) -> String {
     let shown = items[..items.len().min(NAMED)].join(", ");
     match items.len().saturating_sub(NAMED) {
@@ -199,13 +199,13 @@ fn quoted(names: &[String]) -> String {
     listed(&names)
 }
 
-/// A name as messages show it: a file may hold a name of any length, with any characters.
+/// Escapes and shortens a name for a message: a name in a file may have any length and any characters.
 pub(super) fn shortened(name: &str) -> String {
     const LONGEST: usize = 100;
     cut(&name.escape_debug().to_string(), LONGEST)
 }
 
-/// A reason as messages show it: readers may quote the file at any length.
+/// Shortens a reason for a message: readers may quote the file at any length.
 fn limited(reason: &Reason) -> String {
     const LONGEST: usize = 1_000;
     cut(&reason.to_string(), LONGEST)

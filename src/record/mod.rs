@@ -1,13 +1,13 @@
 //! Save trained weights and load them again.
 //!
 //! A [`Record`] holds the parameters and running statistics of a module by name and, optionally, the module's
-//! configuration. Saving is atomic; what is loaded is checked first.
+//! configuration. Saving is atomic. Loading checks the values first.
 //!
 //! | file | written | read | names and layouts |
 //! | --- | --- | --- | --- |
 //! | `.bpk`, burnpack | yes | yes | Burn's: `hidden.0.weight` `[in, out]`, `norm.gamma` |
 //! | `.safetensors` | yes | yes | PyTorch's: `hidden.0.weight` `[out, in]`, `norm.weight` |
-//! | `.pt`, by `torch.save` | no | yes | PyTorch's |
+//! | `.pt`, from `torch.save` | no | yes | PyTorch's |
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
@@ -30,27 +30,27 @@
 //! # PyTorch's names and layouts
 //!
 //! - A field keeps its name, an element of a `Vec` has its index, and the variant of an enum has no name.
-//! - The weight of a `Linear` layer is transposed to `[out, in]`; those of convolutions have the same layout in both.
+//! - The weight of a `Linear` layer is transposed to `[out, in]`. Weights of convolutions have the same layout in both.
 //! - `gamma` and `beta` of a norm are `weight` and `bias`.
 //! - A batch norm has `num_batches_tracked`. [`RunningAverage::Cumulative`] is PyTorch's `momentum=None` and takes its
-//!   count from there; its next batch enters with weight 1 / (count + 1), in PyTorch as here.
-//! - A [`RunningAverage::DebiasedExponential`] keeps its `running_weight`, which PyTorch does not have:
+//!   count from there. The next batch enters with weight 1 / (count + 1), as in PyTorch.
+//! - A [`RunningAverage::DebiasedExponential`] keeps its `running_weight`. PyTorch has no such tensor:
 //!   `load_state_dict(strict=True)` refuses it.
 //!
-//! Burn tells a traversal the name of a struct, not its type. So a struct of yours counts as a norm if it has a norm's
-//! name and no fields but a norm's parameters, and as `Linear` if it has this name, a `weight` of two axes, and no
-//! other parameter but a `bias` that fits. Give yours another name if this is not what you want.
+//! Burn gives a traversal the name of a struct, not its type. So a struct of yours counts as a norm if it has a norm's
+//! name and no fields but a norm's parameters. It counts as `Linear` if it has this name, a `weight` of two axes, and
+//! no other parameter but a `bias` that fits. Give yours another name if this is not what you want.
 //!
-//! # Files by `torch.save`
+//! # Files from `torch.save`
 //!
-//! A `state_dict`, a checkpoint that holds one, and a whole module are read, also as PyTorch before 1.6 wrote them.
-//! A part called `state_dict`, `model_state_dict` or `model`, and the prefixes `module` and `_orig_mod` that PyTorch's
-//! wrappers put before every name, are found by [`Record::load`]; any other part is chosen by [`Record::under`].
-//! Tensors of integers are skipped unless a parameter wants them, which is an error.
+//! [`Record::open`] reads a `state_dict`, a checkpoint that holds one, and a whole module, including files from PyTorch
+//! before 1.6. [`Record::load`] finds a part called `state_dict`, `model_state_dict` or `model`, and removes the
+//! prefixes `module` and `_orig_mod` that PyTorch's wrappers put before every name. [`Record::under`] chooses any other
+//! part. Tensors of integers are skipped. If a parameter needs one, that is an error.
 //!
 //! # Untrusted files
 //!
-//! A file may be truncated, damaged, of another network, or malicious. Reading allocates in proportion to the file,
+//! A file may be truncated, damaged, from another network, or malicious. Reading allocates in proportion to the file,
 //! runs no code from it, decompresses nothing, and returns a [`RecordError`] that says what is wrong. Values that are
 //! NaN or infinite, and negative running variances, are refused. Burnpack files of this crate and `.pt` files have
 //! checksums, which are verified; safetensors has none.
@@ -94,7 +94,7 @@ pub use error::{Differences, Reason, RecordError};
 #[derive(Clone, Debug)]
 pub struct Record {
     contents: Contents,
-    /// What messages call it: the file that it was read from.
+    /// The record's name in messages: the file that it was read from.
     origin: String,
 }
 
@@ -103,7 +103,7 @@ impl Record {
     ///
     /// # Panics
     ///
-    /// If a parameter is not of floating-point numbers, or is quantised; or if two parameters have the same name in
+    /// If a parameter does not hold floating-point numbers, or is quantised; or if two parameters have the same name in
     /// this layout.
     pub fn new<M: Module>(module: &M, layout: Layout) -> Self {
         Self {
@@ -112,19 +112,19 @@ impl Record {
         }
     }
 
-    /// Adds the configuration that makes such a module, so that the file alone suffices to load it.
+    /// Adds the configuration of the module, so that the file alone is enough to load it.
     ///
     /// # Panics
     ///
-    /// If JSON cannot express it, such as a map whose keys are not strings.
+    /// If JSON cannot express the configuration, such as a map whose keys are not strings.
     pub fn with_config(mut self, config: &impl Serialize) -> Self {
         let config = serde_json::to_string(config).expect("a configuration has a JSON form");
         self.contents.config = Some(config);
         self
     }
 
-    /// Converts the values to `dtype`. If that is a half-precision type, batch norms keep theirs: a running variance
-    /// may exceed its range.
+    /// Converts the values to `dtype`. If `dtype` is a half-precision type, batch norms keep their type: a running
+    /// variance may exceed the range of `dtype`.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Record {
         Ok(self)
     }
 
-    /// Reads a burnpack, safetensors or PyTorch file. Its first bytes decide which it is.
+    /// Reads a burnpack, safetensors or PyTorch file. Its first bytes decide which format it is.
     ///
     /// # Errors
     ///
@@ -171,12 +171,12 @@ impl Record {
         Self::parse(bytes, Some(path))
     }
 
-    /// Reads the bytes of a burnpack, safetensors or PyTorch file. Those of a PyTorch file are copied to a temporary
-    /// file.
+    /// Reads the bytes of a burnpack, safetensors or PyTorch file. The bytes of a PyTorch file are copied to a
+    /// temporary file.
     ///
     /// # Errors
     ///
-    /// They are none of these, or damaged.
+    /// The bytes are none of these, or damaged.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, RecordError> {
         Self::parse(bytes, None)
     }
@@ -203,7 +203,7 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// It is too large for the format.
+    /// The record is too large for the format.
     pub fn to_bytes(&self) -> Result<Vec<u8>, RecordError> {
         let written = match self.layout() {
             Layout::Burn => burnpack::write(&self.contents),
@@ -226,12 +226,12 @@ impl Record {
         })
     }
 
-    /// Returns the part whose names begin with `part` and a dot, without these: a network in a larger one, an entry of
-    /// a checkpoint (`state_dict`), or all but a prefix (`module`).
+    /// Returns the part whose names begin with `part` and a dot, and removes that prefix. A part is a network in a
+    /// larger one, an entry of a checkpoint (`state_dict`), or everything under a wrapper's prefix (`module`).
     ///
     /// # Errors
     ///
-    /// No name begins so.
+    /// No name begins with `part` and a dot.
     pub fn under(mut self, part: &str) -> Result<Self, RecordError> {
         match self.contents.under(part) {
             Ok(contents) => {
@@ -249,8 +249,8 @@ impl Record {
     /// Loads the values into `module`; parameter names and shapes must match exactly. Converts values to the module's
     /// float type. Lazy parameters are not initialised first.
     ///
-    /// If the names are those of a wrapped network (`state_dict`, `model_state_dict`, `model`, `module`, `_orig_mod`, or
-    /// several of these), loads what is wrapped.
+    /// If the network is wrapped (in `state_dict`, `model_state_dict`, `model`, `module`, `_orig_mod`, or several of
+    /// these), loads the wrapped network.
     ///
     /// # Errors
     ///
@@ -258,13 +258,13 @@ impl Record {
     ///
     /// # Panics
     ///
-    /// If a parameter of the module is not of floating-point numbers; or if two parameters have the same name in this
-    /// layout.
+    /// If a parameter of the module does not hold floating-point numbers; or if two parameters have the same name in
+    /// this layout.
     pub fn load<M: Module>(&self, module: M) -> Result<M, RecordError> {
         module::load(module, &self.contents, &self.origin)
     }
 
-    /// Checks that a file of this record could be loaded again.
+    /// Checks that this record could be loaded again from a file.
     ///
     /// # Errors
     ///
@@ -274,7 +274,7 @@ impl Record {
         tensors.try_for_each(|(name, values)| self.contents.check(name, values, &self.origin))
     }
 
-    /// Whose names and layouts the tensors have.
+    /// The naming and memory layout of the tensors.
     pub fn layout(&self) -> Layout {
         self.contents.layout
     }
@@ -294,14 +294,14 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// It is not a `C`.
+    /// The configuration is not a `C`.
     pub fn try_config<C: DeserializeOwned>(&self) -> Result<Option<C>, RecordError> {
         let config = self.contents.config.as_deref();
         let config = config.map(serde_json::from_str).transpose();
         config.map_err(|error| self.damaged(error))
     }
 
-    /// The error that says why this record cannot be used.
+    /// Makes the error that says why this record cannot be used.
     pub fn damaged(&self, reason: impl Into<Reason>) -> RecordError {
         RecordError::Damaged {
             origin: self.origin.clone(),
@@ -313,7 +313,7 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// There is none, or it is not a `C`.
+    /// There is no configuration, or it is not a `C`.
     pub fn config<C: DeserializeOwned>(&self) -> Result<C, RecordError> {
         self.try_config()?.ok_or_else(|| RecordError::NoConfig {
             origin: self.origin.clone(),

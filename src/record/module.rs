@@ -1,4 +1,4 @@
-//! From a module to a record, and back.
+//! Converts a module to a record, and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::contents::{Contents, Layout, Values, WEIGHT, is_float};
 use super::error::{Differences, RecordError};
 use super::names::{Name, Place, names};
 
-/// Keys that checkpoints hold a network under, and prefixes that PyTorch's wrappers add.
+/// Keys of a network in a checkpoint, and prefixes that PyTorch's wrappers add.
 const WRAPPERS: [&str; 5] = [
     "state_dict",
     "model_state_dict",
@@ -17,10 +17,10 @@ const WRAPPERS: [&str; 5] = [
     "module",
     "_orig_mod",
 ];
-/// The most wrappers around one another.
+/// The most nested wrappers.
 const DEEPEST: usize = 4;
 
-/// The values of a module's parameters.
+/// Collects the values of a module's parameters.
 pub(super) fn collect<M: Module>(module: &M, layout: Layout) -> Contents {
     let mut collector = Collector {
         names: names(module, layout),
@@ -41,7 +41,7 @@ pub(super) fn collect<M: Module>(module: &M, layout: Layout) -> Contents {
     contents
 }
 
-/// Whether Burn saves this parameter as the transpose of PyTorch's: a linear layer in column layout does not.
+/// Whether Burn saves this parameter as the transpose of PyTorch's. A linear layer in column layout is not transposed.
 fn is_transposed<const D: usize>(name: &Name, param: &Param<Tensor<D>>) -> bool {
     if !name.is_linear || D != 2 {
         return false;
@@ -95,7 +95,7 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// The module with the values of a record.
+/// Loads the values of a record into a module.
 pub(super) fn load<M: Module>(
     module: M,
     contents: &Contents,
@@ -137,8 +137,8 @@ pub(super) fn load<M: Module>(
     }
 }
 
-/// The part of the record that holds the network, if it is not the whole. Several that fit, or one under a name that
-/// nobody agreed on, are an error.
+/// Finds the part of the record that holds the network; `None` for the whole record. It is an error if several parts
+/// fit, or if a part fits only under a name that is not among [`WRAPPERS`].
 fn part(contents: &Contents, wanted: &[&str]) -> Result<Option<String>, Vec<String>> {
     let found = |part: &str| {
         let has = |name: &&&str| contents.tensors.contains_key(&format!("{part}.{name}"));
@@ -192,7 +192,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The values of the parameter here, as Burn saves them, if the record has them and they fit.
+    /// The values of the current parameter, as Burn saves them, if the record has them and they fit.
     fn values<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Option<TensorData> {
         let name = self.names[&self.place.path()].clone();
         let transpose = is_transposed(&name, param);
@@ -238,7 +238,7 @@ impl Loader<'_> {
         Some(values.data())
     }
 
-    /// The values in the record. PyTorch has the weight of a running average as a number of batches.
+    /// The values in the record. PyTorch stores the weight of a running average as a number of batches.
     fn found(&self, name: &str, expected: &[usize]) -> Option<Values> {
         if let Some(values) = self.contents.tensors.get(name) {
             return Some(values.clone());

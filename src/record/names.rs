@@ -1,4 +1,4 @@
-//! What the parameters of a module are called in a layout.
+//! Names of a module's parameters in each layout.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Int, Tensor};
 
 use super::contents::Layout;
 
-/// Layers whose factor and offset PyTorch calls weight and bias.
+/// Layers whose gamma and beta PyTorch calls weight and bias.
 const NORMS: [&str; 5] = [
     "Struct:BatchNorm",
     "Struct:LayerNorm",
@@ -15,7 +15,7 @@ const NORMS: [&str; 5] = [
     "Struct:InstanceNorm",
     "Struct:RmsNorm",
 ];
-/// What a norm has as parameters.
+/// The parameters of a norm.
 const NORM_FIELDS: [&str; 5] = [
     "gamma",
     "beta",
@@ -24,7 +24,8 @@ const NORM_FIELDS: [&str; 5] = [
     "running_weight",
 ];
 
-/// Where a traversal is: the fields on the way, each with its container: `Struct:Linear`, `Vec` or `Enum:Norm`.
+/// The current place of a traversal: the fields on the path, each with its container (`Struct:Linear`, `Vec` or
+/// `Enum:Norm`).
 #[derive(Default)]
 pub(super) struct Place(Vec<(String, String)>);
 
@@ -37,12 +38,12 @@ impl Place {
         self.0.pop();
     }
 
-    /// The name of the parameter here in Burn's layout.
+    /// The name of the current parameter in Burn's layout.
     pub(super) fn path(&self) -> String {
         path(&self.0)
     }
 
-    /// The panic for a module with other parameters than floating-point numbers.
+    /// Panics because the module has a parameter that does not hold floating-point numbers.
     pub(super) fn only_floats(&self) -> ! {
         let name = self.path();
         panic!("a record holds parameters of floating-point numbers, but {name} is not one.")
@@ -54,7 +55,7 @@ fn path(fields: &[(String, String)]) -> String {
     names.join(".")
 }
 
-/// The name of a parameter, and whether it is the weight of a `Linear` layer that PyTorch lays out otherwise.
+/// The name of a parameter, and whether it is the weight of a `Linear` layer, which PyTorch transposes.
 #[derive(Clone, Debug)]
 pub(super) struct Name {
     pub(super) name: String,
@@ -142,7 +143,7 @@ impl Field {
     }
 }
 
-/// Collects the parameters of a module by the struct that they are in, without initialising them.
+/// Collects the parameters of a module, grouped by struct, without initialising them.
 #[derive(Default)]
 struct Survey {
     place: Place,

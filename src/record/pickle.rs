@@ -1,4 +1,4 @@
-//! How much memory a pickle takes.
+//! Limits the memory that a pickle may take.
 //!
 //! A pickle is a program for a stack machine. `pytorch-reader` runs it and copies a value each time the program fetches
 //! it from the memo, so a short program can fill the memory. [`Budget`] runs the same program on sizes instead of
@@ -9,14 +9,14 @@ use std::collections::HashMap;
 /// Bytes of one value on the stack of `pytorch-reader`.
 const VALUE: usize = 88;
 
-/// What the pickles of one file may still take.
+/// The bytes that the pickles of one file may still take.
 pub(super) struct Budget {
     left: usize,
 }
 
 impl Budget {
-    /// Small modules, pickled whole, need up to 100 bytes for each byte of the file; in larger files most bytes are
-    /// those of tensors.
+    /// The budget for a file. A small module, pickled whole, needs up to 100 bytes per byte of the file. In larger
+    /// files, most bytes belong to tensors.
     pub(super) fn of(file: &[u8]) -> Self {
         let small = (512 << 10) + 128 * file.len();
         let large = (16 << 20) + 16 * file.len();
@@ -25,7 +25,7 @@ impl Budget {
         }
     }
 
-    /// Charges the pickle that `program` starts with; returns what comes after it.
+    /// Charges the pickle at the start of `program`; returns the rest of `program`.
     pub(super) fn charge<'a>(&mut self, program: &'a [u8]) -> Result<&'a [u8], &'static str> {
         let mut machine = Machine {
             program,
@@ -35,7 +35,7 @@ impl Budget {
             memo: HashMap::new(),
         };
         machine.run()?;
-        // What a pickle leaves behind stays with the reader; the rest is free again.
+        // The reader keeps the pickle's result; the rest is free again.
         self.left = self.left.min(machine.left);
         Ok(machine.program)
     }
@@ -44,7 +44,7 @@ impl Budget {
 const MALFORMED: &str = "its pickle is malformed";
 const TOO_LARGE: &str = "its pickle takes more memory than a state_dict needs";
 
-/// The size of a value, and the slot of the memo that holds it too.
+/// The size of a value, and the slot of the memo that also holds it.
 #[derive(Clone, Copy)]
 struct Size {
     bytes: usize,
@@ -197,14 +197,14 @@ impl<'a> Machine<'a> {
         self.push(len)
     }
 
-    // Keeping the sizes.
+    // Keeping track of sizes.
 
     fn spend(&mut self, bytes: usize) -> Result<(), &'static str> {
         self.left = self.left.checked_sub(bytes).ok_or(TOO_LARGE)?;
         Ok(())
     }
 
-    /// Pushes a value with `content` bytes besides its own.
+    /// Pushes a value with `content` bytes in addition to its own.
     fn push(&mut self, content: usize) -> Result<(), &'static str> {
         self.push_size(content + VALUE, None)
     }
@@ -225,7 +225,7 @@ impl<'a> Machine<'a> {
         self.stack.last_mut().ok_or(MALFORMED)
     }
 
-    /// Takes a value off the stack; returns the bytes that this frees.
+    /// Pops a value off the stack; returns the bytes that this frees.
     fn pop(&mut self) -> Result<usize, &'static str> {
         let size = self.stack.pop().ok_or(MALFORMED)?;
         self.left += size.bytes;
@@ -241,7 +241,7 @@ impl<'a> Machine<'a> {
         Ok(bytes)
     }
 
-    /// Makes one value of the last `count`, with `more` bytes besides theirs.
+    /// Joins the last `count` values into one, with `more` bytes in addition to theirs.
     fn join(&mut self, count: usize, more: usize) -> Result<(), &'static str> {
         let mut bytes = more;
         for _ in 0..count {
@@ -250,7 +250,7 @@ impl<'a> Machine<'a> {
         self.push_size(bytes, None)
     }
 
-    /// Puts the last `count` values into the one below them.
+    /// Moves the last `count` values into the value below them.
     fn extend(&mut self, count: usize) -> Result<(), &'static str> {
         let mut bytes = 0;
         for _ in 0..count {

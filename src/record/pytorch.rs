@@ -1,9 +1,9 @@
-//! Files by `torch.save`, read by `burn-store`.
+//! Files from `torch.save`, read by `burn-store`.
 //!
 //! `burn-store` runs no code from a file, but it runs the file's pickle with little regard for memory: a pickle of
 //! 351 bytes takes 66 MB, one of 4.2 MB takes 742 MB, and a tensor may claim 10 GB. So the file is checked first:
-//! entries of the archive must be stored uncompressed, [`Budget`] bounds what the pickles take, and the tensors must
-//! not be larger than the file.
+//! entries of the archive must be stored uncompressed, [`Budget`] limits the memory of the pickles, and the tensors
+//! must not be larger than the file.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -18,17 +18,18 @@ use super::pickle::Budget;
 const ZIP: &[u8] = b"PK\x03\x04";
 /// The protocol instruction that pickles start with.
 const PICKLE: u8 = 0x80;
-/// The number at the start of a file by PyTorch before 1.6, binary and in decimal, and how far in it may stand.
+/// The number at the start of a file from PyTorch before 1.6, in binary and in decimal, and how far from the start it
+/// may be.
 const LEGACY: &[u8] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 const LEGACY_TEXT: &[u8] = b"119547037146038801333356";
 const LEGACY_WITHIN: usize = 64;
 
-/// Whether the file starts like one by `torch.save`; a safetensors file may too.
+/// Whether the file starts like one from `torch.save`. A safetensors file may start the same way.
 pub(super) fn is_pytorch(file: &[u8]) -> bool {
     file.starts_with(ZIP) || file.first() == Some(&PICKLE)
 }
 
-/// Reads the tensors of a file that holds these bytes. `path` is where they were read from, if they were.
+/// Reads the tensors of a file that holds these bytes. `path` is the file that they were read from, if any.
 pub(super) fn read(file: &[u8], path: Option<&Path>) -> Result<Contents, Reason> {
     match file.starts_with(ZIP) {
         true => check_archive(file)?,
@@ -60,7 +61,7 @@ fn check_archive(file: &[u8]) -> Result<(), Reason> {
         if entry.compression() != CompressionMethod::Stored || entry.compressed_size() != size {
             return Err("its entries are compressed, which torch.save does not do".into());
         }
-        // Entries that overlap would be read again and again.
+        // Overlapping entries would be read again and again.
         total += size as u128;
         if total > file.len() as u128 {
             return Err("its entries are larger than the file".into());
@@ -77,9 +78,10 @@ fn check_archive(file: &[u8]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Checks the pickles of a file that is not an archive. One by PyTorch before 1.6 has five, then the values.
+/// Checks the pickles of a file that is not an archive. A file from PyTorch before 1.6 has five pickles, then the
+/// values.
 fn check_pickles(file: &[u8]) -> Result<(), Reason> {
-    // The reader takes it for a TAR archive then, with pickles that are not checked here.
+    // The reader would take this file for a TAR archive, with pickles that are not checked here.
     if file.get(257..262) == Some(b"ustar") {
         return Err("it is a TAR archive".into());
     }

@@ -1,7 +1,7 @@
 //! The safetensors format, in PyTorch's names and layouts.
 //!
-//! `burn-store` reads the tensors. Its store does not hand out the file's metadata, and writes modules, not records:
-//! for these the `safetensors` crate is used directly.
+//! `burn-store` reads the tensors. But it does not return the file's metadata, and it writes modules, not records. So
+//! this file uses the `safetensors` crate directly for both.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ pub(super) fn is_safetensors(file: &[u8]) -> bool {
     file.get(8) == Some(&b'{')
 }
 
-/// The bytes of a file. A batch norm gets PyTorch's counter of batches beside its running mean.
+/// Makes the bytes of a file. A batch norm gets PyTorch's counter of batches beside its running mean.
 pub(super) fn write(contents: &Contents) -> Result<Vec<u8>, Reason> {
     let counters: Vec<_> = contents
         .tensors

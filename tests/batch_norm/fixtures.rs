@@ -1,4 +1,4 @@
-//! Against PyTorch: tests/fixtures/batch_norm.py makes the numbers.
+//! Compares with PyTorch. tests/fixtures/batch_norm.py makes the numbers.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ struct Fixtures {
     precision: Vec<Single>,
 }
 
-/// What PyTorch computes in f64, batch by batch: three of training, one of inference.
+/// PyTorch's results in f64, batch by batch: three batches of training, one of inference.
 #[derive(Deserialize)]
 struct Exact {
     #[serde(flatten)]
@@ -27,7 +27,7 @@ struct Exact {
     batches: Vec<Results>,
 }
 
-/// How far PyTorch's f32 is from f64, at the most, over the same batches.
+/// The largest distance between PyTorch's f32 and f64 over the same batches.
 #[derive(Deserialize)]
 struct Single {
     #[serde(flatten)]
@@ -52,7 +52,7 @@ fn fixtures() -> Fixtures {
     serde_json::from_str(include_str!("../fixtures/batch_norm.json")).unwrap()
 }
 
-/// Uniform numbers of the given mean and deviation, rounded to f32; the formula is that of the Python script.
+/// Uniform numbers of the given mean and deviation, rounded to f32. The formula is the same as in the Python script.
 fn values(seed: u64, count: usize, mean: f64, deviation: f64) -> Vec<f64> {
     (0..count as u64)
         .map(|index| {
@@ -112,7 +112,7 @@ impl Case {
         norm
     }
 
-    /// The shape, the input and the output's gradient of one of the four batches.
+    /// The shape, the input and the gradient of the output for one of the four batches.
     fn batch(&self, index: usize) -> (Vec<usize>, Vec<f64>, Vec<f64>) {
         let mut shape = self.shape.clone();
         shape[0] += index;
@@ -122,7 +122,7 @@ impl Case {
         (shape, x, g)
     }
 
-    /// What the layer computes over the four batches.
+    /// The layer's results over the four batches.
     fn run(&self, dtype: DType, device: &Device) -> Vec<Results> {
         let mut norm = self.layer(dtype, &device.clone().autodiff());
         (0..4)
@@ -141,7 +141,7 @@ impl Case {
             .collect()
     }
 
-    /// What the plain f64 loops compute over the four batches.
+    /// The results of the plain f64 loops over the four batches.
     fn run_oracle(&self) -> Vec<Results> {
         let channels = self.channels();
         let (gamma, beta) = (self.gamma(), self.beta());
@@ -195,7 +195,7 @@ impl Case {
             .collect()
     }
 
-    /// The average of the batches' statistics, each by its textbook weight.
+    /// The average of the batches' statistics, each with its textbook weight.
     fn averaged<'a>(
         &self,
         start: f64,
@@ -319,9 +319,9 @@ fn in_f32_the_error_is_no_larger_than_pytorchs() {
                 }
             }
             for (result, (error, scale)) in ours {
-                // Two correct results may differ by the last bit of the largest value; a mean near 0, by that bit of
-                // the deviation of what it is the mean of. A GPU sums in f32, and is free to round a division to the
-                // third-last bit (Vulkan 1.3, Precision and Operation of SPIR-V Instructions).
+                // Two correct results may differ by the last bit of the largest value. For a mean near 0, the last bit
+                // of the values' deviation counts. A GPU sums in f32, and may round a division to the third-last bit
+                // (Vulkan 1.3, Precision and Operation of SPIR-V Instructions).
                 let bits = if is_processor(&device) { 1.0 } else { 4.0 };
                 let scale = match result.as_str() {
                     "running_mean" => scale.max(case.deviation),

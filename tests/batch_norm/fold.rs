@@ -1,4 +1,4 @@
-//! A folded layer does what it and its batch norm did.
+//! A folded layer gives the same output as the layer and its batch norm.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +13,7 @@ use burn_kindling::norm::{BatchNorm, BatchNormConfig, Fold};
 
 use crate::{any_device, assert_close, devices, numbers};
 
-/// A layer that has seen some data, with gamma and beta of its own.
+/// A layer that has seen some data, with its own gamma and beta.
 fn trained(channels: usize, affine: bool, device: &Device) -> BatchNorm {
     let training = device.clone().autodiff();
     let mut norm = BatchNormConfig::new(channels)

@@ -1,4 +1,4 @@
-//! Gradients in f64 against central differences, over generated shapes and options.
+//! Compares gradients in f64 with central differences, over generated shapes and options.
 
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
@@ -68,7 +68,7 @@ impl Problem {
     }
 }
 
-/// The derivative of the loss in each of the numbers, by central differences.
+/// The derivative of the loss with respect to each number, by central differences.
 fn differences(at: &[f64], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     const STEP: f64 = 1e-5;
     let mut moved = at.to_vec();
@@ -84,7 +84,7 @@ fn differences(at: &[f64], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
         .collect()
 }
 
-/// Panics unless the gradients agree: to a relative 1e-6, with room for the differences' own rounding.
+/// Panics unless the gradients agree to a relative 1e-6, plus the rounding error of the differences.
 #[track_caller]
 fn assert_gradient(what: &str, found: &[f64], expected: &[f64]) {
     let scale = expected.iter().fold(1.0f64, |scale, x| scale.max(x.abs()));

@@ -1,6 +1,6 @@
-//! Batch normalisation, through its public interface.
+//! Tests batch normalisation through its public interface.
 
-// Burn 0.22 marks NdArray deprecated; it is tested for as long as Burn has it.
+// Burn 0.22 deprecates NdArray; it is tested as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 #[path = "../common/devices.rs"]
@@ -19,7 +19,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
 use devices::{any_device, devices, devices_with, is_processor, processors};
 
-/// A tensor of the type and shape, from f64 numbers.
+/// A tensor of this type and shape, from f64 numbers.
 fn tensor<const D: usize>(
     values: &[f64],
     shape: [usize; D],
@@ -34,7 +34,7 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// The layer with all its values in the type.
+/// The layer with all its values in this type.
 fn init(config: &BatchNormConfig, dtype: DType, device: &Device) -> BatchNorm {
     struct Cast(FloatDType);
     impl ModuleMapper for Cast {
@@ -52,11 +52,11 @@ fn init(config: &BatchNormConfig, dtype: DType, device: &Device) -> BatchNorm {
     config.init(device).map(&mut Cast(dtype.into()))
 }
 
-/// The largest absolute difference, and the largest magnitude of what is expected.
+/// The largest absolute difference, and the largest expected magnitude.
 fn distance(found: &[f64], expected: &[f64]) -> (f64, f64) {
     assert_eq!(found.len(), expected.len());
     let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
-    // NaN is further than anything.
+    // NaN counts as the largest distance.
     let difference = |(a, b): (&f64, &f64)| {
         if (a - b).is_nan() {
             f64::INFINITY
@@ -70,7 +70,7 @@ fn distance(found: &[f64], expected: &[f64]) -> (f64, f64) {
     )
 }
 
-/// Panics unless the numbers agree to the tolerance, relative to the largest of those expected.
+/// Panics unless the numbers agree to the tolerance, relative to the largest expected magnitude.
 #[track_caller]
 fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     let (error, scale) = distance(found, expected);

@@ -1,4 +1,4 @@
-//! The module beside Burn's own: options, states, display, records, misuse.
+//! Compares the module with Burn's own: options, states, display, records, misuse.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -97,7 +97,7 @@ fn a_frozen_layer_on_a_training_device_is_an_inference_layer() {
         ] {
             let before = running(&frozen);
             let output = frozen.forward(batch(&device));
-            // Of running mean 0 and variance 1.
+            // The running mean is 0 and the variance 1, so the output equals the input.
             assert_close("output", &numbers(output), &numbers(batch(&device)), 1e-5);
             assert_eq!(running(&frozen), before);
         }
@@ -263,7 +263,7 @@ fn records_go_to_burns_layer_and_back() {
         let ours = BatchNormConfig::new(2).with_momentum(0.5).init(&training);
         ours.forward(batch(&training));
         ours.forward(batch(&training) * 2.0);
-        // In a record the variance is ours, the unbiased one, whoever loads it.
+        // The variance in a record is the unbiased one, whichever layer loads it.
         let theirs = nn::BatchNormConfig::new(2)
             .init(&device)
             .load_record(ours.clone().into_record());
@@ -319,7 +319,7 @@ fn half_precision_keeps_its_statistics_in_f32() {
             let half = init(&BatchNormConfig::new(2), dtype, &training);
             assert_eq!(half.gamma.as_ref().unwrap().dtype(), dtype);
             assert_eq!(half.running_mean().unwrap().dtype(), DType::F32);
-            // 256 values a channel around 8: a sum in half precision would have lost the last ones.
+            // 256 values per channel around 8: a sum in half precision would lose the last ones.
             let x: Vec<f64> = (0..512)
                 .map(|i| 8.0 + f64::from(i % 7) * 0.25 - 0.75)
                 .collect();
@@ -427,7 +427,7 @@ fn a_burn_layer_and_ours_agree_but_for_the_variance_that_is_remembered() {
     }
 }
 
-/// Everything a model does with its batch norm but for one line: where it comes from.
+/// Uses a model's batch norm in every way. Only one line differs between the two crates: the `use`.
 macro_rules! a_model_with {
     (use $($norm:ident)::+, on $device:ident) => {{
         use $($norm)::+::{BatchNorm, BatchNormConfig};
@@ -513,7 +513,7 @@ fn misuse_panics_with_a_sentence() {
         panic_of(|| norm.forward(Tensor::<3>::zeros([1, 3, 1], &device))),
         "at least two values per channel",
     );
-    // One value a channel is fine where the running statistics normalise.
+    // One value per channel is fine with running statistics.
     norm.valid()
         .forward(Tensor::<2>::zeros([1, 3], &any_device()));
 
@@ -535,13 +535,13 @@ fn misuse_panics_with_a_sentence() {
             "momentum must be finite and within [0, 1]",
         );
     }
-    // A refused batch leaves the layer whole.
+    // A refused batch leaves the layer unchanged.
     let data = TensorData::from([[1.0f32, 2.0, 3.0], [2.0, 4.0, 6.0]]);
     norm.forward(Tensor::<2>::from_data(data, &device));
     assert_close("mean", &running(&norm).0, &[0.15, 0.3, 0.45], 1e-6);
 }
 
-/// A struct of the user's own that is called like the layer, and is none.
+/// A user's struct with the same name as the layer.
 mod own {
     use super::*;
     use burn::module::Param;

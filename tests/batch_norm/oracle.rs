@@ -3,7 +3,7 @@
 /// One channel-wise view of a row-major `[batch, channels, ...]` input.
 pub struct Layout {
     pub channels: usize,
-    /// The product of the axes after the channels'.
+    /// The product of the axes after the channel axis.
     pub trailing: usize,
 }
 
@@ -19,7 +19,7 @@ impl Layout {
         index / self.trailing % self.channels
     }
 
-    /// Sums what `term` makes of each index, channel by channel.
+    /// Sums `term` over the indices of each channel.
     fn sums(&self, len: usize, term: impl Fn(usize, usize) -> f64) -> Vec<f64> {
         let mut sums = vec![0.0; self.channels];
         for index in 0..len {
@@ -30,7 +30,7 @@ impl Layout {
     }
 }
 
-/// The mean and the biased variance of each channel, and the number of values in one.
+/// The mean and the biased variance of each channel, and the number of values per channel.
 pub fn moments(x: &[f64], layout: &Layout) -> (Vec<f64>, Vec<f64>, usize) {
     let values = x.len() / layout.channels;
     let divided = |sums: Vec<f64>| {
@@ -51,7 +51,7 @@ pub struct Pass {
     pub beta_grad: Vec<f64>,
 }
 
-/// Normalises by the given statistics. If `of_batch`, they are the batch's own, and the gradient goes through them.
+/// Normalises with the given statistics. If `of_batch`, they are the batch's own, and the gradient flows through them.
 pub fn pass(
     x: &[f64],
     g: &[f64],

@@ -1,4 +1,4 @@
-//! What batch normalisation promises, on generated inputs.
+//! Properties of batch normalisation, on generated inputs.
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::{BatchNormConfig, Mode, op};
@@ -80,7 +80,7 @@ proptest! {
         for device in devices_with(dtype) {
             for device in [device.clone(), device.autodiff()] {
                 let contiguous = tensor(&x, shape, dtype, &device);
-                // The same numbers, each time laid out in another way.
+                // The same numbers in different memory layouts.
                 let copy = |x: Tensor<3>| Tensor::<3>::from_data(x.into_data(), (&device, dtype));
                 let transposed = copy(contiguous.clone().swap_dims(0, 2)).swap_dims(0, 2);
                 let channels_last = copy(contiguous.clone().swap_dims(1, 2)).swap_dims(1, 2);

@@ -53,7 +53,7 @@ fn batches(device: &Device) -> Vec<Tensor<2>> {
         .to_vec()
 }
 
-/// The pooled mean and unbiased variance of what each layer meets when all batches come as one.
+/// Checks that the statistics are the pooled mean and unbiased variance of each layer's input, with all batches in one.
 fn assert_statistics_of_the_sample(model: &Model, sample: Tensor<2>, layers: usize) {
     let model = model.valid();
     let flow = model.flow(sample);
@@ -93,7 +93,7 @@ fn layer_by_layer_is_exact_for_every_layer() {
                 .flat_map(|pass| (1..=4).map(move |batch| (pass, 3, batch)))
                 .collect();
             assert_eq!(seen, expected);
-            // The rest is as it was, and so is the model that was passed.
+            // The rest is unchanged, and so is the model that was passed in.
             assert_eq!(numbers(model.norms[2].running_mean().unwrap()), [0.0; 4]);
             let weights = |model: &Model| numbers(model.linears[1].weight.val());
             assert_eq!(weights(&model), weights(&recalibrated));
@@ -109,7 +109,7 @@ fn layer_by_layer_is_exact_for_every_layer() {
     }
 }
 
-/// The batch norm layers are called in the order that the batch asks for.
+/// A model that calls its batch norm layers in the order that the batch asks for.
 #[derive(Module, Debug)]
 struct Shuffled {
     norms: Vec<BatchNorm>,
@@ -124,7 +124,7 @@ impl Shuffled {
         }
     }
 
-    /// What the layers meet.
+    /// The inputs of the layers.
     fn flow(&self, (order, mut x): (&[usize], Tensor<2>)) -> Vec<(usize, Tensor<2>)> {
         order
             .iter()
@@ -138,7 +138,7 @@ impl Shuffled {
     }
 }
 
-/// Every layer holds the statistics of what it meets now.
+/// Checks that every layer holds the statistics of its current input.
 fn assert_settled(orders: &[&[usize]]) {
     for device in devices() {
         let inputs: Vec<_> = (orders.iter().zip(1u8..))
@@ -226,7 +226,7 @@ fn a_debiased_average_goes_on_as_after_so_many_batches() {
             for _ in 0..30 {
                 norm.forward(batch(10.0));
             }
-            // The weights of the last 30 of all batches.
+            // The weight of the last 30 batches in the average is `rest(30) / rest(30 + seen)`.
             let rest = |batches: i32| 1.0 - 0.9f64.powi(batches);
             let expected = 10.0 * rest(30) / rest(30 + seen);
             assert_close(
@@ -318,7 +318,7 @@ fn what_cannot_be_done_is_an_error() {
             values: 1
         }
     );
-    // And leaves nothing behind: the layer is back to its own rule.
+    // Afterwards the layer follows its own rule again.
     assert_eq!(numbers(norm.forward(batch)).len(), 2);
     assert_eq!(numbers(norm.running_mean().unwrap()), [0.0; 2]);
 }

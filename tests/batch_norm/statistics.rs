@@ -1,4 +1,4 @@
-//! Running statistics: never behind, shared by what has the same weights, unharmed by threads and bad batches.
+//! Running statistics: always up to date, shared by clones, unharmed by threads and bad batches.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
@@ -17,14 +17,14 @@ fn about(mean: f32, device: &Device) -> Tensor<2> {
     Tensor::from_floats([[mean - 1.0], [mean + 1.0]], device)
 }
 
-/// Keeps the last batch alone, so that the running mean says which batch was seen last.
+/// A layer that keeps only the last batch, so the running mean shows which batch was seen last.
 fn keeps_the_last(device: &Device) -> BatchNorm {
     BatchNormConfig::new(1).with_momentum(1.0).init(device)
 }
 
 #[test]
 fn they_are_never_behind() {
-    /// Sees what a visitor is shown as the running mean.
+    /// Stores the running mean that a visitor gets.
     #[derive(Default)]
     struct Export {
         field: String,
@@ -62,7 +62,7 @@ fn they_are_never_behind() {
             assert_eq!(mean(&norm.clone().freeze()), expected, "mapped");
             assert_eq!(mean(&norm.clone().train()), expected, "trained");
             assert_eq!(mean(&norm.valid()), expected, "validated");
-            // Of variance 2 and this mean.
+            // The running statistics are this mean and variance 2.
             let output = numbers(norm.valid().forward(about(batch, &device)));
             assert_close("inferred", &output, &[-0.5f64.sqrt(), 0.5f64.sqrt()], 1e-4);
         }
@@ -85,7 +85,7 @@ fn validation_models_and_records_are_snapshots() {
         assert_eq!(mean(&valid), 3.0);
         assert_eq!(mean(&moved), 3.0);
         assert_eq!(mean(&keeps_the_last(&device).load_record(record)), 3.0);
-        // And the other way round.
+        // The reverse holds too.
         Mode::Training.run(|| valid.forward(about(9.0, &device)));
         assert_eq!((mean(&valid), mean(&norm)), (9.0, 5.0));
     }
@@ -110,7 +110,7 @@ fn clones_and_forks_share_them_until_the_weights_part() {
         let device = device.autodiff();
         let norm = keeps_the_last(&device);
         let best = norm.clone();
-        // As Burn's multi-device learner does it: a clone, forked in a worker.
+        // As in Burn's multi-device learner: a clone, forked in a worker.
         let worker = norm.clone().fork(&device);
         let output = worker.forward(about(3.0, &device));
         assert_eq!((mean(&norm), mean(&best)), (3.0, 3.0));
@@ -122,7 +122,7 @@ fn clones_and_forks_share_them_until_the_weights_part() {
     }
 }
 
-/// As Burn's distributed learner makes them: each worker forks a clone, and marks its parameters where the device can.
+/// As in Burn's distributed learner: each worker forks a clone, and marks its parameters if the device supports it.
 #[test]
 fn forks_that_are_mapped_have_statistics_of_their_own() {
     struct Mark;
@@ -180,10 +180,10 @@ fn every_batch_of_every_thread_counts_once() {
                 let device = &device;
                 scope.spawn(move || {
                     for batch in 0..BATCHES {
-                        // Half of them through the model itself, half through a clone.
+                        // Half of the batches go through the model itself, half through a clone.
                         let norm = if batch % 2 == 0 { shared } else { &own };
                         norm.forward(about((thread * BATCHES + batch) as f32, device));
-                        // Mean and variance are of the same moment.
+                        // Mean and variance are from the same update.
                         let variance = numbers(norm.running_var().unwrap())[0];
                         assert!((variance - 2.0).abs() < 1e-5, "{variance}");
                     }
@@ -223,7 +223,7 @@ fn a_channel_with_nan_or_infinity_in_the_batch_stays_as_it_was() {
                 norm.running_mean().unwrap(),
                 without.running_mean().unwrap(),
             );
-            // The first channel is as if the bad batches had not been; the second has seen them.
+            // The first channel ignores the bad batches; the second has seen them.
             assert_eq!(numbers(norms)[0], numbers(withouts)[0], "{average:?}");
             let (norms, withouts) = (norm.running_var().unwrap(), without.running_var().unwrap());
             assert_eq!(numbers(norms)[0], numbers(withouts)[0], "{average:?}");

@@ -1,6 +1,6 @@
 //! The devices that the tests run on.
 
-// Each test takes its part, and Burn's NdArray is on its way out.
+// Each test uses only some of these functions, and Burn deprecates NdArray.
 #![allow(dead_code, deprecated)]
 
 use burn::tensor::{DType, Device};
@@ -16,14 +16,14 @@ pub fn devices() -> Vec<Device> {
     DEVICES.clone()
 }
 
-/// Says why a device is left out, past the test harness, which would keep it to itself.
+/// Prints why a device is left out. Bypasses the test harness, which would capture the message.
 #[allow(clippy::explicit_write)]
 pub fn say_skipped(reason: &device::DeviceError) {
     use std::io::Write;
     writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
 }
 
-/// Those that compute in a float type.
+/// The devices that compute in a float type.
 pub fn devices_with(dtype: impl Into<DType>) -> Vec<Device> {
     let dtype = dtype.into();
     let mut devices = devices();
@@ -31,14 +31,14 @@ pub fn devices_with(dtype: impl Into<DType>) -> Vec<Device> {
     devices
 }
 
-/// One, for what does not depend on it: a processor, where its backend is compiled in.
+/// One device, for tests that do not depend on it: a CPU, if its backend is compiled in.
 pub fn any_device() -> Device {
     let mut devices = processors().into_iter().chain(devices());
     devices.next().expect("a device to test on")
 }
 
-/// Flex once more, as another machine would lend it: over the network, by a server that this starts. None where the
-/// remote backend is not compiled in.
+/// Flex again, over the network, as if another machine lent it: this starts a server. `None` if the remote backend is
+/// not compiled in.
 ///
 /// It is not among [`devices`]: Burn 0.22.1 ends a session at the first float tensor that is flipped.
 pub fn lent() -> Option<Found> {
@@ -54,11 +54,11 @@ pub fn lent() -> Option<Found> {
     None
 }
 
-/// Those that compute on the processor.
+/// The devices that compute on the CPU.
 ///
-/// On the others Burn chooses among its own kernels by timing them, so that the bits of a result differ from one call
-/// to the next; on the software Vulkan driver some of those it may choose sum up wrong numbers. And they have no f64
-/// beyond the four operations. What needs either is tested here alone.
+/// On other devices, Burn chooses among its own kernels by timing them, so the bits of a result differ between calls.
+/// On the software Vulkan driver, some of these kernels give wrong sums. And other devices have only the four basic
+/// operations in f64. Tests that need reproducible bits or f64 run only on these.
 pub fn processors() -> Vec<Device> {
     vec![
         #[cfg(feature = "flex")]
@@ -68,7 +68,7 @@ pub fn processors() -> Vec<Device> {
     ]
 }
 
-/// Whether a device computes on the processor, where batch norm sums in f64.
+/// Whether a device computes on the CPU, where batch norm sums in f64.
 pub fn is_processor(device: &Device) -> bool {
     processors().contains(&device.clone().inner())
 }

@@ -1,4 +1,4 @@
-//! What the tests of the examples share.
+//! Shared by the tests of the examples.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub fn example(name: &str) -> Command {
     Command::new(program)
 }
 
-/// A small data set of MNIST's own images, 200 of them to test on, as plain IDX files.
+/// Writes a small data set of MNIST's own images, with 200 test images, as plain IDX files.
 pub fn small_data(folder: &Path, train: usize) -> PathBuf {
     let mnist = Mnist::load(&Mnist::find(None).unwrap()).unwrap();
     let data = folder.join("data");

@@ -113,7 +113,7 @@ impl Run {
     }
 }
 
-/// Any device: findings depend on the numbers of a report only, and those are tested on all devices.
+/// Any device will do: findings depend only on the numbers of a report, which are tested on all devices.
 fn device() -> Device {
     any_device()
 }
@@ -297,7 +297,7 @@ fn a_share_is_a_finding_from_one_half() {
         report.layers[2].saturated = Some(amount as f64 / 100.0);
         expect(&report, Finding::Saturated);
     }
-    // Too few images to tell.
+    // Too few images to decide.
     let mut report = relu;
     report.layers[2].dead = 100;
     report.layers[2].data.count = 15 * 100;

@@ -1,4 +1,4 @@
-//! Watching a forward pass, a backward pass and a step: what is recorded, and that results do not change.
+//! Watches a forward pass, a backward pass and a step: checks the records, and that results do not change.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -280,7 +280,7 @@ fn what_was_not_shown_is_not_reported() {
             .all(|found| found.update_to_data().is_none())
     );
 
-    // Without a backward pass before it, a step has nothing to compare with.
+    // Without an earlier backward pass, a step has nothing to compare with.
     let (_, mut seen) = Observer::new().run(|| model.forward(images(&device)));
     seen.step(&model);
     assert!(seen.report().parameters.is_empty());

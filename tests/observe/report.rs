@@ -52,7 +52,7 @@ fn it_goes_through_json_and_back() {
     assert!(read.layers[2].data.mean.is_nan());
 }
 
-/// What is printed of a histogram: the last column of a report of one layer.
+/// A histogram as printed: the last column in the report of one layer.
 fn printed(counts: &[usize]) -> String {
     let x = Tensor::<2>::zeros([1, 1], &any_device());
     let (_, seen) = Observer::new().run(|| watch("x", x));

@@ -15,7 +15,7 @@ fn summary<const D: usize>(observer: &Observer, tensor: Tensor<D>) -> Summary {
     layers.remove(0).data
 }
 
-/// Panics unless the summary, computed in f32, is that of these values.
+/// Panics unless the summary, computed in f32, matches these values.
 fn check(found: &Summary, values: &[f64], ranks: &[f64], tolerance: f64) {
     let finite: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
     let count = finite.len() as f64;
@@ -233,7 +233,7 @@ fn half_precision_is_summed_in_full() {
         if !device.supports_dtype(DType::F16) {
             continue;
         }
-        // Their sum is 40 times what f16 can hold.
+        // Their sum is 40 times the largest f16.
         let half = tensor(&normal(64 * 64, 7), [64, 64], &device)
             .add_scalar(600.0)
             .cast(DType::F16);

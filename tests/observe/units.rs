@@ -140,7 +140,7 @@ fn any_axis_may_count_the_units() {
         assert_eq!(layer(None, values.clone()).units, 5);
         let dead = Tensor::cat(vec![values, Tensor::zeros([4, 5, 1], &device)], 2);
         assert_eq!(layer_along(2, Some(Activation::Relu), dead).dead, 1);
-        // A single axis is that of the batch.
+        // A single axis is the batch axis.
         let found = layer(None, Tensor::<1>::ones([6], &device));
         assert_eq!((found.units, found.duplicates, found.dead), (1, 0, 0));
         // Nothing to count.

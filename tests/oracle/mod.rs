@@ -1,6 +1,7 @@
-//! Batch normalisation of `[batch, channels, inner]` over plain vectors in f64; and what the tests of its kernels share.
+//! Batch normalisation of `[batch, channels, inner]` over plain vectors in f64, and helpers for the tests of the
+//! kernels.
 
-// Each test takes its part.
+// Each test uses only some of these functions.
 #![allow(dead_code, unused_imports)]
 
 #[path = "../common/devices.rs"]
@@ -54,7 +55,7 @@ impl Array {
         epsilon: f64,
     ) -> Vec<f64> {
         let (statistics, affine) = ((mean, variance), (gamma, beta));
-        // The gradients are not asked for: any will do.
+        // The gradients are not used: any will do.
         let any = &self.values;
         equations::pass(any, any, &self.layout(), statistics, affine, epsilon, false).output
     }
@@ -68,7 +69,7 @@ impl Array {
         }
     }
 
-    /// The gradients of `sum(output * gradient)`, for the statistics given; `frozen` where they are constants.
+    /// The gradients of `sum(output * gradient)` for given statistics. If `frozen`, the statistics are constants.
     pub fn gradients(
         &self,
         gradient: &[f64],
@@ -92,7 +93,7 @@ impl Array {
     }
 }
 
-/// Values of a normal-looking distribution, about another mean in every channel.
+/// About normally distributed values, with a different mean in every channel.
 pub fn sample(batch: usize, channels: usize, inner: usize, seed: u64) -> Array {
     let mut rng = StdRng::seed_from_u64(seed);
     let places: Vec<(f64, f64)> = (0..channels)
@@ -112,7 +113,7 @@ pub fn sample(batch: usize, channels: usize, inner: usize, seed: u64) -> Array {
     }
 }
 
-/// About normal: mean 0, variance 1.
+/// An about normally distributed number: mean 0, variance 1.
 pub fn noise(rng: &mut impl Rng) -> f64 {
     (0..4).map(|_| rng.random_range(-1.0..1.0)).sum::<f64>() * (3.0f64 / 4.0).sqrt()
 }
@@ -148,8 +149,8 @@ pub fn to_f64<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 
 /// Asserts that means are right to rounding, on the scale of the channel's values.
 ///
-/// The kernels of the processor backends add up in f64 and round twice. Those of CubeCL round the difference of two means,
-/// its share and the sum, at each of the 8 times that the means of two units are brought together.
+/// The kernels of the CPU backends add up in f64 and round twice. CubeCL's kernels round the difference of two means,
+/// its share and the sum, each of the 8 times that they merge the means of two units.
 pub fn assert_means_close(found: &[f64], expected: &Forward, device: &Device) {
     assert_eq!(found.len(), expected.mean.len());
     let roundings = if is_processor(device) { 2.0 } else { 3.0 * 8.0 };
@@ -163,7 +164,7 @@ pub fn assert_means_close(found: &[f64], expected: &Forward, device: &Device) {
     }
 }
 
-/// Asserts that each value is off by no more than `tolerance`, relative to the larger of its size and 1.
+/// Asserts that each value is off by at most `tolerance`, relative to the larger of its magnitude and 1.
 pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -175,7 +176,7 @@ pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64)
     }
 }
 
-/// Shapes that between them take every path of the kernels.
+/// Shapes that together take every path of the kernels.
 pub fn shapes() -> impl Strategy<Value = (usize, usize, usize)> {
     prop_oneof![
         (1..40usize, 1..70usize, Just(1usize)),

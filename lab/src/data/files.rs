@@ -1,32 +1,32 @@
-//! Which files of a folder hold the data set, and what is in them.
+//! Finds the files of a data set in a folder, and reads them.
 
 use std::path::{Path, PathBuf};
 
 use super::idx::{self, Element};
 use super::{DataError, ImageSet};
 
-/// How a data set names its four files, and how it stores them.
+/// How a data set names and stores its four files.
 struct Layout {
-    /// What the names begin with.
+    /// The prefix of the names.
     prefix: &'static str,
     /// The name of the test part; the other is `train`.
     test: &'static str,
     labels: Labels,
-    /// Whether columns of an image are stored where MNIST stores rows.
+    /// Whether images are stored column by column; MNIST stores them row by row.
     transposed: bool,
 }
 
 /// How labels are stored.
 #[derive(Clone, Copy)]
 enum Labels {
-    /// One byte an image.
+    /// One byte per image.
     Bytes,
-    /// A row of 32-bit integers an image, of which the first is the class.
+    /// One row of 32-bit integers per image; the first is the class.
     Rows,
 }
 
-/// MNIST and the data sets that take its names (Fashion-MNIST, KMNIST), the two parts of EMNIST with ten classes, and
-/// QMNIST. The first whose files are there is read.
+/// MNIST and the data sets that use its names (Fashion-MNIST, KMNIST), the two parts of EMNIST with ten classes, and
+/// QMNIST. The first one whose files are all in the folder is read.
 const LAYOUTS: [Layout; 4] = [
     Layout {
         prefix: "",
@@ -65,7 +65,7 @@ const UNSUPPORTED: [(&str, usize); 4] = [
 /// Reads the training set and the test set of a folder.
 pub(super) fn load(dir: &Path) -> Result<[ImageSet; 2], DataError> {
     let layout = Layout::find(dir)?;
-    // Of 12 images, one is left to validate.
+    // With 12 images, one is held out for validation.
     Ok([
         layout.load(dir, "train", 12)?,
         layout.load(dir, layout.test, 1)?,
@@ -73,7 +73,7 @@ pub(super) fn load(dir: &Path) -> Result<[ImageSet; 2], DataError> {
 }
 
 impl Layout {
-    /// The layout of which the folder holds all files, or else any.
+    /// Finds a layout whose files are all in the folder, or else one with at least one file there.
     fn find(dir: &Path) -> Result<&'static Self, DataError> {
         let there = |layout: &Layout| layout.names().map(|name| find_file(dir, &name).is_some());
         let complete = |layout: &&Layout| !there(layout).contains(&false);
@@ -111,7 +111,7 @@ impl Layout {
         format!("{}{part}-labels-{form}", self.prefix)
     }
 
-    /// Reads the images and the labels of one part, which must hold at least `least`.
+    /// Reads the images and the labels of one part, which must hold at least `least` images.
     fn load(&self, dir: &Path, part: &str, least: usize) -> Result<ImageSet, DataError> {
         let path = |name: String| {
             find_file(dir, &name).ok_or_else(|| DataError::FileMissing {
@@ -190,8 +190,8 @@ impl Labels {
     }
 }
 
-/// The path of a file, by its official name (`train-images-idx3-ubyte`) or with a dot in the place of the hyphen before
-/// `idx` (`train-images.idx3-ubyte`), plain or with `.gz` after the name.
+/// Finds a file by its official name (`train-images-idx3-ubyte`) or with a dot instead of the hyphen before `idx`
+/// (`train-images.idx3-ubyte`), plain or with `.gz` appended.
 fn find_file(dir: &Path, official: &str) -> Option<PathBuf> {
     let dotted = official.replace("-idx", ".idx");
     [

@@ -4,7 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// Decompresses all members of a gzip file. Zeros after the last, with which tapes and disks fill a block, are skipped.
+/// Decompresses all members of a gzip file. Skips zeros after the last member, which tapes and disks use to fill up a
+/// block.
 pub(super) struct Gunzip<R> {
     /// `None` after the last member.
     member: Option<GzDecoder<R>>,
@@ -19,7 +20,7 @@ impl<R: BufRead> Gunzip<R> {
 }
 
 impl<R: BufRead> Read for Gunzip<R> {
-    /// Fails with [`io::ErrorKind::InvalidData`] if anything but zeros or another member follows a member.
+    /// Fails with [`io::ErrorKind::InvalidData`] if a member is followed by anything but zeros or another member.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);

@@ -1,7 +1,7 @@
-//! The IDX format, in which MNIST is published.
+//! The IDX format, the format of MNIST's files.
 //!
-//! A file holds a magic number (two zero bytes, the element type, the number of dimensions), the size of each dimension,
-//! then the elements, the last dimension varying fastest. Numbers are big-endian.
+//! A file holds a magic number (two zero bytes, the element type, the number of dimensions), the size of each
+//! dimension, then the elements, the last dimension varying fastest. Numbers are big-endian.
 //!
 //! Files are not trusted: nothing is allocated for a declared size before that many bytes have been read.
 
@@ -36,7 +36,7 @@ impl Element {
         }
     }
 
-    /// The type that a magic number asks for.
+    /// The element type that a magic number declares.
     pub fn of(magic: u32) -> Self {
         match magic >> 8 & 0xff {
             0x0c => Self::Int,
@@ -105,7 +105,7 @@ fn parse<const RANK: usize>(
     let mut read = |limit: usize| {
         let path = path.into();
         read_up_to(&mut *content, limit).map_err(|source| match source.kind() {
-            // What the decompressor returns for a damaged stream and for a truncated one.
+            // The decompressor's errors for a damaged or truncated stream.
             io::ErrorKind::InvalidInput
             | io::ErrorKind::InvalidData
             | io::ErrorKind::UnexpectedEof => DataError::Gzip { path, source },

@@ -19,12 +19,12 @@ const AHEAD: usize = 4;
 /// Iterates over an [`ImageSet`] in batches. Each call of [`iter`](DataLoader::iter) starts an epoch.
 ///
 /// The images come in order, for validation and test, or [shuffled](Self::shuffled), for training. The order of a
-/// shuffled epoch depends only on the seed and the number of the epoch, so that a run resumed
-/// [at an epoch](Self::starting_at_epoch) sees the same batches as an uninterrupted one.
+/// shuffled epoch depends only on the seed and the number of the epoch. A run resumed
+/// [at an epoch](Self::starting_at_epoch) therefore sees the same batches as an uninterrupted one.
 ///
-/// The last batch is smaller if the batch size does not divide the number of images. A shuffled loader drops the last
-/// image of an epoch if it would be a batch by itself after others: a single image has no variance for batch
-/// normalisation.
+/// The last batch is smaller if the batch size does not divide the number of images. If only one image is left for it,
+/// a shuffled loader drops that image, because batch normalisation needs more than one image for a variance. It keeps a
+/// single image that is the whole set.
 ///
 /// A background thread prepares the next batches. It ends with the iterator.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Loader {
     device: Device,
     dtype: FloatDType,
     seed: Option<u64>,
-    /// The epoch that the next iterator goes through.
+    /// The epoch of the next iterator.
     epoch: AtomicUsize,
 }
 
@@ -56,7 +56,8 @@ impl Loader {
         }
     }
 
-    /// Returns the images in another float type than f32. The lab's networks compute in the type of their input.
+    /// Returns the images in this float type; the default is f32. The lab's networks compute in the type of their
+    /// input.
     pub fn with_dtype(mut self, dtype: FloatDType) -> Self {
         self.dtype = dtype;
         self
@@ -68,7 +69,7 @@ impl Loader {
         self
     }
 
-    /// Makes the next iterator go through epoch `epoch`, counted from 1 as in Burn's learner.
+    /// Starts the next iterator at epoch `epoch`, counted from 1 as in Burn's learner.
     pub fn starting_at_epoch(mut self, epoch: usize) -> Self {
         self.epoch = AtomicUsize::new(epoch);
         self
@@ -118,7 +119,7 @@ impl DataLoader<DigitBatch> for Loader {
         })
     }
 
-    /// Number of images in an epoch: all, except one that a shuffled loader drops.
+    /// Number of images in an epoch: all, except the one that a shuffled loader may drop.
     fn num_items(&self) -> usize {
         let len = self.set.len();
         let lone = len > self.batch_size && len % self.batch_size == 1;

@@ -6,7 +6,7 @@
 //!
 //! Other data sets work in MNIST's place if they have 28x28 images and ten classes: Fashion-MNIST, KMNIST, QMNIST, and
 //! the `digits` and `mnist` parts of EMNIST. Their files must keep their official names: EMNIST stores its images
-//! transposed, and only the names tell.
+//! transposed, and only the names show it.
 
 mod batch;
 mod error;
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 /// The number of training images held out for validation: the last 5,000 of 60,000.
 ///
-/// From fewer than 60,000 images, the last twelfth is held out: the same proportion.
+/// With fewer than 60,000 images, the last twelfth is held out: the same proportion.
 pub const VALIDATION: usize = 5_000;
 
 /// The folder of the data in the checkout.
@@ -78,9 +78,9 @@ impl Mnist {
     ///
     /// # Errors
     ///
-    /// A [`DataError`] that names the file if it is missing, cannot be read, or does not hold what it should: 28x28
-    /// images and as many labels from 0 to 9, at least 12 in the training set and 1 in the test set. The parts of EMNIST
-    /// with more than ten classes are refused by [`DataError::Classes`].
+    /// A [`DataError`] that names the file, if it is missing, cannot be read, or does not hold 28x28 images and as many
+    /// labels from 0 to 9, at least 12 in the training set and 1 in the test set. For a part of EMNIST with more than
+    /// ten classes, the error is [`DataError::Classes`].
     pub fn load(dir: &Path) -> Result<Self, DataError> {
         if !dir.is_dir() {
             return Err(DataError::FolderMissing { path: dir.into() });

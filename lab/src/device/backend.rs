@@ -1,14 +1,14 @@
-//! The backends there are, in one table.
+//! All backends, in one table.
 
 use burn::tensor::{Device, DeviceType};
 
 /// A backend.
 pub(super) struct Backend {
-    /// The name people type.
+    /// The name that users type.
     pub(super) name: &'static str,
     /// How to open its devices, if it is compiled in.
     pub(super) compiled: Option<Compiled>,
-    /// What to do if it has no device.
+    /// Advice if it has no device.
     pub(super) advice: &'static str,
 }
 
@@ -63,8 +63,8 @@ pub(super) const BACKENDS: [Backend; 8] = backends![
 
 #[cfg(feature = "ndarray")]
 fn ndarray() -> Device {
-    // Burn deprecates NdArray in favour of Flex; 0.22 still ships it, and it is the second CPU
-    // implementation that results are checked against.
+    // Burn deprecates NdArray in favour of Flex. Burn 0.22 still ships it, and results are checked against it as a
+    // second CPU implementation.
     #[allow(deprecated)]
     Device::ndarray()
 }

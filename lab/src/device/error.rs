@@ -6,13 +6,13 @@ use crate::precision::Precision;
 /// Why a device cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DeviceError {
-    /// The name is none of the known ones.
+    /// The name is unknown.
     #[error(
         "'{name}' is not a device; expected one of {}, with an index after a colon for one of several GPUs (cuda:0), or remote:HOST:PORT",
         listed(known())
     )]
     Unknown {
-        /// What was asked for.
+        /// The device that was asked for.
         name: String,
     },
     /// The backend was left out at compile time.
@@ -21,7 +21,7 @@ pub enum DeviceError {
         listed(compiled_in())
     )]
     NotCompiledIn {
-        /// What was asked for.
+        /// The device that was asked for.
         name: String,
         /// The Cargo feature that adds it.
         feature: &'static str,
@@ -31,20 +31,20 @@ pub enum DeviceError {
         "no backend is compiled in; build with `--features flex`, which needs nothing but a CPU"
     )]
     NoBackend,
-    /// The backend is there, the hardware or its driver is not.
+    /// The backend is compiled in, but the hardware or its driver is missing.
     #[error("the device '{name}' is not present: {found}; {advice}")]
     NotPresent {
-        /// What was asked for.
+        /// The device that was asked for.
         name: String,
-        /// What was found in its place.
+        /// What was found instead.
         found: String,
         /// What to do.
         advice: &'static str,
     },
-    /// The device is there, and does not compute.
+    /// The device is present but does not compute.
     #[error("the device '{name}' does not answer: {reason}")]
     NoAnswer {
-        /// What was asked for.
+        /// The device that was asked for.
         name: String,
         /// What the backend reported.
         reason: String,
@@ -55,16 +55,16 @@ pub enum DeviceError {
         listed(supported)
     )]
     NoDType {
-        /// What was asked for.
+        /// The device that was asked for.
         name: String,
         /// The type asked for.
         dtype: Precision,
-        /// The types it has.
+        /// The types it supports.
         supported: Vec<Precision>,
     },
 }
 
-/// The names side by side, or `none`.
+/// Joins the names in a list; `none` if there are none.
 fn listed(names: impl IntoIterator<Item = impl ToString>) -> String {
     let names: Vec<_> = names.into_iter().map(|name| name.to_string()).collect();
     match names.is_empty() {

@@ -1,4 +1,4 @@
-//! A device that was found, and what it says of itself.
+//! A device that was found, and its properties.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,12 +17,12 @@ pub struct Found {
     pub name: String,
     /// The device.
     pub device: Device,
-    /// What it calls itself, and the graphics API it is reached through, if any; for the CPU, the processor's name and
-    /// the number of threads.
+    /// The name that it reports and the graphics API, if any; for the CPU, the processor's name and the number of
+    /// threads.
     pub description: String,
-    /// How much memory it may fill, in bytes, where the system or the backend says so.
+    /// The memory that it can use, in bytes, if the system or the backend reports it.
     pub memory: Option<u64>,
-    /// Whether it is a GPU's driver that computes on the CPU: slower there than the backends made for it.
+    /// Whether it is a GPU driver that computes on the CPU: slower than the backends made for the CPU.
     pub software: bool,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// Tries a device, and asks it what it is.
+/// Tests a device and reads its properties.
 pub(super) fn describe(name: &str, device: Device) -> Result<Found, DeviceError> {
     probe(&device).map_err(|reason| DeviceError::NoAnswer {
         name: name.to_string(),
@@ -49,7 +49,7 @@ pub(super) fn describe(name: &str, device: Device) -> Result<Found, DeviceError>
     })
 }
 
-/// What a device calls itself, how much memory it may fill, and whether it is a GPU without a card behind it.
+/// A device's [`description`](Found::description), [`memory`](Found::memory) and [`software`](Found::software).
 fn properties(device: &Device) -> (String, Option<u64>, bool) {
     #[cfg(feature = "cube")]
     if let DispatchDevice::Cube(device) = device.as_dispatch() {
@@ -97,13 +97,13 @@ fn line<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim())
 }
 
-/// Computes on a device.
+/// Runs one small computation on a device.
 fn probe(device: &Device) -> Result<(), String> {
     caught(|| Tensor::<1>::ones([2], device).sum().try_into_data())?;
     Ok(())
 }
 
-/// What a device answers, or the first line of its error or its panic, which is not printed.
+/// Runs `ask`. Returns its answer, or the first line of its error or panic; a panic is not printed.
 pub(super) fn caught<T>(ask: impl FnOnce() -> Result<T, ExecutionError>) -> Result<T, String> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -120,7 +120,7 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_string()
 }
 
-/// Whether a device is a GPU's driver that computes on the CPU, as far as that shows before it is opened.
+/// Whether a device is a GPU driver that computes on the CPU, as far as is known before it is opened.
 pub(super) fn computes_on_the_cpu(device: &Device) -> bool {
     #[cfg(any(
         feature = "wgpu",

@@ -1,12 +1,12 @@
-//! Choosing a device by name (`flex`, `wgpu`, `cuda:1`), listing what there is, and measuring it.
+//! Chooses a device by name (`flex`, `wgpu`, `cuda:1`), lists the devices, and measures their speed.
 //!
-//! | name | what | its Cargo feature |
+//! | name | device | Cargo feature |
 //! | --- | --- | --- |
 //! | `flex`, `ndarray` | the CPU | the name |
-//! | `wgpu` | the GPU that Burn takes for the best, by the graphics API that reaches it | `wgpu` |
-//! | `vulkan`, `metal`, `webgpu` | the same, by this API or not at all | the name |
-//! | `cuda`, `rocm` | the first GPU of NVIDIA's or AMD's own runtime | the name |
-//! | `remote:HOST:PORT` | what the example `serve` lends on another machine | `remote` |
+//! | `wgpu` | the GPU that Burn considers best, through any graphics API that reaches it | `wgpu` |
+//! | `vulkan`, `metal`, `webgpu` | the same, but only through this API | the name |
+//! | `cuda`, `rocm` | the first GPU, through NVIDIA's or AMD's own runtime | the name |
+//! | `remote:HOST:PORT` | a device that the example `serve` lends on another machine | `remote` |
 //!
 //! An index picks one of several: `wgpu:0`, `wgpu:1` and so on, in the order of [`survey`].
 
@@ -34,21 +34,21 @@ use remote::connect;
 pub use remote::lend;
 pub use speed::{Speed, measure};
 
-/// What there is of a backend.
+/// The devices of a backend.
 #[derive(Debug)]
 pub struct Survey {
     /// Its name.
     pub backend: &'static str,
-    /// The devices that are present, or why there are none. A device that is there and does not compute makes an
-    /// error of its own.
+    /// The devices that are present, or why there are none. A device that is present but does not compute has its own
+    /// error.
     pub devices: Result<Vec<Result<Found, DeviceError>>, DeviceError>,
 }
 
-/// Opens the device called `name`: a backend, with an index after a colon for one of several
-/// (`flex`, `wgpu`, `wgpu:1`, `cuda:0`), or a device that another machine lends by the example `serve`
-/// (`remote:HOST:PORT`, with an index after a slash for one of several).
+/// Opens the device called `name`. The name is a backend, with an index after a colon to pick one of several devices
+/// (`flex`, `wgpu`, `wgpu:1`, `cuda:0`), or a device that another machine lends through the example `serve`
+/// (`remote:HOST:PORT`, with an index after a slash to pick one of several).
 ///
-/// The device is tried with one small computation, so that what is missing is found here.
+/// The device runs one small computation as a test, so a device that does not work fails here and not later.
 ///
 /// # Errors
 ///
@@ -101,12 +101,12 @@ fn connect(name: &str, _: &str, _: usize) -> Result<Device, DeviceError> {
     })
 }
 
-/// Opens the device called `name` or, without a name, the best that is compiled in and present: a GPU, else the CPU
-/// by the backends made for it, else a GPU's driver that computes on the CPU.
+/// Opens the device called `name` or, without a name, the best one that is compiled in and present: a GPU, else the CPU
+/// through a backend made for it, else a GPU driver that computes on the CPU.
 ///
 /// # Errors
 ///
-/// As [`open`]; without a name, no backend is compiled in or none of them has a device that answers.
+/// As [`open`]. Without a name: no backend is compiled in, or none has a device that answers.
 pub fn pick(name: Option<&str>) -> Result<Found, DeviceError> {
     if let Some(name) = name {
         return open(name);
@@ -118,7 +118,7 @@ pub fn pick(name: Option<&str>) -> Result<Found, DeviceError> {
         };
         let all = compiled.all();
         if !all.is_empty() && all.iter().all(computes_on_the_cpu) {
-            // Not opened before it is needed: that takes a second.
+            // Opened only if needed: that takes a second.
             software = software.or(Some(backend.name));
             continue;
         }
@@ -133,7 +133,7 @@ pub fn pick(name: Option<&str>) -> Result<Found, DeviceError> {
     }
 }
 
-/// Looks at every backend there could be, and at every device it has.
+/// Lists every backend, compiled in or not, and every device it has.
 pub fn survey() -> Vec<Survey> {
     let devices = |backend: &Backend| {
         let all = backend.compiled_as(backend.name)?.all();
@@ -186,11 +186,11 @@ impl Backend {
     }
 }
 
-/// Checks that a device computes in a float type. `name` is what the error calls the device.
+/// Checks that a device computes in a float type. `name` is the device's name in the error.
 ///
 /// # Errors
 ///
-/// It does not.
+/// The device does not compute in this type.
 pub fn check_dtype(name: &str, device: &Device, dtype: Precision) -> Result<(), DeviceError> {
     let supports = |dtype: &Precision| device.supports_dtype(dtype.dtype());
     match supports(&dtype) {

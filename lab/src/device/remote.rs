@@ -1,4 +1,4 @@
-//! Devices of other machines.
+//! Devices on other machines.
 
 use std::io::{self, Error, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -13,32 +13,32 @@ use socket2::SockRef;
 use super::DeviceError;
 use burn_kindling::norm::op;
 
-/// What lends `devices`, all of one backend, to the programs that connect to `listener`: a server, and what it is to
-/// serve on.
+/// Makes a server that lends `devices`, all of one backend, to programs that connect to `listener`. Also returns the
+/// transport for the server to listen on.
 ///
-/// What goes over the network is neither encrypted nor guarded.
+/// The connection is unencrypted and unauthenticated.
 ///
 /// # Errors
 ///
-/// The system refuses the listener a setting.
+/// The system refuses to set an option of the listener.
 pub fn lend(
     devices: impl IntoIterator<Item = Device>,
     listener: TcpListener,
 ) -> io::Result<(RemoteServer, WebSocketTransport)> {
-    // Each connection inherits it. Without it an answer waits until its receiver has acknowledged the one before, which
-    // takes 40 ms: as long as many steps of a training.
+    // Each connection inherits this option. Without it, an answer waits until the receiver has acknowledged the
+    // previous one: 40 ms, the time of many training steps.
     SockRef::from(&listener).set_tcp_nodelay(true)?;
     let server = op::remote_server(devices);
     Ok((server, WebSocketTransport::from_listener(listener)))
 }
 
-/// The device that a server at `HOST:PORT` lends.
+/// Connects to a device that a server at `HOST:PORT` lends.
 pub(super) fn connect(name: &str, server: &str, index: usize) -> Result<Device, DeviceError> {
     let no_answer = |reason: String| DeviceError::NoAnswer {
         name: name.to_string(),
         reason,
     };
-    // Burn would try for a quarter of a minute.
+    // Burn would keep trying for about 15 seconds.
     let dial = |addresses: vec::IntoIter<SocketAddr>| {
         let nothing = Err(Error::new(ErrorKind::NotFound, "the host has no address"));
         addresses.fold(nothing, |outcome, address| {

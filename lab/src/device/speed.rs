@@ -6,19 +6,19 @@ use super::error::DeviceError;
 use super::found::{Found, caught};
 use burn_kindling::norm::op::batch_norm_train;
 
-/// What a device runs small jobs at, in f32.
+/// The speed of a device on small jobs, in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speed {
-    /// Floating point operations a second of a matrix product of two `[512, 512]`, 2 x 512^3 each.
+    /// Floating point operations per second in products of two `[512, 512]` matrices, 2 x 512^3 operations each.
     pub matrix_product: f64,
-    /// Bytes a second of this crate's batch norm over `[64, 32, 28, 28]` with the batch's statistics: 6.4 MB read
-    /// and 6.4 MB written.
+    /// Bytes per second of this crate's batch norm on `[64, 32, 28, 28]` with the batch's statistics: 6.4 MB read and
+    /// 6.4 MB written.
     pub batch_norm: f64,
 }
 
-/// Measures a device, for about a second; the first time, a GPU backend compiles and tunes its kernels before that.
+/// Measures a device, which takes about a second. The first time, a GPU backend also compiles and tunes its kernels.
 ///
-/// Each job is repeated for a quarter of a second, and its fastest run counts.
+/// Each job is repeated for a quarter of a second; the fastest run counts.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ fn fastest<const D: usize>(
         drop(result);
         Ok(started.elapsed().as_secs_f64())
     };
-    // What is compiled, tuned and allocated the first time is not the job.
+    // The first run also compiles, tunes and allocates, so it is not measured.
     run()?;
     let (started, mut fastest) = (Instant::now(), f64::INFINITY);
     while started.elapsed() < Duration::from_millis(250) {

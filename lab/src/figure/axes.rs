@@ -1,4 +1,4 @@
-//! Axes, and the geometry of what lies within them.
+//! Axes, and clipping of shapes to them.
 
 /// One axis of a [`Panel`](super::Panel).
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Axis {
         (!value.is_nan() && value != f64::NEG_INFINITY).then(|| value.clamp(from, to))
     }
 
-    /// How many ticks the axis has room for.
+    /// The number of ticks that the axis has room for.
     pub(super) fn ticks(&self) -> usize {
         let [from, to] = self.ends();
         match self.log {
@@ -93,7 +93,7 @@ impl Axes {
         (x.is_finite() && y.is_finite()).then_some((x, y))
     }
 
-    /// The nearest place on the upper or lower edge, if a point lies beyond it. NaN counts as above.
+    /// The nearest place on the upper or lower edge, if a point lies beyond that edge. NaN counts as above.
     pub(super) fn beyond(&self, [x, y]: [f64; 2]) -> Option<Place> {
         let [bottom, top] = self.y.ends();
         let (x, place) = (self.x.cut(x)?, self.y.coordinate(y));
@@ -104,13 +104,13 @@ impl Axes {
         }
     }
 
-    /// Where the points are that do not lie beyond an edge.
+    /// The places of all points that do not lie beyond an edge.
     pub(super) fn dots(&self, points: &[[f64; 2]]) -> Vec<Place> {
         let inside = points.iter().filter(|&&it| self.beyond(it).is_none());
         inside.filter_map(|&it| self.place(it)).collect()
     }
 
-    /// Where a curve leaves the axes at the upper or lower edge: one place for each stretch outside, and whether it
+    /// The places at which a curve leaves the axes at the upper or lower edge: one per stretch outside, and whether it
     /// is the upper edge.
     pub(super) fn exits(&self, points: &[[f64; 2]]) -> Vec<(Place, bool)> {
         let top = self.y.ends()[1];
@@ -172,7 +172,7 @@ impl Axes {
         (enters <= leaves).then(|| (at(enters), at(leaves)))
     }
 
-    /// The area between `y` and `y'` of each `(x, y, y')` as polygons, cut at the edges. Stretches outside are left
+    /// The area between `y` and `y'` of each `(x, y, y')`, as polygons cut at the edges. Stretches outside are left
     /// out.
     pub(super) fn areas(&self, points: &[[f64; 3]]) -> Vec<Vec<Place>> {
         let edge = |&[x, low, high]: &[f64; 3]| {

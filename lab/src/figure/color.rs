@@ -2,9 +2,9 @@ use serde::Serialize;
 
 /// An RGB colour.
 ///
-/// The constants can be told apart by colour-blind readers and have a contrast of at least 3 to 1 on the light page
-/// and on the dark one. [`INK`](Self::INK) is black in files and takes the colour of the text on the page. Blue, green
-/// and vermillion are from the palette of Okabe and Ito.
+/// Colour-blind readers can distinguish the constants, which have a contrast of at least 3 to 1 on the light page and
+/// on the dark one. [`INK`](Self::INK) is black in files and has the text's colour on the page. Blue, green and
+/// vermillion are from the palette of Okabe and Ito.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Color(pub u8, pub u8, pub u8);

@@ -12,18 +12,18 @@ use super::{Color, Figure, Panel, Series, Shape, Stroke};
 
 /// Width and height of a panel, in pixels.
 const PANEL: (u32, u32) = (290, 212);
-/// Height of the line of a figure's title, and of that of its legend.
+/// Height of a figure's title line and of its legend line, in pixels.
 const LINE: u32 = 26;
-/// Pixels of a PNG file for each of these pixels, across and down.
+/// Pixels of a PNG file per pixel of these sizes, across and down.
 const FINER: u32 = 2;
 const FONT: &str = "sans-serif";
 /// Font sizes of a figure's title and legend.
 const TITLE: u32 = 19;
 const LEGEND: u32 = 15;
-/// Between the text and the edge, in pixels.
+/// Distance between the text and the edge, in pixels.
 const PAD: u32 = 8;
 
-/// Registers the font that plotters measures texts with.
+/// Registers the font with which plotters measures text.
 fn with_font() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
@@ -171,14 +171,14 @@ fn text_width(text: &str, size: u32) -> u32 {
     font.box_size(text).map_or(0, |(width, _)| width)
 }
 
-/// The width of a legend's entry, in pixels: stroke, label, and the gap to the next.
+/// The width of a legend entry, in pixels: stroke, label, and the gap to the next entry.
 fn entry_width(label: &str, scale: u32) -> u32 {
     48 * scale + text_width(label, LEGEND * scale)
 }
 
 impl Panel {
-    /// The panel as an SVG picture for a web page: without background and fixed size, with ink in the colour of the
-    /// text around it.
+    /// The panel as an SVG picture for a web page: without background or fixed size, and with ink in the colour of the
+    /// surrounding text.
     pub(crate) fn svg(&self) -> String {
         let (width, height) = PANEL;
         svg(PANEL, |root| self.draw(root, 1))
@@ -193,7 +193,8 @@ impl Panel {
         let area = area.titled(&self.title, font(16 * scale))?;
         let mut plot = ChartBuilder::on(&area)
             .margin(4 * scale)
-            // Room for the upper half of the highest number of the axis, and for half of the last.
+            // Room for the upper half of the top number on the y axis and the right half of the last number on the x
+            // axis.
             .margin_top(10 * scale)
             .margin_right(12 * scale)
             .x_label_area_size(38 * scale)

@@ -1,4 +1,4 @@
-//! Figures: what they show, and how to draw them.
+//! Figures: their content, and drawing them.
 //!
 //! A [`Figure`] looks the same as SVG, as PNG, and on the [`page`](crate::page).
 
@@ -11,9 +11,9 @@ pub use color::Color;
 
 use crate::number::Number;
 
-/// The points of a [`Series`], as `f64` values of the axes.
+/// The points of a [`Series`], as `f64` values on the axes.
 ///
-/// Lines end where they leave the axes, and a triangle at the edge marks the place. Bars and bands are cut at the
+/// A line ends where it leaves the axes, and a triangle at the edge marks the place. Bars and bands are cut at the
 /// edges. Points that are NaN, or have no logarithm on a logarithmic axis, are left out.
 #[derive(Clone, Debug)]
 pub enum Shape {
@@ -30,7 +30,7 @@ pub enum Shape {
 pub enum Stroke {
     /// A continuous line.
     Solid,
-    /// A dashed line, which lets another one show through.
+    /// A dashed line, so that a line below it shows through.
     Dashed,
     /// A dot at each point.
     Dotted,
@@ -87,7 +87,7 @@ impl Series {
         ]
     }
 
-    /// Draws the line in another way.
+    /// Sets how the line is drawn.
     pub fn stroke(mut self, stroke: Stroke) -> Self {
         self.stroke = stroke;
         self
@@ -161,7 +161,7 @@ impl Panel {
         self
     }
 
-    /// Where each named curve starts and ends: a sentence.
+    /// A sentence that says where each named curve starts and ends.
     fn curves(&self) -> Option<String> {
         let named = self.series.iter().filter(|it| !it.label.is_empty());
         let curves = named.filter_map(|series| {
@@ -188,7 +188,7 @@ impl Panel {
     }
 }
 
-/// A number as a sentence says it.
+/// A number as words in a sentence.
 fn said(value: f64) -> String {
     match value.is_finite() {
         true => Number(value).to_string(),
@@ -205,11 +205,11 @@ pub struct Row {
     pub panels: Vec<Panel>,
 }
 
-/// Panels in rows, drawn into one picture. The page shows them panel by panel, and with [`steps`](Self::steps) one
-/// row at a time.
+/// Panels in rows, drawn into one picture. The page shows the panels separately, or one row at a time if
+/// [`steps`](Self::steps) is set.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// The name of its files, without an ending.
+    /// The name of its files, without the extension.
     pub name: String,
     /// What it shows.
     pub title: String,
@@ -272,8 +272,8 @@ impl Figure {
         }
     }
 
-    /// Where each curve starts and ends, for readers who cannot see it: a sentence a panel, in figures of at most
-    /// four panels that all show at once.
+    /// Says where each curve starts and ends, for readers who cannot see it: one sentence per panel. Empty if the
+    /// figure has more than four panels or does not show all at once.
     pub fn numbers(&self) -> Vec<String> {
         match self.steps.is_none() && self.panels().count() <= 4 {
             true => self.panels().filter_map(Panel::curves).collect(),
@@ -281,7 +281,7 @@ impl Figure {
         }
     }
 
-    /// The named series, each name, colour and stroke once, in drawing order.
+    /// The named series in drawing order. Each combination of name, colour and stroke appears once.
     pub(crate) fn legend(&self) -> Vec<&Series> {
         let mut legend: Vec<&Series> = Vec::new();
         for series in self.panels().flat_map(|panel| &panel.series) {

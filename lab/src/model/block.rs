@@ -6,14 +6,14 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_kindling::init::Activation;
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Fold};
 
-/// What stands between the affine layer and the activation.
+/// The normalisation between the affine layer and the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Normalization {
     /// Nothing.
     None,
     /// This crate's [`BatchNorm`].
     Batch,
-    /// Burn's own [`burn::nn::BatchNorm`], to compare with.
+    /// Burn's own [`burn::nn::BatchNorm`], for comparison.
     Burn,
 }
 
@@ -24,7 +24,7 @@ burn_kindling::names!(Normalization, "normalisation":
 );
 
 impl Normalization {
-    /// A normalisation of `channels` channels, or none.
+    /// Makes a normalisation of `channels` channels, or `None`.
     pub fn init(self, channels: usize, device: &Device) -> Option<Norm> {
         match self {
             Self::None => None,
@@ -35,7 +35,7 @@ impl Normalization {
 }
 
 /// A normalisation layer of a [`Block`].
-// A network has a handful of them; Burn's modules know no `Box`.
+// A network has only a handful of them, and a Burn module cannot be a `Box`.
 #[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Norm {
@@ -54,7 +54,7 @@ impl Norm {
         }
     }
 
-    /// This crate's layer that does in inference what this one does.
+    /// Converts to this crate's layer, with the same result in inference.
     fn into_batch_norm(self) -> BatchNorm {
         match self {
             Self::Batch(norm) => norm,
@@ -69,12 +69,12 @@ impl Norm {
 
 /// A layer that computes `W x + b`, on tensors of rank `D`.
 pub trait Affine<const D: usize>: Module {
-    /// Applies the layer to `input`, in the input's float type: parameters of another are cast to it, and their
-    /// gradients back to theirs.
+    /// Applies the layer to `input`, in the input's float type. Parameters of another type are cast to it, and
+    /// their gradients are cast back.
     fn forward(&self, input: Tensor<D>) -> Tensor<D>;
 }
 
-/// The parameter in another float type, with gradients that flow to the one given.
+/// Casts a parameter to another float type. Gradients flow back to the original.
 fn cast<const P: usize>(param: &Param<Tensor<P>>, dtype: DType) -> Param<Tensor<P>> {
     Param::initialized(param.id, param.val().cast(FloatDType::from(dtype)))
 }
@@ -104,10 +104,10 @@ impl Affine<4> for Conv2d {
     }
 }
 
-/// Affine layer, normalisation, activation: what every hidden layer of the lab is made of.
+/// Affine layer, normalisation, activation: every hidden layer of the lab is one of these.
 ///
-/// The affine layer has no bias where a normalisation follows it: the mean is taken out again, and
-/// beta takes the bias's place.
+/// If a normalisation follows, the affine layer has no bias: subtracting the mean would cancel it, and beta does its
+/// job.
 #[derive(Module, Debug)]
 pub struct Block<A: Module> {
     /// The linear layer or convolution.
@@ -120,7 +120,7 @@ pub struct Block<A: Module> {
 }
 
 impl<A: Module + ModuleDisplay> Block<A> {
-    /// Applies the three in turn; the shapes are the affine layer's.
+    /// Applies the affine layer, the normalisation and the activation. The shapes are the affine layer's.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D>
     where
         A: Affine<D>,
@@ -131,7 +131,7 @@ impl<A: Module + ModuleDisplay> Block<A> {
         }
     }
 
-    /// The normalisation, where it and the activation are one operation.
+    /// The normalisation, if it and the activation run as one operation.
     pub(super) fn batch_norm_relu(&self) -> Option<&BatchNorm> {
         match (&self.norm, self.activation) {
             (Some(Norm::Batch(norm)), Activation::Relu) => Some(norm),
@@ -139,7 +139,7 @@ impl<A: Module + ModuleDisplay> Block<A> {
         }
     }
 
-    /// What goes into the activation.
+    /// The input of the activation.
     pub(super) fn pre_activation<const D: usize>(&self, input: Tensor<D>) -> Tensor<D>
     where
         A: Affine<D>,
@@ -151,8 +151,8 @@ impl<A: Module + ModuleDisplay> Block<A> {
         }
     }
 
-    /// The block that does in inference what this one does, its normalisation folded into the
-    /// affine layer (see [`Fold`]), which then has a bias.
+    /// Folds the normalisation into the affine layer (see [`Fold`]), which then has a bias. The result in inference
+    /// stays the same.
     pub fn fold(self) -> Self
     where
         A: Fold,

@@ -9,7 +9,7 @@ use super::{Cnn, CnnConfig, Mlp, MlpConfig, Normalization};
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::record::{Layout, Record, RecordError};
 
-/// Configuration of a [`Classifier`]: which network, and how it is built.
+/// Configuration of a [`Classifier`]: the kind of network and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ModelConfig {
@@ -26,8 +26,7 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Makes the network on `device`. Its weights are drawn when they are first needed, which they
-    /// are not if a record is loaded before.
+    /// Makes the network on `device`. Weights are drawn on first use, so loading a record first skips the drawing.
     pub fn init(&self, device: &Device) -> Classifier {
         match self {
             Self::Mlp(config) => Classifier::Mlp(config.init(device)),
@@ -51,7 +50,7 @@ impl ModelConfig {
         }
     }
 
-    /// How the weights start.
+    /// The initialisation of the weights.
     pub fn strategy(&self) -> InitStrategy {
         match self {
             Self::Mlp(config) => config.init,
@@ -59,7 +58,7 @@ impl ModelConfig {
         }
     }
 
-    /// What stands before each activation.
+    /// The normalisation before each activation.
     pub fn norm(&self) -> Normalization {
         match self {
             Self::Mlp(config) => config.norm,
@@ -67,7 +66,7 @@ impl ModelConfig {
         }
     }
 
-    /// Pixels of an image that the network takes; `None` if they are too many to count.
+    /// The number of pixels that the network takes per image; `None` if it overflows.
     pub fn pixels(&self) -> Option<usize> {
         match self {
             Self::Mlp(config) => Some(config.inputs),
@@ -75,11 +74,11 @@ impl ModelConfig {
         }
     }
 
-    /// Checks that a network can be made of it.
+    /// Checks that the configuration describes a network.
     ///
     /// # Errors
     ///
-    /// A sentence about the first number that makes none.
+    /// A sentence about the first invalid number.
     pub fn validate(&self) -> Result<(), String> {
         match self {
             Self::Mlp(config) if config.inputs == 0 || config.classes == 0 => {
@@ -101,9 +100,10 @@ impl ModelConfig {
         }
     }
 
-    /// Checks that a network can be made of it in no more memory than `record` warrants.
+    /// Checks that the configuration is valid and that its network has no more values than `record` holds, before
+    /// memory is allocated for it.
     fn check(&self, record: &Record) -> Result<(), RecordError> {
-        // Every unit, and every input of a layer, has a value of its own at least.
+        // A lower bound: every unit, and every input of a layer, has at least one value of its own.
         let values = match self {
             Self::Mlp(config) => {
                 let widths = config.hidden.iter().copied();
@@ -136,8 +136,7 @@ impl ModelConfig {
         Err(record.damaged(reason))
     }
 
-    /// The configuration of the network that [`Classifier::fold`] makes: the same without
-    /// normalisation.
+    /// The configuration of the network that [`Classifier::fold`] makes: this one without normalisation.
     pub fn folded(self) -> Self {
         match self {
             Self::Mlp(config) => Self::Mlp(config.with_norm(Normalization::None)),
@@ -148,7 +147,7 @@ impl ModelConfig {
 
 /// A network that classifies images.
 #[derive(Module, Debug)]
-// There is one value a run: its size does not matter.
+// A run has only one, so its size does not matter.
 #[allow(clippy::large_enum_variant)]
 pub enum Classifier {
     /// A multi-layer perceptron.
@@ -158,8 +157,8 @@ pub enum Classifier {
 }
 
 impl Classifier {
-    /// Logits of a batch of images. All layers compute in the float type of the images, with batch norm's statistics
-    /// in f32 at least.
+    /// Computes the logits of a batch of images. All layers compute in the float type of the images; batch norm's
+    /// statistics are at least f32.
     ///
     /// # Shapes
     ///
@@ -173,8 +172,8 @@ impl Classifier {
         logits.cast(FloatDType::F32)
     }
 
-    /// The network without normalisation that does in inference what this one does: every
-    /// normalisation is folded into the layer before it. [`ModelConfig::folded`] describes it.
+    /// Folds every normalisation into the layer before it. The result in inference stays the same.
+    /// [`ModelConfig::folded`] is the configuration of the new network.
     pub fn fold(self) -> Self {
         match self {
             Self::Mlp(model) => Self::Mlp(model.fold()),
@@ -182,7 +181,7 @@ impl Classifier {
         }
     }
 
-    /// Makes a record of the network, named as an [`Mlp`] or a [`Cnn`] alone, with its configuration.
+    /// Makes a record of the network with its configuration. Parameters are named as in an [`Mlp`] or a [`Cnn`] alone.
     pub fn record(&self, config: &ModelConfig, layout: Layout) -> Record {
         let record = match self {
             Self::Mlp(model) => Record::new(model, layout),
@@ -191,11 +190,11 @@ impl Classifier {
         record.with_config(config)
     }
 
-    /// Makes the network of this configuration with the values of a record.
+    /// Makes a network of this configuration with the values of a record.
     ///
     /// # Errors
     ///
-    /// The configuration is invalid, or the record is of another network.
+    /// The configuration is invalid, or the record belongs to a different network.
     pub fn from_record(
         config: &ModelConfig,
         record: &Record,
@@ -210,12 +209,12 @@ impl Classifier {
 
     /// Reads a trained network from a burnpack, safetensors or PyTorch file (see [`Record`]).
     ///
-    /// The configuration comes from the file or, if it has none, from `config.json` beside it: a [`ModelConfig`], or
-    /// the configuration of a run.
+    /// The configuration comes from the file. If the file has none, it comes from `config.json` in the same folder,
+    /// which holds a [`ModelConfig`] or the configuration of a run.
     ///
     /// # Errors
     ///
-    /// The file or the configuration cannot be read, is damaged, or does not match the other.
+    /// The file or the configuration cannot be read or is damaged, or the two do not match.
     pub fn open(path: &Path, device: &Device) -> Result<(ModelConfig, Self), RecordError> {
         Self::open_part(path, None, device)
     }
@@ -244,7 +243,7 @@ impl Classifier {
     }
 }
 
-/// The configuration in `config.json` in the same folder.
+/// Reads the configuration from `config.json` in the same folder.
 fn config_beside(path: &Path) -> Result<ModelConfig, RecordError> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -26,10 +26,10 @@ pub struct CnnConfig {
     /// Activation of the hidden layers. Default: ReLU.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
-    /// How the weights of every layer start. Default: He, which goes with ReLU.
+    /// Initialisation of the weights of every layer. Default: He, which suits ReLU.
     #[config(default = "InitStrategy::He")]
     pub init: InitStrategy,
-    /// What stands before each activation. Default: this crate's batch norm.
+    /// Normalisation before each activation. Default: this crate's batch norm.
     #[config(default = "Normalization::Batch")]
     pub norm: Normalization,
 }
@@ -78,8 +78,8 @@ impl CnnConfig {
     }
 }
 
-/// A small convolutional network: two [`Block`]s of 3x3 convolutions, each halved by max pooling,
-/// one dense block, then a linear layer to the logits.
+/// A small convolutional network: two [`Block`]s of 3x3 convolutions, each followed by max pooling that halves height
+/// and width, one dense block, then a linear layer to the logits.
 #[derive(Module, Debug)]
 pub struct Cnn {
     /// The convolutions.
@@ -93,7 +93,7 @@ pub struct Cnn {
 }
 
 impl Cnn {
-    /// Logits of a batch.
+    /// Computes the logits of a batch.
     ///
     /// # Shapes
     ///
@@ -108,8 +108,9 @@ impl Cnn {
         Affine::forward(&self.output, features)
     }
 
-    /// The block, then pooling. Of a function that never falls the largest value is that of the largest argument, which
-    /// takes a quarter of the work to find, unless the function costs nothing.
+    /// Applies the block and the pooling. If the activation is monotonic, it comes after the pooling: the result is the
+    /// same, for a quarter of the work. A ReLU that is fused into batch norm costs nothing, so there pooling comes
+    /// last.
     fn halve(&self, block: &Block<Conv2d>, signal: Tensor<4>) -> Tensor<4> {
         match block.activation {
             Activation::Sigmoid | Activation::Tanh | Activation::Relu | Activation::LeakyRelu
@@ -122,9 +123,8 @@ impl Cnn {
         }
     }
 
-    /// The network without normalisation that does in inference what this one does: every
-    /// normalisation is folded into the layer before it. It is what a [`CnnConfig`] with
-    /// [`Normalization::None`] describes.
+    /// Folds every normalisation into the layer before it. The result in inference stays the same. The configuration
+    /// of the new network is a [`CnnConfig`] with [`Normalization::None`].
     pub fn fold(self) -> Self {
         Self {
             convolutions: self.convolutions.into_iter().map(Block::fold).collect(),

@@ -22,13 +22,13 @@ pub struct MlpConfig {
     /// Activation of the hidden layers. Default: ReLU.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
-    /// How the weights of every layer start. Default: He, which goes with ReLU.
+    /// Initialisation of the weights of every layer. Default: He, which suits ReLU.
     #[config(default = "InitStrategy::He")]
     pub init: InitStrategy,
-    /// Factor on every weight drawn: with N(0, 1), the standard deviation. Default: 1.
+    /// Factor on every drawn weight; with N(0, 1), this is the standard deviation. Default: 1.
     #[config(default = 1.0)]
     pub weight_scale: f64,
-    /// What stands before each activation. Default: this crate's batch norm.
+    /// Normalisation before each activation. Default: this crate's batch norm.
     #[config(default = "Normalization::Batch")]
     pub norm: Normalization,
 }
@@ -72,7 +72,7 @@ impl MlpConfig {
     }
 }
 
-/// A parameter that starts at `scale` times what it would have started at.
+/// Multiplies the initial value of a parameter by `scale`.
 fn scaled(param: Param<Tensor<2>>, scale: f64) -> Param<Tensor<2>> {
     param.init_mapper(move |drawn| {
         let trains = drawn.is_require_grad();
@@ -90,8 +90,8 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Logits of a batch. What the hidden layers put out can be [observed](burn_kindling::observe) at the
-    /// points `hidden.0`, `hidden.1` and so on.
+    /// Computes the logits of a batch. The outputs of the hidden layers can be [observed](burn_kindling::observe) at
+    /// the points `hidden.0`, `hidden.1` and so on.
     ///
     /// # Shapes
     ///
@@ -101,7 +101,8 @@ impl Mlp {
         Affine::forward(&self.output, self.features(input))
     }
 
-    /// What the last hidden layer puts out, with the points of [`forward`](Self::forward).
+    /// Computes the output of the last hidden layer. It can be observed at the same points as
+    /// [`forward`](Self::forward).
     ///
     /// # Shapes
     ///
@@ -117,9 +118,8 @@ impl Mlp {
                     .watch(block.forward(signal))
             })
     }
-    /// The network without normalisation that does in inference what this one does: every
-    /// normalisation is folded into the linear layer before it. It is what a [`MlpConfig`] with
-    /// [`Normalization::None`] describes.
+    /// Folds every normalisation into the linear layer before it. The result in inference stays the same. The
+    /// configuration of the new network is an [`MlpConfig`] with [`Normalization::None`].
     pub fn fold(self) -> Self {
         Self {
             hidden: self.hidden.into_iter().map(Block::fold).collect(),

@@ -1,8 +1,7 @@
 //! The networks under study.
 //!
-//! Both are stacks of one [`Block`]: an affine layer (linear or convolution), an optional
-//! normalisation, an activation, in this order (Ioffe & Szegedy 2015, arXiv:1502.03167, section
-//! 3.2). A last linear layer gives one logit per class.
+//! Both are stacks of [`Block`]s: an affine layer (linear or convolution), an optional normalisation, an activation, in
+//! this order (Ioffe & Szegedy 2015, arXiv:1502.03167, section 3.2). A last linear layer gives one logit per class.
 
 mod block;
 mod classifier;

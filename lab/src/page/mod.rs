@@ -1,4 +1,4 @@
-//! The report: all findings in one HTML file that needs no other.
+//! The report: all findings in one self-contained HTML file.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,15 @@ use crate::figure::{Color, Figure, Row, Series, Stroke};
 use crate::study::{Claim, Findings, Size};
 use crate::train::{TrainError, write_atomically};
 
-/// Puts values in the places of an HTML file that are named by `{{name}}`.
+/// Replaces each `{{name}}` in an HTML file with a value.
 macro_rules! fill {
     ($file:literal, $($name:ident: $value:expr),+ $(,)?) => {
         include_str!($file)$(.replace(concat!("{{", stringify!($name), "}}"), &$value.to_string()))+
     };
 }
 
-/// One HTML file: a section for each of the findings, with its story, its figures, its claims, and the command that
-/// repeats it. `date` is the day on which the page is made.
+/// Makes the HTML file. Each of the findings gets a section with its story, its figures, its claims, and the command
+/// that repeats it. `date` is the day on which the page is made.
 pub fn page(findings: &[Findings], date: &str) -> String {
     let claims = || findings.iter().flat_map(|it| &it.results.claims);
     let quick = findings.iter().any(|it| it.size == Size::Quick);
@@ -36,7 +36,7 @@ pub fn page(findings: &[Findings], date: &str) -> String {
         script: include_str!("page.js"),
         sections: findings.iter().map(section).collect::<String>(),
     );
-    // The name of a distribution stays on one line.
+    // A non-breaking space keeps the name of a distribution on one line.
     html.replace("N(0, ", "N(0,\u{a0}")
 }
 
@@ -80,7 +80,8 @@ fn section(findings: &Findings) -> String {
     )
 }
 
-/// A row of the table of claims. The roles of its cells stay when the style sheet makes blocks of them, on a phone.
+/// A row of the table of claims. The cells have explicit roles, because on a phone the style sheet turns them into
+/// blocks.
 fn claim(claim: &Claim) -> String {
     let (class, verdict) = match claim.holds {
         true => ("holds", "holds"),
@@ -159,7 +160,7 @@ fn row(figure: &Figure, row: &Row, described: &str) -> String {
         true => String::new(),
         false => format!("<p class=\"label\">{label}</p>\n"),
     };
-    // The titles of histograms say what they show.
+    // The titles of the panels are part of the description.
     let titles = row.panels.iter().map(|panel| panel.title.as_str());
     let name = format!("{} {}", figure.title, row.label);
     let names = std::iter::once(name.trim()).chain(titles.filter(|title| !title.is_empty()));

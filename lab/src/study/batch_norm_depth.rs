@@ -43,7 +43,7 @@ impl Kind {
     }
 }
 
-/// A network of so many ReLU layers.
+/// A network of this many ReLU layers.
 #[derive(Clone, PartialEq, Serialize)]
 struct Deep(usize, Kind);
 
@@ -55,7 +55,7 @@ struct Trained {
     accuracy: f64,
 }
 
-/// Training images and epochs.
+/// The numbers of training images and epochs.
 fn extent(setup: &Setup) -> (usize, usize) {
     setup.pick((55_000, 3), (11_000, 2))
 }
@@ -167,7 +167,7 @@ fn claims(runs: &Runs<Deep>, depths: &[usize]) -> Vec<Claim> {
     claims
 }
 
-/// The loss is the mean of the steps up to `step`.
+/// Tabulates the runs. A loss is the mean over the steps up to `step`.
 fn table(runs: &Runs<Deep>) -> Table {
     let mut table = Table::new(&["layers", "setting", "seed", "step"]);
     for run in &runs.0 {

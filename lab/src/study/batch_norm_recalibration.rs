@@ -39,7 +39,7 @@ const RECALIBRATED: usize = 3;
 struct FirstSteps;
 
 impl Setting for FirstSteps {
-    /// Validation accuracy at every step, by each of [`KINDS`].
+    /// Validation accuracy at every step, with each of [`KINDS`].
     type Result = Vec<[f64; 4]>;
     const SEEDS: [usize; 2] = [5, 2];
 
@@ -47,7 +47,7 @@ impl Setting for FirstSteps {
         training(1, BATCH)
     }
 
-    /// Three copies of the norms follow the training, each with its own kind of average.
+    /// Trains the network. Three copies of its norms see the same batches, each with its own kind of average.
     fn run(&self, run: &Run) -> Result<Vec<[f64; 4]>, ExperimentError> {
         let setup = run.setup;
         let images = setup.split(setup.pick(150, 60) * BATCH, 1000);
@@ -76,14 +76,14 @@ impl Setting for FirstSteps {
     }
 }
 
-/// A training of one epoch in batches of this size.
+/// One epoch of training in batches of this size.
 #[derive(Clone, PartialEq, Serialize)]
 struct BatchSize(usize);
 
 const BATCHES: [usize; 7] = [2, 4, 8, 32, 128, 512, 2048];
 
 impl Setting for BatchSize {
-    /// Test accuracy by the exponential average, and by recalibrated statistics.
+    /// Test accuracy with the exponential average, and with recalibrated statistics.
     type Result = [f64; 2];
     const SEEDS: [usize; 2] = [5, 2];
 
@@ -103,14 +103,14 @@ impl Setting for BatchSize {
     }
 }
 
-/// What statistics are recalibrated from: 2000 training images, or as many as there are, in four batches.
+/// The sample for recalibration: 2000 training images, or as many as there are, in four batches.
 fn sample(setup: &Setup) -> Vec<Tensor<2>> {
     let [images, _] = setup.split(2000, 0);
     let images = probe(&images, 2000, &setup.device).images;
     images.flatten(1, 2).chunk(4, 0)
 }
 
-/// The network with statistics recomputed from a sample.
+/// Recomputes the statistics of a network from a sample.
 fn recalibrated(network: &Mlp, sample: &[Tensor<2>]) -> Mlp {
     recalibrate(
         network,
@@ -121,7 +121,7 @@ fn recalibrated(network: &Mlp, sample: &[Tensor<2>]) -> Mlp {
     .expect("thousands of images make statistics")
 }
 
-/// The network with its gammas and betas, and the statistics of other norms.
+/// Gives a network the statistics of other norms; it keeps its gammas and betas.
 fn with_statistics_of(network: Mlp, norms: &[BatchNorm]) -> Mlp {
     with_norms(network, norms, |norm, gamma, beta| {
         let mut norm = norm.clone();
@@ -172,7 +172,7 @@ fn first_steps_figure(runs: &Runs<FirstSteps>) -> Figure {
     .panel(panel.with(series))
 }
 
-/// After Wu & Johnson's figures of the validation error over the batch size.
+/// Plots the accuracy over the batch size, after Wu & Johnson's figures of the validation error.
 fn batch_size_figure(runs: &Runs<BatchSize>) -> Figure {
     let by_size =
         |i: usize| BATCHES.map(|size| (size as f64, runs.values(BatchSize(size), |it| it[i])));
@@ -195,7 +195,7 @@ fn batch_size_figure(runs: &Runs<BatchSize>) -> Figure {
     .panel(panel)
 }
 
-/// Leads are in percentage points.
+/// Tests the claims. Leads are in percentage points.
 fn claims(first_steps: &Runs<FirstSteps>, epochs: &Runs<BatchSize>) -> Vec<Claim> {
     let curve = |kind: usize| -> Vec<f64> {
         let steps = 0..first_steps.0[0].result.len();
@@ -246,7 +246,7 @@ fn claims(first_steps: &Runs<FirstSteps>, epochs: &Runs<BatchSize>) -> Vec<Claim
     ]
 }
 
-/// The first steps are measured by validation accuracy, the epochs in batches of other sizes by test accuracy.
+/// Tabulates validation accuracy for the first steps, and test accuracy for the epochs in batches of other sizes.
 fn table(first_steps: &Runs<FirstSteps>, epochs: &Runs<BatchSize>) -> Table {
     let mut table = Table::new(&["statistics", "seed", "batch_size", "step"]);
     for run in &first_steps.0 {

@@ -1,4 +1,4 @@
-//! Biased against unbiased running variances, for training batches of all sizes.
+//! Compares biased and unbiased running variances, for training batches of all sizes.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::train::{TrainConfig, evaluate};
 
 const BATCHES: [usize; 7] = [2, 4, 8, 32, 128, 512, 2048];
 
-/// A training of one epoch in batches of this size.
+/// One epoch of training in batches of this size.
 #[derive(Clone, PartialEq, Serialize)]
 struct BatchSize(usize);
 
-/// A network with this crate's batch norm, whose running variance is unbiased, and the same one with Burn's, biased,
-/// which has seen the same batches.
+/// One network with two kinds of running variance from the same batches: unbiased (this crate's batch norm) and biased
+/// (Burn's).
 #[derive(Serialize, Deserialize)]
 struct Variances {
     unbiased: Variance,
@@ -35,7 +35,7 @@ struct Variances {
 struct Variance {
     /// Mean running variance of the first layer's units.
     variance: f64,
-    /// On the test images, by running statistics.
+    /// On the test images, with running statistics.
     accuracy: f64,
     loss: Option<f64>,
 }
@@ -69,7 +69,7 @@ impl Setting for BatchSize {
     }
 }
 
-/// The network with its gammas and betas in Burn's batch norms, which keep their own statistics.
+/// Replaces the norms of a network with Burn's. These keep their own statistics and get the network's gammas and betas.
 fn with_burns(network: Mlp, norms: &[nn::BatchNorm]) -> Mlp {
     with_norms(network, norms, |norm, gamma, beta| {
         // A clone shares its statistics with the original.

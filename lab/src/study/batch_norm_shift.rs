@@ -1,4 +1,5 @@
-//! Batch norm at every layer: how far a small change of the first layer's weights moves the outputs of each later layer.
+//! Batch norm at every layer: how far a small change in the first layer's weights moves the outputs of each later
+//! layer.
 
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
@@ -22,7 +23,7 @@ const DEPTH: usize = 10;
 /// Std of the change, as a share of the std of the weights.
 const CHANGE: f64 = 0.1;
 
-/// Where batch norm stands in the network.
+/// Which layers have batch norm.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 enum Norms {
     Nowhere,
@@ -62,9 +63,11 @@ impl Setting for Norms {
         sgd(model, 1.0)
     }
 
-    /// A unit's outputs over the images have a mean and a std. The shift of a layer is how far both move, root mean
-    /// square over the units, in units of the std before: the Wasserstein distance between normal distributions of
-    /// these means and stds, over the std.
+    /// Changes the first layer's weights at random and measures the shift of every layer.
+    ///
+    /// A unit's outputs over the images have a mean and a std. The shift of a layer is how far both move (root mean
+    /// square over the units), divided by the std before the change. The distance moved is the Wasserstein distance
+    /// between normal distributions with these means and stds.
     fn run(&self, run: &Run) -> Result<Vec<f64>, ExperimentError> {
         let setup = run.setup;
         let mut network = mlp(initial_model(run.config, &setup.device));
@@ -90,7 +93,7 @@ impl Setting for Norms {
     }
 }
 
-/// The outputs of every hidden layer, with batch norm by the statistics of these inputs, as in training.
+/// Computes the outputs of every hidden layer. As in training, batch norm uses the statistics of these inputs.
 fn outputs(network: &Mlp, mut signal: Tensor<2>) -> Vec<Tensor<2>> {
     Mode::TestTimeAdaptation.run(|| {
         let blocks = network.hidden.iter();

@@ -1,5 +1,4 @@
-//! What reaches a unit over training: the percentiles of its input, with batch norm and without (Ioffe & Szegedy 2015,
-//! figure 1).
+//! The input of a unit over training: its percentiles, with and without batch norm (Ioffe & Szegedy 2015, figure 1).
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -45,7 +44,7 @@ struct Look {
     percentiles: Vec<[f64; 3]>,
 }
 
-/// Training images and epochs.
+/// The numbers of training images and epochs.
 fn extent(setup: &Setup) -> (usize, usize) {
     setup.pick((55_000, 55), (11_000, 6))
 }
@@ -91,7 +90,7 @@ impl Setting for Network {
     }
 }
 
-/// Percentiles over the images of the inputs of the activations of the last hidden layer.
+/// The percentiles, over the images, of each activation's input in the last hidden layer.
 fn inputs_of_last(network: &Classifier, images: &Tensor<2>) -> Vec<[f64; 3]> {
     let network = mlp(network.valid());
     let (last, before) = network
@@ -137,7 +136,7 @@ fn label(norm: Normalization) -> &'static str {
     }
 }
 
-/// The first unit of the first seed.
+/// Plots the first unit of the first seed.
 fn percentile_figure(runs: &Runs<Network>) -> Figure {
     let figure = Figure::new(
         "percentiles",
@@ -186,7 +185,7 @@ fn accuracy_figure(runs: &Runs<Network>, epochs: usize) -> Figure {
 fn claims(runs: &Runs<Network>, epochs: usize) -> Vec<Claim> {
     let accuracy = |norm, epoch: usize| runs.median(Network(norm), |run| run.accuracies[epoch]);
     let final_accuracy = |norm| accuracy(norm, epochs - 1);
-    // The epoch after which the accuracy reaches the final one without batch norm.
+    // The first epoch whose accuracy reaches the final accuracy without batch norm.
     let reaches = |norm| {
         let target = final_accuracy(Normalization::None);
         let reached = (0..epochs).find(|&epoch| accuracy(norm, epoch) >= target);
@@ -225,7 +224,7 @@ fn claims(runs: &Runs<Network>, epochs: usize) -> Vec<Claim> {
     ]
 }
 
-/// The range of a unit's median over training, over the mean distance of its outer percentiles.
+/// The range of a unit's median over training, divided by the mean distance between its outer percentiles.
 fn drift(run: &Trained, unit: usize) -> f64 {
     let looks = run.looks.iter().map(|look| look.percentiles[unit]);
     let medians = looks.clone().map(|[_, middle, _]| middle);
@@ -234,7 +233,7 @@ fn drift(run: &Trained, unit: usize) -> f64 {
     range * run.looks.len() as f64 / width
 }
 
-/// Numbers of the whole network have no unit.
+/// Tabulates the runs. Numbers of the whole network have no unit.
 fn table(runs: &Runs<Network>, steps: usize) -> Table {
     let mut table = Table::new(&["norm", "seed", "step", "unit"]);
     for run in &runs.0 {

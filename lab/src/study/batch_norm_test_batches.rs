@@ -1,5 +1,5 @@
-//! Small and lopsided test batches: one trained network, normalised by its running statistics and by those of all kinds
-//! of test batches.
+//! Small and lopsided test batches: one trained network, normalised with its running statistics and with the statistics
+//! of all kinds of test batches.
 
 use burn::data::dataloader::batcher::Batcher;
 use burn_kindling::norm::Mode;
@@ -25,7 +25,7 @@ const CLASS_BATCH: usize = 128;
 #[derive(Clone, PartialEq, Serialize)]
 struct Network;
 
-/// Test accuracy, by what the network normalises with.
+/// Test accuracy with each kind of statistics.
 #[derive(Serialize, Deserialize)]
 struct Scores {
     running: f64,
@@ -68,7 +68,7 @@ impl Setting for Network {
     }
 }
 
-/// Batches of `size` images. A rest of a single image, which has no variance, is left out.
+/// Batches of `size` images. If one image remains, it is left out: a single image has no variance.
 fn batches(indices: &[usize], size: usize) -> Vec<Vec<usize>> {
     let chunks = indices.chunks(size).filter(|chunk| chunk.len() > 1);
     chunks.map(<[usize]>::to_vec).collect()

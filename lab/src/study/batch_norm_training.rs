@@ -1,9 +1,9 @@
-//! What batch norm forgives: sixteen weight scales and many learning rates, without batch norm, with this crate's, with
-//! Burn's.
+//! What batch norm forgives: sixteen weight scales and many learning rates, without batch norm, with this crate's, and
+//! with Burn's.
 //!
 //! The set-up is Saito's (*Deep Learning from Scratch*, chapter 6): the first 1000 training images, five hidden layers
-//! of 100 ReLU units, plain SGD, batches of 100, 20 epochs. After each epoch the accuracy is measured on the same
-//! images, in inference mode (with running statistics).
+//! of 100 ReLU units, plain SGD, batches of 100, 20 epochs. After each epoch, the accuracy on the same images is
+//! measured in inference mode (with running statistics).
 
 use burn_kindling::init::InitStrategy;
 use serde::Serialize;
@@ -26,7 +26,7 @@ const WELL: f64 = 0.8;
 /// Training accuracy from which a network counts as having learned something: three times that of guessing.
 const SOMETHING: f64 = 0.3;
 
-/// How a network starts and how large its steps are.
+/// The weights that a network starts with, and its learning rate.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 struct Start {
     /// The std of the weights; `None`: He initialisation.
@@ -95,7 +95,7 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
     })
 }
 
-/// `count` powers of ten from the first exponent to the last, evenly spaced in the exponent.
+/// `count` powers of ten, with exponents evenly spaced from the first to the last.
 fn steps(count: usize, [first, last]: [f64; 2]) -> impl Iterator<Item = f64> {
     let share = move |i: usize| i as f64 / (count - 1) as f64;
     (0..count).map(move |i| 10f64.powf(first + (last - first) * share(i)))
@@ -117,7 +117,7 @@ fn label(norm: Normalization) -> &'static str {
     }
 }
 
-/// A curve for each normalisation. Burn's is dashed and lets the others show through.
+/// A curve for each normalisation. Burn's is dashed, so that the others show through.
 fn series(points: impl Fn(Normalization) -> Vec<(f64, Vec<f64>)>) -> Vec<Series> {
     let curves = Normalization::ALL.into_iter().flat_map(|norm| {
         let stroke = match norm {
@@ -130,19 +130,19 @@ fn series(points: impl Fn(Normalization) -> Vec<(f64, Vec<f64>)>) -> Vec<Series>
 }
 
 impl Trainings {
-    /// The training accuracies after the last epoch, one a seed.
+    /// The training accuracies after the last epoch, one per seed.
     fn last(&self, norm: Normalization, start: Start) -> Vec<f64> {
         self.runs
             .values(Network(norm, start), |it| it[self.epochs - 1])
     }
 
-    /// The starts from which the median accuracy reaches a bound at the end.
+    /// The starts whose median accuracy reaches a bound at the end.
     fn reaching(&self, accuracy: f64, norm: Normalization, starts: &[Start]) -> Vec<Start> {
         let reaches = |&&start: &&Start| median(&self.last(norm, start)) >= accuracy;
         starts.iter().filter(reaches).copied().collect()
     }
 
-    /// From how many starts the networks learn: a sentence.
+    /// A sentence that says from how many starts the networks learn.
     fn share_that_learns(&self, what: &str, starts: &[Start]) -> String {
         let learn = Normalization::ALL.map(|norm| {
             let learned = self.reaching(SOMETHING, norm, starts).len();
@@ -155,7 +155,7 @@ impl Trainings {
         )
     }
 
-    /// The accuracy at the end, by the start.
+    /// Plots the accuracy at the end over the starts.
     fn at_the_end(&self, starts: &[Start], x: Axis, place: impl Fn(&Start) -> f64) -> Panel {
         let points = |norm, start| (place(start), self.last(norm, *start));
         let series = series(|norm| starts.iter().map(|start| points(norm, start)).collect());
@@ -183,7 +183,7 @@ impl Trainings {
         .panel(self.at_the_end(&self.rates, x, |it| it.rate))
     }
 
-    /// Four panels in a row as in the literature, one for each weight scale.
+    /// Plots the accuracy over the epochs, four panels in a row as in the literature, one per weight scale.
     fn curves(&self) -> Figure {
         let std = |start: &Start| Number(start.scale.unwrap_or(f64::NAN));
         let panel = |&start: &Start| {
@@ -213,8 +213,8 @@ impl Trainings {
         rows.fold(figure, |figure, row| figure.row("", row.iter().map(panel)))
     }
 
-    /// How far the medians of this crate's and Burn's accuracies are apart at most, and by how much at most that
-    /// exceeds the range of either over seeds: over all starts and epochs.
+    /// Compares the median accuracies of this crate and Burn over all starts and epochs. Returns the largest gap
+    /// between them, and the largest excess of a gap over the wider of their two ranges over seeds.
     fn distance(&self) -> [f64; 2] {
         let (mut furthest, mut beyond) = (0.0_f64, f64::NEG_INFINITY);
         for &start in self.scales.iter().chain(&self.rates) {

@@ -15,7 +15,7 @@ pub(super) const WU: Source = Source("Wu & Johnson 2021, arXiv:2105.07576");
 pub(super) const KINGMA: Source = Source("Kingma & Ba 2015, arXiv:1412.6980, section 3");
 pub(super) const BURN: Source = Source("burn::nn::BatchNorm 0.22.1");
 
-/// Where a sentence stands.
+/// The publication that a sentence comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Source(pub &'static str);
 
@@ -56,7 +56,7 @@ pub struct Tested {
 }
 
 impl Tested {
-    /// Holds the measurement against a bound.
+    /// Tests the measurement against a bound.
     pub fn holds_if(self, bound: Bound) -> Claim {
         Claim {
             statement: self.statement.text,
@@ -87,7 +87,7 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// Whether the claim holds for this number; it never does for NaN.
+    /// Whether the claim holds for this number; never for NaN.
     pub fn holds(self, measured: f64) -> bool {
         match self {
             Self::AtLeast(least) => measured >= least,
@@ -113,7 +113,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// A sentence from the literature, and the number that it is held against.
+/// A sentence from the literature, tested against a measured number.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Claim {
     /// The sentence.

@@ -1,4 +1,4 @@
-//! What the experiments about inference share: networks with batch norm, and other norms in their place.
+//! Shared by the experiments about inference: trains networks with batch norm, and replaces their norms.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -12,8 +12,8 @@ pub(super) const BATCH: usize = 128;
 /// The learning rate for batches of [`BATCH`].
 const LEARNING_RATE: f64 = 0.1;
 
-/// A training with this crate's batch norm. The learning rate is proportional to the batch size (Goyal et al. 2017,
-/// arXiv:1706.02677).
+/// Configures a training with this crate's batch norm. The learning rate is proportional to the batch size (Goyal et
+/// al. 2017, arXiv:1706.02677).
 pub(super) fn training(epochs: usize, batch_size: usize) -> TrainConfig {
     let model = MlpConfig::new().with_norm(Normalization::Batch);
     TrainConfig {
@@ -23,7 +23,7 @@ pub(super) fn training(epochs: usize, batch_size: usize) -> TrainConfig {
     }
 }
 
-/// The network with other norms, each made from one of `norms` and the gamma and beta that it replaces.
+/// Replaces the norms of a network. Each new norm is made from one of `norms` and the gamma and beta of the old one.
 pub(super) fn with_norms<N>(
     mut network: Mlp,
     norms: &[N],

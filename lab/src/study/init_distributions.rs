@@ -1,8 +1,8 @@
-//! What reaches every layer, forward and backward: five layers, five initialisations, three activations.
+//! The outputs and gradients of every layer before training: five layers, five initialisations, three activations.
 //!
 //! The set-up is Saito's (*Deep Learning from Scratch*, chapter 6): 1000 inputs of 100 numbers from N(0, 1) go through
-//! five layers of 100 units. Wide layers have a theory in closed form (Poole et al. 2016, arXiv:1606.05340), which is
-//! drawn beside the measurements.
+//! five layers of 100 units. The figures also show the closed-form theory of wide layers (Poole et al. 2016,
+//! arXiv:1606.05340).
 
 use burn::tensor::{Tensor, TensorData};
 use burn_kindling::init::{Activation, InitStrategy};
@@ -28,7 +28,7 @@ const SAMPLES: usize = 1000;
 const WIDTH: usize = 100;
 const DEPTH: usize = 5;
 const BINS: usize = 30;
-/// All but zeros, whose equal units have no spread to draw.
+/// All strategies but zeros: its units are equal, so there is no spread to draw.
 const DRAWN: [InitStrategy; 4] = [
     InitStrategy::StandardNormal,
     InitStrategy::SmallNormal,
@@ -56,7 +56,7 @@ impl Setting for Start {
         sgd(model, 1.0)
     }
 
-    /// Observes the layers and the gradient of a loss that pulls every output of the last layer at random.
+    /// Observes the layers, and the gradients of a loss that pulls every output of the last layer at random.
     fn run(&self, run: &Run) -> Result<Vec<Layer>, ExperimentError> {
         let device = run.setup.device.clone().autodiff();
         let network = mlp(initial_model(run.config, &device));
@@ -91,7 +91,7 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
     })
 }
 
-/// The std of each layer's outputs, by the theory of wide layers.
+/// Predicts the std of each layer's outputs by the theory of wide layers.
 fn predict(activation: Activation, strategy: InitStrategy) -> impl Iterator<Item = f64> {
     let layers = strategy.propagate(activation, [WIDTH; DEPTH], 1.0);
     layers.into_iter().map(|layer| layer.std)
@@ -140,12 +140,12 @@ fn histograms(
     .stepped("initialisation")
 }
 
-/// The median over the seeds of a number of each layer.
+/// The median over the seeds of one number of each layer.
 fn by_layer(runs: &Runs<Start>, setting: &Start, number: fn(&Layer) -> f64) -> Vec<[f64; 2]> {
     from_1((0..DEPTH).map(|i| runs.median(setting.clone(), |it| number(&it[i]))))
 }
 
-/// The measured std of each layer, and the predicted one.
+/// Plots the measured and the predicted std of each layer.
 fn forward(runs: &Runs<Start>) -> Figure {
     let figure = Figure::new(
         "forward",
@@ -196,7 +196,7 @@ fn claims(runs: &Runs<Start>) -> Vec<Claim> {
         runs.median(Start(activation, strategy), number)
     };
     let last_std = |activation, strategy| median(activation, strategy, &|it| it[last].data.std);
-    // The share of saturated outputs in the layer where it is smallest.
+    // The share of saturated outputs in the layer with the fewest.
     let saturated = |activation, strategy| {
         median(activation, strategy, &|it| {
             let shares = it.iter().map(|it| it.saturated.unwrap_or(f64::NAN));
@@ -345,7 +345,7 @@ fn mean_square(layer: &Layer) -> f64 {
     layer.data.std.powi(2) + layer.data.mean.powi(2)
 }
 
-/// How far a ratio is from 1, either way.
+/// The ratio or its inverse, whichever is larger.
 fn factor(ratio: f64) -> f64 {
     ratio.max(1.0 / ratio)
 }

@@ -1,8 +1,8 @@
 //! The five initialisations, trained on MNIST.
 //!
 //! The set-up is Saito's (*Deep Learning from Scratch*, chapter 6): 784-100-100-100-100-10, plain SGD at 0.01, batches
-//! of 128, about 2000 steps. The layers are observed with Karpathy's diagnostics (*Building makemore*, part 3), at the
-//! first step of every epoch and at the last step of all.
+//! of 128, about 2000 steps. The layers are observed with Karpathy's diagnostics (*Building makemore*, part 3) at the
+//! first step of every epoch and at the last step of the run.
 
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::observe::{Layer, Observation, Observer, Report};
@@ -32,28 +32,28 @@ struct Start(Activation, InitStrategy);
 
 #[derive(Serialize, Deserialize)]
 struct Trained {
-    /// Training loss of every step; `None` where it is not finite.
+    /// Training loss of every step; `None` if it is not finite.
     losses: Vec<Option<f64>>,
     /// Validation accuracy after every epoch: 0 to 1.
     accuracies: Vec<f64>,
     /// Test accuracy at the end: 0 to 1.
     test: f64,
-    /// At the first step of every epoch and at the last step of all: the layers and gradients of the same validation
-    /// images, and how far the step moved the weights.
+    /// Reports at the first step of every epoch and at the last step of the run: the layers and gradients on the same
+    /// validation images, and how far the step moved the weights.
     stages: Vec<Report>,
 }
 
-/// What is written down while a network trains.
+/// Notes taken while a network trains.
 #[derive(Default)]
 struct Notes {
     losses: Vec<Option<f64>>,
     stages: Vec<Report>,
-    /// The observation of the current step, whose update is yet to come.
+    /// The observation of the current step, before its update.
     seen: Option<Observation>,
 }
 
 impl Notes {
-    /// Ends the current step, which led to this network.
+    /// Ends the current step. `network` has its updated weights.
     fn step(&mut self, network: &Classifier) {
         if let Some(mut seen) = self.seen.take() {
             seen.step(network);
@@ -62,7 +62,7 @@ impl Notes {
     }
 }
 
-/// Training images and epochs.
+/// The numbers of training images and epochs.
 fn extent(setup: &Setup) -> (usize, usize) {
     let (images, epochs) = setup.pick((55_000, 5), (11_000, 4));
     (setup.split(images, 0)[0].len(), epochs)
@@ -142,18 +142,18 @@ struct Trainings {
     runs: Runs<Start>,
     activations: Vec<Activation>,
     epochs: usize,
-    /// Steps an epoch.
+    /// Steps per epoch.
     steps: usize,
 }
 
 impl Trainings {
-    /// A panel for each activation, a curve over the seeds for each initialisation.
+    /// One panel per activation, with one curve over the seeds per initialisation.
     fn curves(&self, x: Axis, y: Axis, points: fn(&Trained) -> Vec<[f64; 2]>) -> Vec<Panel> {
         let panel = |&activation: &Activation| {
             let series = InitStrategy::ALL.into_iter().flat_map(|strategy| {
                 let curve = self.runs.curve(Start(activation, strategy), points);
                 let stroke = match strategy {
-                    // Lies on zeros, and lets them show through.
+                    // Dashed, because it lies on the curve of zeros and would hide it.
                     InitStrategy::SmallNormal => Stroke::Dashed,
                     _ => Stroke::Solid,
                 };
@@ -196,7 +196,7 @@ impl Trainings {
         .row("", panels)
     }
 
-    /// The outputs of every layer before, during and after training, of the first seed.
+    /// Plots the outputs of every layer before, during and after training, for the first seed.
     fn outputs(&self, activation: Activation, strategy: InitStrategy) -> Figure {
         let name = activation_name(activation);
         let figure = Figure::new(
@@ -220,7 +220,8 @@ impl Trainings {
         })
     }
 
-    /// Every layer at every stage: the std of its outputs and of its gradient, and how far a step moves its weights.
+    /// Plots every layer at every stage: the std of its outputs and of its gradient, and how far a step moves its
+    /// weights.
     fn numbers(&self, activation: Activation) -> Figure {
         let figure = Figure::new(
             format!("numbers-{activation}"),
@@ -345,7 +346,7 @@ impl Trainings {
         claims
     }
 
-    /// Numbers of the whole network have layer 0.
+    /// Tabulates the runs. Numbers of the whole network have layer 0.
     fn table(&self) -> Table {
         let mut table = Table::new(&["activation", "strategy", "seed", "step", "layer"]);
         for run in &self.runs.0 {

@@ -5,7 +5,8 @@ use burn_kindling::observe::{Layer, Summary};
 
 use crate::figure::{Axis, Color, Panel, Series, Shape};
 
-/// The range of an activation's outputs that histograms cover, the same for all layers to make them comparable.
+/// The range of an activation's outputs that histograms cover. It is the same for all layers, which makes the
+/// histograms comparable.
 pub(super) fn output_range(activation: Activation) -> [f64; 2] {
     match activation {
         Activation::Sigmoid => [0.0, 1.0],
@@ -41,8 +42,8 @@ pub(super) fn histogram(values: &Summary, depth: usize, color: Color, x: Axis) -
         .with([Series::new("", color, Shape::Bars(bars))])
 }
 
-/// Bins the values again over `[low, high]`: `(from, to, share)` of each bin. Values are taken to be spread evenly
-/// over a bin of the original histogram.
+/// Bins the values again over `[low, high]`: `(from, to, share)` of each bin. Assumes that values are spread evenly
+/// over each bin of the original histogram.
 fn shares(values: &Summary, [low, high]: [f64; 2]) -> Vec<[f64; 3]> {
     let histogram = &values.histogram;
     let bins = histogram.counts.len();
@@ -50,7 +51,7 @@ fn shares(values: &Summary, [low, high]: [f64; 2]) -> Vec<[f64; 3]> {
     let mut bars: Vec<[f64; 3]> = (0..bins)
         .map(|i| [low + width * i as f64, low + width * (i + 1) as f64, 0.0])
         .collect();
-    // The bins of a single value have no width.
+    // If all values are equal, the bins have no width.
     let edges = match values.std {
         0.0 => vec![values.mean; bins + 1],
         _ => histogram.edges(),

@@ -2,7 +2,7 @@
 
 use crate::train::TrainingStep;
 
-/// How many steps make one point of a curve.
+/// Steps per point of a curve.
 pub(super) const SMOOTH: usize = 25;
 
 /// The loss of a step, in nats; `None` if it is not finite.
@@ -11,7 +11,7 @@ pub(super) fn loss(step: &TrainingStep) -> Option<f64> {
     loss.is_finite().then_some(loss)
 }
 
-/// The means of [`SMOOTH`] losses each; `None` where one of them is not finite.
+/// The means of each [`SMOOTH`] losses in a row; `None` if one of them is not finite.
 pub(super) fn smooth(losses: &[Option<f64>]) -> Vec<Option<f64>> {
     let blocks = losses.chunks_exact(SMOOTH);
     let sums = blocks.map(|block| block.iter().copied().sum::<Option<f64>>());
@@ -23,7 +23,7 @@ fn middle(i: usize) -> f64 {
     (i as f64 + 0.5) * SMOOTH as f64
 }
 
-/// The points `(step, loss)` of a [smoothed](smooth) curve; infinite where the loss is not finite.
+/// The points `(step, loss)` of a [smoothed](smooth) curve; infinite if the loss is not finite.
 pub(super) fn curve(smoothed: &[Option<f64>]) -> Vec<[f64; 2]> {
     let points = smoothed.iter().enumerate();
     points

@@ -1,11 +1,11 @@
 //! Experiments: what initialisation and batch normalisation do inside a network.
 //!
 //! Each experiment asks one question, repeats what the literature did, and returns [`Findings`]: raw numbers, figures,
-//! and [claims](Claim), which are sentences from the literature held against the measurements. Claims that do not hold
-//! are reported too.
+//! and [claims](Claim). A claim is a sentence from the literature, tested against a measurement. Claims that do not
+//! hold are reported too.
 //!
-//! An experiment is a file, and beside it, in Markdown, its question and its story. Finished runs are kept under
-//! [`Setup::out`]: a stopped experiment continues from them, and more seeds run only what is new.
+//! Each experiment is one Rust file, with its question and its story beside it in Markdown. Finished runs are kept
+//! under [`Setup::out`]. A stopped experiment continues from them, and asking for more seeds runs only the new ones.
 
 mod batch_norm_depth;
 mod batch_norm_recalibration;
@@ -42,7 +42,7 @@ use crate::train::{TrainError, write_atomically};
 /// The experiments, in the order of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Experiment {
-    /// What reaches every layer of an untrained network, forward and backward.
+    /// Outputs and gradients of every layer of an untrained network.
     InitDistributions,
     /// Training from five initialisations.
     InitTraining,
@@ -90,24 +90,24 @@ impl Experiment {
         }
     }
 
-    /// The question that it asks.
+    /// The question that the experiment asks.
     pub fn question(self) -> &'static str {
         let heading = self.markdown().lines().next().unwrap_or_default();
         heading.trim_start_matches("# ")
     }
 
-    /// What is done and what can be seen, in Markdown.
+    /// What the experiment does and what the figures show, in Markdown.
     pub fn story(self) -> &'static str {
         let story = self.markdown().split_once('\n');
         story.map_or("", |(_, story)| story)
     }
 
-    /// Runs what is missing of the experiment, and writes its findings into `out/name`: `data.json`, `data.csv`,
+    /// Runs the missing runs of the experiment and writes its findings into `out/name`: `data.json`, `data.csv`,
     /// `claims.json`, and each figure as SVG and PNG.
     ///
     /// # Errors
     ///
-    /// It is stopped, a training fails, or a file cannot be written.
+    /// The experiment is stopped, a training fails, or a file cannot be written.
     pub fn run(self, setup: &Setup) -> Result<Findings, ExperimentError> {
         let run = match self {
             Self::InitDistributions => init_distributions::run,
@@ -139,7 +139,7 @@ pub struct Findings {
     pub experiment: Experiment,
     /// How much work was done.
     pub size: Size,
-    /// How many seeds were asked for; `None`: as many as the experiment takes by default.
+    /// How many seeds were asked for; `None` for the experiment's default.
     pub seeds: Option<usize>,
     /// The device.
     pub device: String,

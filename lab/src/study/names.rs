@@ -1,4 +1,4 @@
-//! How texts and figures name and colour what the experiments compare.
+//! Names and colours, in texts and figures, for what the experiments compare.
 
 use burn_kindling::init::{Activation, InitStrategy};
 

@@ -2,10 +2,10 @@ use super::claim::Claim;
 use super::table::Table;
 use crate::figure::Figure;
 
-/// What an experiment found.
+/// The results of an experiment.
 #[derive(Clone, Debug)]
 pub struct Results {
-    /// The pictures.
+    /// The figures.
     pub figures: Vec<Figure>,
     /// Sentences from the literature, and whether they hold here.
     pub claims: Vec<Claim>,

@@ -1,4 +1,4 @@
-//! Runs every setting of an experiment over its seeds, and keeps what is finished.
+//! Runs every setting of an experiment over its seeds, and keeps the results of finished runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,30 +18,30 @@ use crate::train::{
 
 /// One setting of an experiment, such as an initialisation with an activation.
 pub(super) trait Setting: Clone + PartialEq + Serialize + Sync {
-    /// What a run of it measures.
+    /// The result of one run.
     type Result: Serialize + DeserializeOwned + Send;
 
-    /// How many seeds to repeat it over, at full size and for a quick look.
+    /// How many seeds to repeat it over: at full size, and for a quick look.
     const SEEDS: [usize; 2];
 
     /// The network and its training, except for the seed.
     fn config(&self, setup: &Setup) -> TrainConfig;
 
-    /// Measures it.
+    /// Measures this setting.
     fn run(&self, run: &Run) -> Result<Self::Result, ExperimentError>;
 }
 
-/// What a [`Setting`] runs with.
+/// The environment of one run of a [`Setting`].
 pub(super) struct Run<'a> {
     pub(super) setup: &'a Setup,
-    /// With the seed of this run.
+    /// The configuration, with the seed of this run.
     pub(super) config: &'a TrainConfig,
     job: &'a Job,
 }
 
 impl Run<'_> {
-    /// Trains the network on the first set of images and validates it on the second. `watch` sees every step and
-    /// takes notes, which are returned.
+    /// Trains the network on the first set of images and validates it on the second. `watch` sees every step and can
+    /// record notes, which are returned.
     pub(super) fn train<N: Default + Send + 'static>(
         &self,
         [train, valid]: &[ImageSet; 2],
@@ -76,23 +76,24 @@ pub(super) struct Measured<S: Setting> {
 pub(super) struct Runs<S: Setting>(pub(super) Vec<Measured<S>>);
 
 impl<S: Setting> Runs<S> {
-    /// The results of a setting, one a seed.
+    /// The results of a setting, one per seed.
     pub(super) fn of(&self, setting: &S) -> impl Iterator<Item = &S::Result> {
         let runs = self.0.iter().filter(move |run| run.setting == *setting);
         runs.map(|run| &run.result)
     }
 
-    /// A number of every result of a setting.
+    /// One number from each result of a setting.
     pub(super) fn values(&self, setting: S, number: impl Fn(&S::Result) -> f64) -> Vec<f64> {
         self.of(&setting).map(number).collect()
     }
 
-    /// The median over the seeds of a number of a setting.
+    /// The median over the seeds of one number of a setting.
     pub(super) fn median(&self, setting: S, number: impl Fn(&S::Result) -> f64) -> f64 {
         median(&self.values(setting, number))
     }
 
-    /// A curve of every result of a setting, as the values over the seeds at each x. All have the same x.
+    /// One curve from each result of a setting, combined: at each x, the values over the seeds. All curves have the
+    /// same x.
     pub(super) fn curve(
         &self,
         setting: S,
@@ -110,7 +111,7 @@ pub(super) fn from_1(values: impl IntoIterator<Item = f64>) -> Vec<[f64; 2]> {
     values.map(|(i, value)| [(i + 1) as f64, value]).collect()
 }
 
-/// The share of right answers on the validation images after each epoch.
+/// The validation accuracy after each epoch.
 pub(super) fn accuracies(trained: &Trained) -> Vec<f64> {
     let epochs = trained.epochs.iter();
     epochs.map(|epoch| epoch.valid.accuracy).collect()
@@ -127,7 +128,7 @@ struct Key<'a, S> {
     training: &'a TrainConfig,
 }
 
-/// The file of a finished run. The key is the JSON text that names the file.
+/// The content of a finished run's file. `key` is the [`Key`] as JSON; its hash names the file.
 #[derive(Serialize, Deserialize)]
 struct Kept<R> {
     key: String,
@@ -135,8 +136,8 @@ struct Kept<R> {
 }
 
 impl Setup {
-    /// Runs all settings over their seeds, several at a time. Runs that `out/name/runs` already holds are read from
-    /// there; each of the others is written there as soon as it is finished.
+    /// Runs all settings over their seeds, several at a time. Results that are already in `out/name/runs` are read from
+    /// there. Each new result is written there as soon as its run is finished.
     pub(super) fn measure<S: Setting>(
         &self,
         name: &str,
@@ -212,14 +213,15 @@ fn path(folder: &Path, key: &str) -> PathBuf {
     folder.join(format!("{hash:016x}.json"))
 }
 
-/// The result of a finished run; `None` if there is no file, or one with another key or form.
+/// Reads the result of a finished run; `None` if there is no file, or if its key or form differs.
 fn kept<R: DeserializeOwned>(folder: &Path, key: &str) -> Option<R> {
     let text = fs::read(path(folder, key)).ok()?;
     let run: Kept<R> = serde_json::from_slice(&text).ok()?;
     (run.key == key).then_some(run.result)
 }
 
-/// Writes the result of a run, and returns it as the next reader will see it: floats may differ in the last digit.
+/// Writes the result of a run and reads it back, so the caller sees the same floats as a later reader: they may differ
+/// in the last digit.
 fn keep<R>(folder: &Path, key: &str, result: R) -> Result<R, ExperimentError>
 where
     R: Serialize + DeserializeOwned,

@@ -12,13 +12,13 @@ use crate::train::{Interrupter, OptimizerKind, Schedule, TrainConfig};
 /// How much work an experiment does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// What the literature did, or as close as MNIST allows.
+    /// As in the literature, or as close as MNIST allows.
     Full,
     /// Enough to see that it works: less data, fewer epochs, fewer settings.
     Quick,
 }
 
-/// What every experiment needs: a device, data, and a folder for its results.
+/// Settings that every experiment needs: a device, data, and a folder for its results.
 pub struct Setup {
     pub(super) device: Device,
     pub(super) data: Mnist,
@@ -30,10 +30,10 @@ pub struct Setup {
     pub out: PathBuf,
     /// How much work to do.
     pub size: Size,
-    /// How many seeds to repeat each measurement over; `None` leaves it to the experiment.
+    /// How many seeds to repeat each measurement over; `None` for the experiment's default.
     pub seeds: Option<usize>,
-    /// How many runs to execute at the same time. One per core suits a CPU, where these small networks cannot use
-    /// several cores; one suits a GPU.
+    /// How many runs to execute at the same time. On a CPU, use one per core, because these small networks cannot use
+    /// several cores. On a GPU, use one.
     pub workers: usize,
     /// Whether to report progress on standard error.
     pub verbose: bool,
@@ -42,7 +42,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Full size, one worker per core, silent.
+    /// Makes a setup at full size, with one worker per core, silent.
     pub fn new(device: Device, data: Mnist, out: impl Into<PathBuf>) -> Self {
         Self {
             data_sum: checksum(&data),
@@ -58,7 +58,7 @@ impl Setup {
         }
     }
 
-    /// `full` at full size, `quick` for a quick look.
+    /// Returns `full` or `quick`, depending on the size.
     pub(super) fn pick<T>(&self, full: T, quick: T) -> T {
         match self.size {
             Size::Full => full,
@@ -66,7 +66,7 @@ impl Setup {
         }
     }
 
-    /// The seeds to repeat over: as many as the user asked for, else as many as fit the size.
+    /// The seeds to repeat over: as many as the user asked for, else the default for the size.
     pub(super) fn seeds(&self, [full, quick]: [usize; 2]) -> Range<u64> {
         0..self.seeds.unwrap_or(self.pick(full, quick)) as u64
     }
@@ -94,7 +94,7 @@ fn checksum(data: &Mnist) -> String {
     format!("{:08x}", hasher.finalize())
 }
 
-/// Training by plain SGD at a constant learning rate.
+/// Configures training by plain SGD at a constant learning rate.
 pub(super) fn sgd(model: MlpConfig, learning_rate: f64) -> TrainConfig {
     TrainConfig {
         model: ModelConfig::Mlp(model),
@@ -113,7 +113,7 @@ pub(super) fn probe(images: &ImageSet, count: usize, device: &Device) -> DigitBa
     batch.expect("a set in memory gives every batch")
 }
 
-/// The network of a configuration that asks for an MLP.
+/// Unwraps a network that is an MLP.
 pub(super) fn mlp(network: Classifier) -> Mlp {
     match network {
         Classifier::Mlp(network) => network,

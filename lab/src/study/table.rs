@@ -1,7 +1,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The raw numbers of an experiment in long form: one observation a row.
+/// The raw numbers of an experiment in long form: one observation per row.
 ///
 /// The first columns say what was observed, the last two are `quantity` and `value`.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,8 +9,7 @@ use crate::data::ImageSet;
 use crate::model::{ModelConfig, Normalization};
 use crate::precision::Precision;
 
-/// Everything that decides what a training run computes: same configuration, same data and same
-/// backend give the same result.
+/// Everything that decides what a training run computes. The same configuration, data and backend give the same result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -24,21 +23,20 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Passes over the training images.
     pub epochs: usize,
-    /// Images a training step; on several devices, of each of them.
+    /// Images per training step; on several devices, images per step and device.
     pub batch_size: usize,
-    /// What the layers compute in, in training. Configurations written before there was a choice are of f32.
+    /// Float type in which the layers compute during training. Files from before this field existed mean f32.
     #[serde(default)]
     pub dtype: Precision,
     /// Seed of the initial weights and of the order of the images.
     pub seed: u64,
-    /// Stop after this many epochs without a lower validation loss, and keep the weights of the epoch with the lowest;
-    /// `None`: run all epochs, and keep the last.
+    /// Stop after this many epochs without a lower validation loss, and keep the weights of the epoch with the lowest
+    /// loss. `None`: run all epochs and keep the last weights.
     pub patience: Option<usize>,
 }
 
 impl Default for TrainConfig {
-    /// The default job: the default [`ModelConfig`], Adam at 1e-3 on a cosine, 10 epochs of
-    /// batches of 128.
+    /// The default job: the default [`ModelConfig`], Adam at 1e-3 on a cosine schedule, 10 epochs, batches of 128.
     fn default() -> Self {
         Self {
             model: ModelConfig::default(),
@@ -55,12 +53,12 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Checks that the numbers make a run.
+    /// Checks that a run is possible with this configuration.
     ///
     /// # Errors
     ///
-    /// A count is zero; the learning rate is not a positive number (at most 1 on a cosine); the network cannot be
-    /// built, or cannot be trained in this float type or on batches of this size.
+    /// A count is zero; the learning rate is not a positive number (at most 1 on a cosine schedule); or the network
+    /// cannot be built, or cannot be trained in this float type or on batches of this size.
     pub fn validate(&self) -> Result<(), TrainError> {
         let problem = |text: String| Err(TrainError::Config(text));
         if self.epochs == 0 {
@@ -107,7 +105,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Whether a layer normalises by the statistics of the batch.
+    /// Whether any layer normalises with the statistics of the batch.
     pub(super) fn normalizes(&self) -> bool {
         let layers = match &self.model {
             ModelConfig::Mlp(mlp) => mlp.hidden.len(),
@@ -165,7 +163,7 @@ burn_kindling::names!(OptimizerKind, "optimizer":
 /// How the learning rate changes over a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Schedule {
-    /// It stays.
+    /// It stays constant.
     Constant,
     /// It falls along half a cosine, step by step, to 0 at the last one (Loshchilov & Hutter 2017,
     /// arXiv:1608.03983, without restarts).

@@ -24,7 +24,7 @@ pub enum Display {
 }
 
 impl Display {
-    /// The dashboard if a person sits at a terminal, lines otherwise.
+    /// The dashboard if standard input and output are a terminal, lines otherwise.
     pub fn detect() -> Self {
         match std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
             true => Self::Dashboard,
@@ -33,7 +33,7 @@ impl Display {
     }
 }
 
-/// How long the lines keep quiet within an epoch.
+/// Least time between two lines within an epoch.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Progress as plain lines.
@@ -41,25 +41,25 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Lines(Arc<Mutex<Progress>>);
 
 struct Progress {
-    /// Finished before this run of the program.
+    /// Number of epochs finished before this run of the program.
     first: usize,
     epochs: usize,
-    /// The one under way.
+    /// The current epoch.
     epoch: usize,
-    /// Images of an epoch: to train on, and to validate with.
+    /// Images per epoch to train on, and to validate on.
     train: usize,
     valid: usize,
     training: bool,
     quiet: bool,
-    /// Images of this epoch that are behind, validation after training.
+    /// Images done in this epoch; validation comes after training.
     position: usize,
     started: Instant,
     spoken: Instant,
 }
 
 impl Lines {
-    /// For a run that goes on after `first` of `epochs` epochs of `train` and `valid` images;
-    /// `quiet` lines are never written.
+    /// Makes the lines of a run of `epochs` epochs of `train` and `valid` images, of which `first` are already
+    /// finished. If `quiet`, no line is written.
     pub(super) fn new(
         first: usize,
         epochs: usize,
@@ -110,7 +110,7 @@ impl Lines {
 }
 
 impl Progress {
-    /// The time left at the speed so far, if there is any.
+    /// The time left at the speed so far; empty at the end.
     fn left(&self) -> String {
         let of_epoch = self.train + self.valid;
         let done = (self.epoch - 1 - self.first) * of_epoch + self.position;
@@ -123,7 +123,7 @@ impl Progress {
     }
 }
 
-/// A time in seconds, or in minutes where it is long.
+/// A time in seconds, or in minutes from 90 seconds on.
 pub(super) fn duration(seconds: f64) -> String {
     match seconds < 90.0 {
         true => format!("{seconds:.0} s"),
@@ -165,8 +165,7 @@ impl TrainingProgressLogger for Lines {
     fn log_event_training(&mut self, _: String) {}
 }
 
-/// A renderer that shows nothing of the metrics: the lines are written by [`Lines::epoch`], once
-/// they are final.
+/// Shows none of the metrics. [`Lines::epoch`] writes them once they are final.
 impl MetricsRendererTraining for Lines {
     fn update_train(&mut self, _: MetricState) {}
 

@@ -7,11 +7,10 @@ use crate::model::{Classifier, ModelConfig};
 use crate::random::{generator, normal};
 use burn_kindling::init::{Fan, InitStrategy};
 
-/// The network of a run before its first step, on `device`.
+/// Makes the network of a run before its first step, on `device`.
 ///
-/// Its weights are drawn on the host, in the order of the layers, and then laid on the device: Burn's backends each
-/// have a random generator of their own, and this way the same seed gives the same weights, to the bit, on all of
-/// them.
+/// The weights are drawn on the host, in the order of the layers, and then copied to the device. So the same seed gives
+/// bit-identical weights on every backend, although each of Burn's backends has its own random generator.
 pub fn initial_model(config: &TrainConfig, device: &Device) -> Classifier {
     let scale = match &config.model {
         ModelConfig::Mlp(mlp) => mlp.weight_scale,
@@ -24,7 +23,7 @@ pub fn initial_model(config: &TrainConfig, device: &Device) -> Classifier {
     })
 }
 
-/// Draws the weights of a network, in the order in which a module names them.
+/// Draws the weights of a network in the order in which the module visits its parameters.
 struct Draw {
     strategy: InitStrategy,
     scale: f64,
@@ -35,7 +34,7 @@ impl ModuleMapper for Draw {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let shape = param.lazy_shape();
         let fan_in = match D {
-            // A bias, or of a normalisation: each the same everywhere.
+            // A bias, or a parameter of a normalisation: not random.
             1 => return param,
             2 => Fan::linear(shape.dims()).fan_in,
             _ => Fan::conv(shape.dims::<D>(), 1).fan_in,

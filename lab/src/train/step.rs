@@ -14,7 +14,7 @@ use crate::data::DigitBatch;
 use crate::model::Classifier;
 use crate::precision::Precision;
 
-/// What one step leaves for the metrics.
+/// The output of one step, for the metrics.
 pub struct StepOutput {
     /// Mean cross-entropy of the batch, in nats: `[1]`.
     pub loss: Tensor<1>,
@@ -25,7 +25,7 @@ pub struct StepOutput {
 }
 
 impl StepOutput {
-    /// How many images the network tells right.
+    /// How many images the network classifies correctly.
     pub fn right(&self) -> i64 {
         let answers = self.logits.clone().argmax(1).squeeze_dim::<1>(1);
         let right = answers.equal(self.targets.clone()).int().sum();
@@ -34,7 +34,7 @@ impl StepOutput {
 }
 
 impl Classifier {
-    /// Loss and logits of a batch.
+    /// Computes loss and logits of a batch.
     pub fn forward_step(&self, batch: DigitBatch) -> StepOutput {
         let logits = self.forward(batch.images);
         let loss = CrossEntropyLossConfig::new()
@@ -79,8 +79,8 @@ impl ItemLazy for StepOutput {
 }
 
 impl Adaptor<LossInput> for StepOutput {
-    /// Burn weighs a batch by the length of this tensor, so that the mean over an epoch counts
-    /// every image once, the smaller last batch included.
+    /// Expands the loss to one value per image. Burn weights a batch by the length of this tensor, so the mean over an
+    /// epoch counts every image once, even in a smaller last batch.
     fn adapt(&self) -> LossInput {
         LossInput::new(self.loss.clone().expand(self.targets.dims()))
     }
@@ -92,8 +92,8 @@ impl Adaptor<AccuracyInput> for StepOutput {
     }
 }
 
-/// One training step, as a watcher sees it: after the forward and backward pass, before the
-/// weights move. The running statistics of batch norm have taken the batch in.
+/// One training step, as a watcher sees it: after the forward and backward pass, before the weights are updated. The
+/// running statistics of batch norm already include the batch.
 pub struct TrainingStep<'a> {
     /// Counted from 1, over all epochs.
     pub step: usize,
@@ -105,10 +105,10 @@ pub struct TrainingStep<'a> {
     pub loss: &'a Tensor<1>,
 }
 
-/// What is called at every training step; see [`Trainer::train`](super::Trainer::train).
+/// A function that is called at every training step; see [`Trainer::train`](super::Trainer::train).
 pub type Watcher = dyn Fn(TrainingStep) + Send + Sync;
 
-/// A network in training, who watches it, and what its gradients are multiplied by.
+/// A network in training, with its watcher and the scale of its gradients.
 #[derive(Module, Debug)]
 pub(super) struct Watched {
     pub(super) network: Classifier,
@@ -118,8 +118,8 @@ pub(super) struct Watched {
     pub(super) scale: Scale,
 }
 
-/// Factors on the loss before the backward pass, and on the gradients after it; and how many steps were skipped
-/// because the first was too large.
+/// The factors on the loss before the backward pass and on the gradients after it, and how many steps were skipped
+/// because the scaled gradients overflowed.
 #[derive(Clone, Debug)]
 pub(super) struct Scale {
     loss: f64,
@@ -128,8 +128,8 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// What the float type needs, taken out again; and of the gradients of `devices` devices, which Burn adds up,
-    /// their mean.
+    /// Scales the loss as the float type needs. The factor on the gradients undoes this, and turns the sum over
+    /// `devices` devices, which Burn computes, into their mean.
     pub(super) fn new(precision: Precision, devices: usize) -> Self {
         let loss = precision.loss_scale();
         Self {
@@ -168,7 +168,7 @@ impl Watched {
         }
     }
 
-    /// Waits for the gradients.
+    /// Whether all gradients are finite. Waits for the device.
     fn all_finite(&self, gradients: &GradientsParams) -> bool {
         let mut finite = Finite {
             gradients,
@@ -221,7 +221,7 @@ impl TrainStep for Watched {
     }
 }
 
-/// Asks, on the device, whether the gradients of all parameters it visits are finite.
+/// Checks on the device whether the gradients of all visited parameters are finite.
 struct Finite<'a> {
     gradients: &'a GradientsParams,
     all: Option<Tensor<1, Bool>>,
@@ -239,7 +239,7 @@ impl ModuleVisitor for Finite<'_> {
     }
 }
 
-/// Multiplies the gradients of the parameters it visits.
+/// Multiplies the gradients of all visited parameters by `factor`.
 struct Scaling<'a> {
     gradients: &'a mut GradientsParams,
     factor: f64,

@@ -11,14 +11,13 @@ use super::trainer::{Trained, Trainer};
 use crate::data::ImageSet;
 use crate::say::say;
 
-/// Many small trainings, several of them at the same time.
+/// Runs many small trainings, several at the same time.
 ///
-/// A small network cannot keep several cores busy: its matrices are not worth a hand-over to
-/// another thread, and most of a step is not a matrix product. So a sweep has workers, each of
-/// which takes one job after the other and computes on its own share of the cores.
+/// A small network cannot keep several cores busy: its matrices are too small to be worth another thread, and most of a
+/// step is not a matrix product. So a sweep has workers. Each worker takes one job after the other and computes on its
+/// own share of the cores.
 ///
-/// The results are the same to the bit for any number of workers. At a time, memory holds what as
-/// many jobs take as there are workers, and the results so far.
+/// The results are bit-identical for any number of workers. Memory holds one job per worker, and the results so far.
 ///
 /// ```no_run
 /// use burn::tensor::Device;
@@ -43,7 +42,7 @@ use crate::say::say;
 #[derive(Clone, Debug)]
 pub struct Sweep {
     workers: usize,
-    /// What the progress is told under, if it is.
+    /// The name in progress reports; `None` for no reports.
     name: Option<String>,
 }
 
@@ -54,7 +53,7 @@ impl Default for Sweep {
 }
 
 impl Sweep {
-    /// As many workers as there are cores, without a word. On a GPU, one worker is best.
+    /// Makes a sweep with one worker per core and no progress reports. On a GPU, one worker is best.
     pub fn new() -> Self {
         Self {
             workers: cores(),
@@ -62,29 +61,28 @@ impl Sweep {
         }
     }
 
-    /// Does so many jobs at a time.
+    /// Sets how many jobs run at the same time.
     ///
     /// # Panics
     ///
-    /// If there are to be none.
+    /// If `workers` is 0.
     pub fn with_workers(mut self, workers: usize) -> Self {
         assert!(workers > 0, "a sweep needs at least one worker");
         self.workers = workers;
         self
     }
 
-    /// Tells on standard error, every few seconds and under this name, how far the whole is.
+    /// Reports the progress of the sweep on standard error every few seconds, under this name.
     pub fn with_progress(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The results of `run` for all `jobs`, in their order.
+    /// Calls `run` for all `jobs` and returns the results in the order of the jobs.
     ///
     /// # Errors
     ///
-    /// The first error of a job. The jobs under way are then brought to their end, and no other is
-    /// begun.
+    /// The first error of a job. Running jobs are then finished, and no other job is started.
     pub fn run<J, R, E>(
         &self,
         jobs: &[J],
@@ -139,9 +137,8 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Does `work` with a pool of so many threads of its own, so that what one worker spreads over
-/// threads does not wait behind what another does. Where there cannot be such a pool, the workers
-/// share the one of the process.
+/// Runs `work` in a thread pool of its own, so that one worker's parallel work does not wait behind another's. If the
+/// pool cannot be created, the workers share the process's pool.
 fn on_threads(threads: usize, work: impl FnOnce() + Send) {
     match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
         Ok(pool) => pool.install(work),
@@ -149,13 +146,13 @@ fn on_threads(threads: usize, work: impl FnOnce() + Send) {
     }
 }
 
-/// A job of a [`Sweep`] that is under way.
+/// A running job of a [`Sweep`].
 #[derive(Clone)]
 pub struct Job(Arc<Progress>);
 
 impl Job {
-    /// Trains a network as [`Trainer::train`] does, and has each step count towards the progress
-    /// of the sweep: all of them make up the job.
+    /// Trains a network like [`Trainer::train`], and counts each step towards the progress of the sweep. All steps
+    /// together are the whole job.
     ///
     /// # Errors
     ///
@@ -177,30 +174,30 @@ impl Job {
         })
     }
 
-    /// Counts another `share` of the job, of 1 in all, as done.
+    /// Counts another `share` of the job as done. The whole job is 1.
     pub fn advance(&self, share: f64) {
         self.0.advance(share);
     }
 }
 
-/// Tells how far a sweep is.
+/// Reports the progress of a sweep.
 struct Progress {
-    /// Without a name, it is not told.
+    /// The name in reports; `None` for no reports.
     name: Option<String>,
     jobs: usize,
     started: Instant,
     done: Mutex<Done>,
 }
 
-/// What is behind.
+/// The work done so far.
 struct Done {
     finished: usize,
-    /// In jobs, as far as they told.
+    /// The sum of the shares that jobs have reported, in jobs.
     advanced: f64,
     spoken: Instant,
 }
 
-/// How long the progress keeps quiet.
+/// Least time between two reports.
 const INTERVAL: Duration = Duration::from_secs(3);
 
 impl Progress {
@@ -229,7 +226,7 @@ impl Progress {
         self.speak(&mut done);
     }
 
-    /// Says so every few seconds, and at the end.
+    /// Prints a report every few seconds, and at the end.
     fn speak(&self, done: &mut Done) {
         let Some(name) = &self.name else { return };
         let (jobs, finished) = (self.jobs, done.finished);

@@ -1,14 +1,16 @@
 //! The backward pass: one node for each of the two functions.
 //!
-//! A node keeps what the closed form needs and no more: the input, the statistics, gamma and beta; not the output. Where
-//! that went through a ReLU, `g` is 0 where the output, computed once more from the input, is not above 0. With
+//! A node keeps only what the closed form needs: the input, the statistics, gamma and beta, but not the output. With
 //! `g = dL/dy`, `xhat = (x - mean) / sqrt(variance + epsilon)` and means over the channel's values,
 //!
 //! - `dL/dbeta = sum g`, `dL/dgamma = sum g * xhat`;
-//! - `dL/dx = gamma / sqrt(variance + epsilon) * (g - mean(g) - xhat * mean(g * xhat))` where the statistics are the
-//!   batch's (Ioffe & Szegedy 2015, section 3), and without the two means where they are given;
-//! - for statistics that are given, `dL/dmean = -gamma / sqrt(variance + epsilon) * dL/dbeta` and
+//! - `dL/dx = gamma / sqrt(variance + epsilon) * (g - mean(g) - xhat * mean(g * xhat))` for the batch's statistics
+//!   (Ioffe & Szegedy 2015, section 3), and without the two means for given statistics;
+//! - for given statistics, `dL/dmean = -gamma / sqrt(variance + epsilon) * dL/dbeta` and
 //!   `dL/dvariance = -gamma / (2 (variance + epsilon)) * dL/dgamma`.
+//!
+//! If a ReLU follows, the backward pass computes the output again from the input, and `g` is 0 where the output is not
+//! above 0.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -160,15 +162,15 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
     }
 }
 
-/// What a node keeps of the forward pass.
+/// The values that a node keeps from the forward pass.
 #[derive(Clone, Debug)]
 struct Kept<B: Backend> {
-    /// The input, which the checkpointer keeps or computes again.
+    /// The input. The checkpointer keeps it or computes it again.
     input: NodeId,
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
     mean: FloatTensor<B>,
-    /// None for a mean that was given: it is as exact as it will be.
+    /// `None` for a given mean, which has no rounding error to correct.
     mean_rest: Option<FloatTensor<B>>,
     variance: FloatTensor<B>,
     epsilon: f64,

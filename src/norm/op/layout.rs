@@ -1,23 +1,23 @@
-//! How a tensor `[batch, channels, ...]` lies in memory, for the backends with kernels.
+//! The memory layout of a tensor `[batch, channels, ...]`, for the backends with kernels.
 //!
-//! Any dense tensor is taken as it lies, also transposed or channels-last, and the output lies the same way; so is one
-//! with a pitch, if the backend's kernels take that. Only a view with other gaps, repeated or reversed values is copied
-//! first.
+//! Kernels take any dense tensor without a copy, even if it is transposed or channels-last, and the output has the same
+//! layout. If a backend's kernels allow it, so do tensors with a pitch (rows with gaps between them). Only a view with
+//! other gaps, or with repeated or reversed values, is copied first.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 
 use crate::dtype::at_least_f32;
 
-/// How a backend's tensors lie in memory.
+/// Access to the memory layout of a backend's tensors.
 pub trait Strided: Backend {
-    /// Whether kernels take rows that begin further apart than they are long.
+    /// Whether kernels take tensors with a pitch: rows with gaps between them.
     const TAKES_PITCH: bool;
 
-    /// The distance between neighbours along each axis, in values.
+    /// The stride of each axis, in values.
     fn strides(tensor: &FloatTensor<Self>) -> Vec<isize>;
 
-    /// The same tensor, copied to lie contiguously if it does not.
+    /// The same tensor, copied if it is not contiguous.
     fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -26,15 +26,15 @@ pub trait Strided: Backend {
 pub struct Rows {
     /// Values in a row.
     pub len: usize,
-    /// Places from one row to the next: more than `len` where there are gaps.
+    /// Distance from the start of one row to the next, in values: more than `len` if there are gaps.
     pub pitch: usize,
 }
 
 impl Rows {
-    /// The rows of axes that are in the order in which they lie, outermost first, given their lengths and strides; None
-    /// where there are gaps elsewhere than behind each row.
+    /// Finds the rows, given the lengths and strides of the axes in memory order, outermost first. `None` if there are
+    /// gaps anywhere but after each row.
     fn of(axes: impl DoubleEndedIterator<Item = (usize, isize)>) -> Option<Self> {
-        // Of axes of length 1 the stride says nothing.
+        // The stride of an axis of length 1 means nothing.
         let mut axes = axes.rev().filter(|&(len, _)| len != 1);
         let Some((len, 1)) = axes.next() else {
             return axes.next().is_none().then_some(Self { len: 1, pitch: 1 });
@@ -57,17 +57,17 @@ impl Rows {
     }
 }
 
-/// The axes of a tensor `[batch, channels, ...]` in the order in which they lie in memory, outermost first.
+/// The axes of a tensor `[batch, channels, ...]` in memory order, outermost first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order(Vec<usize>);
 
 impl Order {
-    /// The order of a tensor's axes; that of the axes' numbers for a tensor that the kernels do not take as it is.
+    /// The memory order of a tensor's axes. If the kernels need a copy of the tensor, the natural order 0, 1, 2, ...
     pub fn of<B: Strided>(tensor: &FloatTensor<B>) -> Self {
         let shape = tensor.shape();
         let strides = B::strides(tensor);
         let mut axes: Vec<usize> = (0..shape.num_dims()).collect();
-        // Axes of length 1 stay where they are among their neighbours.
+        // An axis of length 1 has no meaningful stride; counting it as 0 makes it innermost.
         axes.sort_by_key(|&axis| {
             std::cmp::Reverse(if shape[axis] == 1 { 0 } else { strides[axis] })
         });
@@ -82,8 +82,8 @@ impl Order {
         self.0.is_sorted()
     }
 
-    /// The tensor with its axes in this order, contiguous; or as it is, with its rows, where there are gaps behind those
-    /// and the kernels take them.
+    /// Permutes the axes of the tensor into this order and makes it contiguous. If the tensor has gaps after its rows
+    /// and the kernels take them, returns it without a copy, together with its rows.
     pub fn apply<B: Strided>(&self, tensor: FloatTensor<B>) -> (FloatTensor<B>, Option<Rows>) {
         let tensor = if self.is_natural() {
             tensor
@@ -100,7 +100,7 @@ impl Order {
         (B::contiguous(tensor), None)
     }
 
-    /// The tensor with its axes back in the order of their numbers.
+    /// Permutes the axes of the tensor back into their natural order.
     pub fn undo<B: Backend>(&self, tensor: FloatTensor<B>) -> FloatTensor<B> {
         if self.is_natural() {
             return tensor;
@@ -123,7 +123,7 @@ impl Order {
         let outer = shape[..channel_axis].iter().product();
         let channels = shape[channel_axis];
         let inner: usize = shape[channel_axis + 1..].iter().product();
-        // All values of a single channel lie side by side.
+        // A single channel is one contiguous block.
         let (outer, inner) = match channels {
             1 => (1, outer * inner),
             _ => (outer, inner),
@@ -136,7 +136,7 @@ impl Order {
     }
 }
 
-/// How a tensor lies in memory: as `[outer, channels, inner]`.
+/// The shape of a tensor as `[outer, channels, inner]`, in memory order.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
     pub outer: usize,
@@ -154,12 +154,12 @@ impl Dims {
     }
 }
 
-/// Checks what the kernels rely on: `like_input` are of the input's shape and type, `per_channel` of one value a channel
-/// in the type of the statistics.
+/// Checks the kernels' requirements: tensors in `like_input` have the input's shape and type; tensors in `per_channel`
+/// have one value per channel, in the type of the statistics.
 ///
 /// # Panics
 ///
-/// If they are not.
+/// If a tensor does not meet them.
 pub fn check<B: Backend>(
     input: &FloatTensor<B>,
     like_input: &[&FloatTensor<B>],

@@ -1,8 +1,7 @@
 //! Batch normalisation as the paper writes it, in tensor operations.
 //!
-//! Ioffe & Szegedy 2015, [arXiv:1502.03167](https://arxiv.org/abs/1502.03167). This is the page to read first, and
-//! what the fused kernels are tested against. It runs on every backend; its gradients are those that automatic
-//! differentiation finds.
+//! Ioffe & Szegedy 2015, [arXiv:1502.03167](https://arxiv.org/abs/1502.03167). Read this page first. The fused kernels
+//! are tested against it. It runs on every backend; automatic differentiation computes its gradients.
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
@@ -22,8 +21,8 @@ pub fn batch_norm_train<const D: usize>(
     let precision = float(at_least_f32(dtype));
     let x = rows_of_channels(input.cast(precision));
 
-    // The mean, once rounded, is off by as much as half an ulp: for values far from 0 that is not small against
-    // their deviation. What it leaves over is the mean of the centred values, which is taken off as well.
+    // The rounded mean is off by up to half an ulp. For values far from 0, that is not small compared with their
+    // deviation. The mean of the centred values is this rounding error, so it is subtracted too.
     let rough_mean = x.clone().mean_dim(1).detach();
     let centred = x - rough_mean.clone();
     let rest = centred.clone().mean_dim(1);

@@ -1,8 +1,8 @@
 //! Batch norm on another machine.
 //!
-//! What a client computes travels as a list of operations. Burn's own are known to every server; those of batch norm go
-//! by the names that [`BatchNormBackend`] gives them, and a server has to be told what to do with them. It then
-//! runs them by the kernels of its own backend.
+//! A client sends its computation as a list of operations. Every server knows Burn's own operations. Batch norm's
+//! operations are custom: the client sends them by the names in [`BatchNormBackend`], and the server must register
+//! them. It then runs them with the kernels of its own backend.
 
 use burn::backend::DispatchDevice;
 use burn::backend::tensor::FloatTensor;
@@ -16,13 +16,13 @@ use super::{
     Then,
 };
 
-/// An operation that goes alone is not sent by its name, but as the tensor operations that it is made of.
+/// Without fusion, batch norm is not sent as a custom operation, but as the tensor operations that it consists of.
 impl<R: RouterChannel> BatchNormBackend for BackendRouter<R> {}
 
-/// A server that lends `devices`, all of one backend, and knows the operations of batch norm.
+/// Makes a server that lends `devices`, all of one backend, and knows the operations of batch norm.
 ///
-/// By one that does not know them, as [`RemoteServer::new`] makes it, a client's [`BatchNorm`](crate::norm::BatchNorm)
-/// fails.
+/// On a server that does not know them, such as one from [`RemoteServer::new`], a client's
+/// [`BatchNorm`](crate::norm::BatchNorm) fails.
 pub fn remote_server(devices: impl IntoIterator<Item = Device>) -> RemoteServer {
     let devices: Vec<_> = devices.into_iter().map(Device::inner).collect();
     let server = RemoteServer::new(devices.clone());
@@ -33,12 +33,12 @@ pub fn remote_server(devices: impl IntoIterator<Item = Device>) -> RemoteServer 
         Some(DispatchDevice::NdArray(_)) => register::<burn::backend::NdArray>(server),
         #[cfg(feature = "cube")]
         Some(DispatchDevice::Cube(_)) => register::<burn::backend::Cube>(server),
-        // What cannot be lent, the server says when it begins.
+        // The server itself reports devices that cannot be lent when it starts.
         _ => server,
     }
 }
 
-/// Registers the operations as a backend has them.
+/// Registers the operations, implemented by backend `B`.
 fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServer {
     server
         .with_custom_op::<B, _>("burn_kindling::batch_norm_forward", |handles, op, _| {
@@ -78,7 +78,7 @@ fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServ
         })
 }
 
-/// What goes into an operation, in the order of the function's arguments.
+/// The input tensors of an operation, in the order of the function's arguments.
 fn inputs<B: BackendIr, const N: usize>(
     handles: &mut HandleContainer<B::Handle>,
     op: &CustomOpIr,
@@ -89,7 +89,7 @@ fn inputs<B: BackendIr, const N: usize>(
     std::array::from_fn(|index| handles.get_float_tensor::<B>(&inputs[index]))
 }
 
-/// The first number among an operation's arguments.
+/// The epsilon of an operation: its first scalar.
 fn epsilon(op: &CustomOpIr) -> f64 {
     match op.scalars.first() {
         Some(ScalarIr::Float(epsilon)) => *epsilon,
@@ -97,7 +97,7 @@ fn epsilon(op: &CustomOpIr) -> f64 {
     }
 }
 
-/// Whether the statistics were given, from `place` among the scalars.
+/// Whether the statistics were given: the scalar at `place`.
 fn frozen(op: &CustomOpIr, place: usize) -> bool {
     match op.scalars.get(place) {
         Some(ScalarIr::Bool(frozen)) => *frozen,
@@ -105,7 +105,7 @@ fn frozen(op: &CustomOpIr, place: usize) -> bool {
     }
 }
 
-/// What follows the normalisation, from `place` among the scalars.
+/// What follows the normalisation: the scalar at `place`.
 fn then(op: &CustomOpIr, place: usize) -> Then {
     let found = op.scalars.get(place);
     [Then::Nothing, Then::Relu]
@@ -114,7 +114,7 @@ fn then(op: &CustomOpIr, place: usize) -> Then {
         .unwrap_or_else(|| panic!("{} takes the code of what follows, found {found:?}", op.id))
 }
 
-/// Hands out what an operation gives, in the order of the result's fields.
+/// Registers the output tensors of an operation, in the order of the result's fields.
 fn publish<B: BackendIr, const N: usize>(
     handles: &mut HandleContainer<B::Handle>,
     op: &CustomOpIr,

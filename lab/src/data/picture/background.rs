@@ -1,9 +1,9 @@
-//! Tells ink from paper where the light is uneven: estimates the background at each pixel and measures how far the
-//! pixel departs from it.
+//! Separates ink from paper in uneven light: estimates the background at each pixel and measures how far the pixel
+//! departs from it.
 //!
 //! The background is a morphological closing (Serra, "Image Analysis and Mathematical Morphology", 1982): the
 //! brightness after every dark shape narrower than a square window has been filled in. It follows gradients and the
-//! edges of shadows exactly, which the mean of a neighbourhood does not. Outside the picture counts as dark, so that
+//! edges of shadows exactly; the mean of a neighbourhood does not. The outside of the picture counts as dark, so
 //! whatever runs along the border (a table, a shaded corner) belongs to the background.
 
 use image::imageops;
@@ -14,16 +14,16 @@ use super::noise::noise;
 /// The side of the window, as a share of the picture's longer side. Strokes must be narrower.
 const WINDOW: f64 = 0.4;
 
-/// Contrast is divided by the background, but by no less than this share of the brightest background: in deep shade,
-/// noise would count as ink.
+/// Contrast is divided by the background, but at least by this share of the brightest background. Otherwise noise in
+/// deep shade would count as ink.
 const DEEPEST_SHADE: f64 = 0.35;
 
 /// Ink and paper are at least this many standard deviations of the noise apart.
 const APART: f64 = 4.0;
 
-/// A picture in which the paper is even.
+/// A picture's estimated background, from which contrast is measured.
 pub(super) struct Flat {
-    /// Whether the ink is lighter than the paper. Then all of this describes the negative.
+    /// Whether the ink is lighter than the paper. If so, the other fields describe the negative.
     pub light_on_dark: bool,
     /// The brightness of the paper at each pixel.
     pub background: GrayImage,
@@ -32,10 +32,10 @@ pub(super) struct Flat {
 }
 
 impl Flat {
-    /// Estimates the background of a picture, for dark ink and for light ink, the likelier first.
+    /// Estimates the background of a picture once for dark ink and once for light ink, the likelier first.
     ///
-    /// The right choice removes the ink from the background, the wrong one leaves all of it there: the smoother
-    /// background is the likelier.
+    /// The right choice removes the ink from the background; the wrong one leaves all of it there. So the smoother
+    /// background is the likelier one.
     pub fn estimates(grey: &GrayImage) -> [Self; 2] {
         let negative = negative(grey);
         let (paper, board) = (close(grey), close(&negative));
@@ -71,7 +71,7 @@ impl Flat {
         (255.0 * taken / light.max(1.0)).round() as u8
     }
 
-    /// The [`contrast`](Self::contrast) at each pixel of the picture of which this is the background.
+    /// The [`contrast`](Self::contrast) at each pixel of `grey`, the picture that this background belongs to.
     pub fn contrasts(&self, grey: &GrayImage) -> GrayImage {
         let (width, height) = grey.dimensions();
         GrayImage::from_fn(width, height, |x, y| {
@@ -87,12 +87,12 @@ fn negative(grey: &GrayImage) -> GrayImage {
     negative
 }
 
-/// Fills in each dark shape that no window of black fits into.
+/// Fills in each dark shape that is too small to hold the whole window.
 fn close(grey: &GrayImage) -> GrayImage {
     let (width, height) = grey.dimensions();
     let reach = (f64::from(width.max(height)) * WINDOW / 2.0).ceil() as u32;
     let window = 2 * reach + 1;
-    // Room for the windows that overhang the border, and for those that meet them.
+    // Room for windows that overhang the border, and for the windows that overlap them.
     let mut padded = GrayImage::new(width + 4 * reach, height + 4 * reach);
     imageops::replace(&mut padded, grey, (2 * reach).into(), (2 * reach).into());
     let spread = maximum(&padded, window);
@@ -104,8 +104,8 @@ fn maximum(grey: &GrayImage, window: u32) -> GrayImage {
     maximum_of_rows(&maximum_of_rows(grey, window), window)
 }
 
-/// The largest value in each run of `window` pixels of a row, transposed, at a cost that does not depend on the window
-/// (van Herk, Pattern Recognition Letters 13, 1992).
+/// The largest value in each run of `window` pixels of a row, transposed. The cost does not depend on the window (van
+/// Herk, Pattern Recognition Letters 13, 1992).
 fn maximum_of_rows(grey: &GrayImage, window: u32) -> GrayImage {
     let (width, height) = grey.dimensions();
     let window = window as usize;
@@ -113,7 +113,7 @@ fn maximum_of_rows(grey: &GrayImage, window: u32) -> GrayImage {
     let mut from_start = vec![0; width as usize];
     let mut to_end = vec![0; width as usize];
     for (y, row) in grey.chunks_exact(width as usize).enumerate() {
-        // The largest value since the last multiple of the window, and that until the next.
+        // The largest value since the last multiple of the window, and the largest until the next.
         for (i, block) in row.chunks(window).enumerate() {
             let mut largest = 0;
             for (j, &value) in block.iter().enumerate() {
@@ -134,7 +134,7 @@ fn maximum_of_rows(grey: &GrayImage, window: u32) -> GrayImage {
     transposed
 }
 
-/// The sum of the steps between neighbouring pixels.
+/// The sum of the differences between neighbouring pixels.
 fn variation(grey: &GrayImage) -> u64 {
     let (width, height) = grey.dimensions();
     let at = |x, y| grey.get_pixel(x, y).0[0];
@@ -155,7 +155,7 @@ fn variation(grey: &GrayImage) -> u64 {
         .sum()
 }
 
-/// How far noise lifts a closing above the paper: a closing is as bright as the brightest pixels.
+/// How far noise lifts a closing above the paper: a closing follows the brightest pixels.
 fn lift(grey: &GrayImage, background: &GrayImage) -> u8 {
     let mut counts = [0u64; 256];
     for (grey, background) in grey.iter().zip(background.iter()) {
@@ -171,9 +171,9 @@ fn lift(grey: &GrayImage, background: &GrayImage) -> u8 {
     median.unwrap_or(0) as u8
 }
 
-/// Splits a histogram in two where the variance between the parts is largest, and returns the first value of the upper
-/// part (Otsu, IEEE Transactions on Systems, Man and Cybernetics 9, 1979). Returns 256 if the means of the parts are less
-/// than `apart` apart.
+/// Splits a histogram in two so that the variance between the parts is largest, and returns the first value of the
+/// upper part (Otsu, IEEE Transactions on Systems, Man and Cybernetics 9, 1979). Returns 256 if the means of the parts
+/// differ by less than `apart`.
 fn split(counts: &[u64; 256], apart: f64) -> usize {
     let total: u64 = counts.iter().sum();
     let all: u64 = (0..).zip(counts).map(|(value, count)| value * count).sum();

@@ -2,13 +2,13 @@ use std::fmt;
 
 use super::shape::Found;
 
-/// The ink left out, as a share of the digit's, from which on a picture counts as cluttered.
+/// A picture counts as cluttered from this much left-out ink, as a share of the digit's ink.
 const CLUTTER: f64 = 0.3;
 
 /// Contrast below this many standard deviations of the noise is faint.
 const FAINT: f64 = 24.0;
 
-/// A digit of fewer pixels than this on its longer side is small.
+/// A digit with fewer pixels than this on its longer side is small.
 const SMALL: u32 = 12;
 
 /// A reason why a picture may be misread.
@@ -38,8 +38,8 @@ pub enum Doubt {
 }
 
 impl Doubt {
-    /// What speaks against `found`, of which the longer side is `side` pixels in the original picture, where `noise` is
-    /// the standard deviation of the noise.
+    /// Every doubt about `found`. `side` is its longer side in pixels of the original picture; `noise` is the standard
+    /// deviation of the noise.
     pub(super) fn all(found: &Found, side: u32, noise: f64) -> Vec<Self> {
         let bounds = &found.bounds;
         let doubts = [

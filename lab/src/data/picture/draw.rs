@@ -1,11 +1,11 @@
 use crate::data::ImageSet;
 
-/// Draws an image of 784 bytes as text, 28 columns wide and 14 lines high: a character stands for
-/// two pixels, one above the other, each inked or not.
+/// Draws an image of 784 bytes as text, 28 columns wide and 14 lines high. Each character stands for two pixels, one
+/// above the other, each inked or not.
 ///
 /// # Panics
 ///
-/// If `image` is not of 784 bytes.
+/// If `image` does not have 784 bytes.
 pub fn draw(image: &[u8]) -> String {
     assert_eq!(image.len(), ImageSet::PIXELS, "an image has 784 pixels");
     let mut text = String::new();

@@ -8,15 +8,15 @@ use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limi
 
 use super::PictureError;
 
-/// The most pixels a side that a picture may have.
+/// The most pixels per side of a picture.
 pub(super) const MAX_SIDE: u32 = 10_000;
 
 /// The most bytes that decoding may take: enough for 10,000 x 10,000 pixels of RGBA.
 const MAX_DECODED: u64 = 512 << 20;
 
-/// Reads a PNG or JPEG file as grey, upright as its EXIF orientation says.
+/// Reads a PNG or JPEG file as grey, upright according to its EXIF orientation.
 ///
-/// Transparent parts become white or, if what is drawn on them is light, black.
+/// Transparent parts become white, or black if the opaque parts are light.
 pub(super) fn read(path: &Path) -> Result<GrayImage, PictureError> {
     let read_failed = |source| PictureError::Read {
         path: path.into(),
@@ -52,7 +52,7 @@ fn decode(mut reader: ImageReader<BufReader<File>>) -> Result<DynamicImage, Imag
     Ok(picture)
 }
 
-/// Lays a picture with transparent parts on white or, if what is opaque is light, on black.
+/// Puts a picture with transparent parts on white, or on black if the opaque parts are light.
 fn flatten(picture: &DynamicImage) -> GrayImage {
     let picture = picture.to_luma_alpha8();
     let opaque = |pixel: &image::LumaA<u8>| pixel.0.map(u64::from);

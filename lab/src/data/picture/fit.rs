@@ -1,4 +1,4 @@
-//! Scales and centres a digit as MNIST's authors did theirs.
+//! Scales and centres a digit as MNIST's authors did.
 
 use image::{GrayImage, imageops};
 
@@ -9,8 +9,8 @@ use crate::data::ImageSet;
 /// The side of the box that MNIST's authors scaled each digit into.
 const BOX: u32 = 20;
 
-/// Crops ink to its bounding box, scales that to 20x20 and centres it in 28x28. `None` if there is
-/// so little ink that nothing is left of it.
+/// Crops ink to its bounding box, scales the box to 20x20 and centres it in 28x28. `None` if there is so little ink
+/// that nothing remains.
 pub(super) fn fit(ink: &GrayImage) -> Option<[u8; ImageSet::PIXELS]> {
     let bounds = ink
         .enumerate_pixels()
@@ -29,8 +29,8 @@ pub(super) fn fit(ink: &GrayImage) -> Option<[u8; ImageSet::PIXELS]> {
     if strongest == 0 {
         return None;
     }
-    // Where the digit begins, along one axis, for its centre of mass to come to row (or column) 14,
-    // counted from 0: that is where it lies in each of MNIST's images, to half a pixel.
+    // The first row (or column) of the digit that puts its centre of mass at row (or column) 14, counted from 0.
+    // MNIST's images all have it there, to half a pixel.
     let offset = |position: fn(u32, u32) -> u32, side: u32| {
         let moment: f64 = digit
             .enumerate_pixels()
@@ -46,7 +46,7 @@ pub(super) fn fit(ink: &GrayImage) -> Option<[u8; ImageSet::PIXELS]> {
     let mut pixels = [0; ImageSet::PIXELS];
     for (x, y, ink) in digit.enumerate_pixels() {
         let (row, column) = (top + y as usize, left + x as usize);
-        // A thin pen is faint once it is scaled down; MNIST's strokes are not.
+        // A thin stroke is faint after scaling down; MNIST's strokes are not.
         pixels[row * ImageSet::SIDE + column] = (u32::from(ink.0[0]) * 255 / strongest) as u8;
     }
     Some(pixels)

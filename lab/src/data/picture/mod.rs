@@ -29,24 +29,24 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a PNG or JPEG file of any size and prepares it as MNIST's authors prepared theirs (LeCun, Cortes and
+    /// Reads a PNG or JPEG file of any size and prepares it as MNIST's authors prepared their images (LeCun, Cortes and
     /// Burges, "The MNIST database of handwritten digits").
     ///
-    /// 1. The picture is decoded as its EXIF orientation says and becomes grey. Transparent parts become white, or black
-    ///    if what is drawn on them is light.
-    /// 2. The background is estimated at each pixel, so that uneven light, shaded corners and dark edges do not count as
-    ///    ink. Dark ink on light paper and light ink on a dark board are told apart.
+    /// 1. The picture is decoded, turned upright by its EXIF orientation, and converted to grey. Transparent parts
+    ///    become white, or black if the opaque parts are light.
+    /// 2. The background is estimated at each pixel, so uneven light, shaded corners and dark edges do not count as
+    ///    ink. This also detects whether the ink is dark on light paper or light on a dark board.
     /// 3. The digit is the connected shape with the most ink that does not touch the border, with the strokes near it.
     ///    Specks and ruled lines are left out.
-    /// 4. The digit is cropped, scaled to fit 20x20 pixels with its aspect ratio kept, and placed with its centre of mass
-    ///    in the middle of 28x28. Its strongest spot becomes 255.
+    /// 4. The digit is cropped, scaled to fit 20x20 pixels with its aspect ratio kept, and placed with its centre of
+    ///    mass in the middle of 28x28. Its strongest spot becomes 255.
     ///
-    /// What may make the result wrong is listed in [`doubts`](Self::doubts).
+    /// [`doubts`](Self::doubts) lists what may make the result wrong.
     ///
     /// # Errors
     ///
-    /// A [`PictureError`] that names the file, if it cannot be read or decoded, is larger than 10,000 x 10,000 pixels, or
-    /// shows nothing.
+    /// A [`PictureError`] that names the file, if it cannot be read or decoded, is larger than 10,000 x 10,000 pixels,
+    /// or shows no ink.
     pub fn open(path: &Path) -> Result<Self, PictureError> {
         let grey = file::read(path)?;
         match prepare::prepare(&grey) {
@@ -63,7 +63,7 @@ impl Picture {
         &self.pixels
     }
 
-    /// Why the picture may be misread, if anything speaks for it.
+    /// Reasons why the picture may be misread; empty if there are none.
     pub fn doubts(&self) -> &[Doubt] {
         &self.doubts
     }

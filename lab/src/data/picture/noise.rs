@@ -1,9 +1,9 @@
 use image::GrayImage;
 
-/// Estimates the standard deviation of the noise from how far pixels differ from the mean of their neighbours.
+/// Estimates the standard deviation of the noise from the differences between pixels and the mean of their neighbours.
 ///
-/// It takes the median, so that the edges of strokes do not count. They do in a picture of fewer than 48x48 pixels, for
-/// which it returns 0.
+/// The estimate is a median, so the edges of strokes do not count. In a picture of fewer than 48x48 pixels they would,
+/// so the result there is 0.
 pub(super) fn noise(grey: &GrayImage) -> f64 {
     if grey.width().min(grey.height()) < 48 {
         return 0.0;

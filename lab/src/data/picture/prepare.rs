@@ -1,4 +1,4 @@
-//! Brings a grey picture of a digit into the form of MNIST's images.
+//! Turns a grey picture of a digit into an image like MNIST's.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::scale::{blur, scale};
 use super::shape::{self, Bounds, Found};
 use crate::data::ImageSet;
 
-/// The longer side of the picture in which the digit is looked for.
+/// The digit is searched for in a copy of the picture with this longer side.
 const SEARCHED: u32 = 512;
 
 /// The least contrast, of 255, between ink and paper.
@@ -21,10 +21,10 @@ const MIN_CONTRAST: u8 = 16;
 /// The least contrast between ink and paper, in standard deviations of the noise.
 const CLEAR: f64 = 12.0;
 
-/// Less ink than this, of 255, is the texture of the paper.
+/// Ink below this, of 255, is the texture of the paper.
 const MIN_INK: f64 = 25.5;
 
-/// A digit in MNIST's form, and what makes it doubtful.
+/// A digit in MNIST's form, and the doubts about it.
 pub(super) struct Prepared {
     pub pixels: [u8; ImageSet::PIXELS],
     pub doubts: Vec<Doubt>,
@@ -61,16 +61,16 @@ pub(super) fn prepare(grey: &GrayImage) -> Option<Prepared> {
     })
 }
 
-/// What a picture may show, if its ink is dark or if it is light.
+/// One reading of a picture: with dark ink or with light ink.
 struct Candidate {
     flat: Flat,
     found: Found,
-    /// The standard deviation of the noise where the digit was looked for.
+    /// The standard deviation of the noise in the picture that was searched.
     noise: f64,
 }
 
 impl Candidate {
-    /// Looks for a digit. `None` if nothing stands out from the background.
+    /// Searches for a digit. `None` if nothing stands out from the background.
     fn new(grey: &GrayImage, flat: Flat) -> Option<Self> {
         let strongest = f64::from(*flat.contrasts(grey).iter().max()?);
         let noise = noise(grey) * 255.0 / f64::from(flat.brightest).max(1.0);
@@ -83,7 +83,7 @@ impl Candidate {
         clear.then_some(Self { flat, found, noise })
     }
 
-    /// Whether this is the ink on what the other candidate takes for ink: a sheet of paper, or a pool of light.
+    /// Whether this ink lies on `sheet`: a sheet of paper or a pool of light that the other candidate took for ink.
     fn lies_on(&self, sheet: &Self, grey: &GrayImage) -> bool {
         let (digit, patch) = (&self.found, &sheet.found);
         let solid = patch.solidity > 0.7 && !patch.bounds.is_slender();
@@ -91,7 +91,7 @@ impl Candidate {
         if !(solid && large && patch.bounds.encloses(&digit.bounds)) {
             return false;
         }
-        // What shows through a hole of a digit looks like what surrounds the digit.
+        // A hole of a digit shows the same surface as the surroundings of the digit.
         let mut differences: Vec<u8> = (digit
             .mask
             .iter()
@@ -117,7 +117,7 @@ impl Candidate {
 /// The ink of the digit, from 0 to 255 for the strongest, at the full resolution of the picture.
 fn extract(grey: &GrayImage, small: &GrayImage, flat: &Flat, found: &Found) -> GrayImage {
     let (width, height) = grey.dimensions();
-    // How many pixels of the small picture make one of the large, at most 1.
+    // Pixels of the small picture per pixel of the large one: at most 1.
     let [across, down] = [(small.width(), width), (small.height(), height)]
         .map(|(s, l)| f64::from(s) / f64::from(l));
     let reach = 1.max(found.bounds.size() / 40);
@@ -157,7 +157,7 @@ fn extract(grey: &GrayImage, small: &GrayImage, flat: &Flat, found: &Found) -> G
     })
 }
 
-/// The value between the pixels around a position, whose coordinates are 0 in the middle of the first.
+/// Interpolates between the pixels around a position. Coordinate 0 is the middle of the first pixel.
 fn between(picture: &GrayImage, x: f64, y: f64) -> u8 {
     let (x, y) = (
         x.clamp(0.0, f64::from(picture.width() - 1)),

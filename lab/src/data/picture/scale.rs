@@ -1,8 +1,8 @@
-//! Pictures of another size.
+//! Scales and blurs pictures.
 
 use image::{GrayImage, Luma};
 
-/// Scales a picture to `width` x `height`, each pixel the mean of the area that it covers.
+/// Scales a picture to `width` x `height`. Each pixel is the mean of the area that it covers.
 pub(super) fn scale(picture: &GrayImage, width: u32, height: u32) -> GrayImage {
     let area = u64::from(picture.width()) * u64::from(picture.height());
     GrayImage::from_fn(width, height, |x, y| {
@@ -17,9 +17,10 @@ pub(super) fn scale(picture: &GrayImage, width: u32, height: u32) -> GrayImage {
     })
 }
 
-/// The pixels that pixel `i` of `to` covers in a row of `from`, with their shares in it. The shares add up to `from`.
+/// When a row of `from` pixels is scaled to `to` pixels: the old pixels that the new pixel `i` covers, with their
+/// shares in it. The shares add up to `from`.
 fn covered(i: u32, to: u32, from: u32) -> impl Iterator<Item = (u32, u64)> {
-    // In this unit, a pixel of the one row is `from` long and a pixel of the other `to`.
+    // In this unit, a new pixel is `from` long and an old one `to`.
     let [i, to, from] = [i, to, from].map(u64::from);
     let (start, end) = (i * from, (i + 1) * from);
     (start / to..end.div_ceil(to)).map(move |j| {
@@ -28,7 +29,7 @@ fn covered(i: u32, to: u32, from: u32) -> impl Iterator<Item = (u32, u64)> {
     })
 }
 
-/// The mean of each pixel and its neighbours up to `reach` away, as far as they are in the picture.
+/// The mean of each pixel and its neighbours up to `reach` away; neighbours outside the picture are left out.
 pub(super) fn blur(picture: &GrayImage, reach: u32) -> GrayImage {
     match reach {
         0 => picture.clone(),

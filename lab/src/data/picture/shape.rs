@@ -1,15 +1,15 @@
-//! Finds the digit among all that departs from the background: the connected shape with the most ink that keeps clear
-//! of the border.
+//! Finds the digit among everything that departs from the background: the connected shape with the most ink that does
+//! not touch the border.
 
 use image::{GrayImage, imageops};
 
 /// The thresholds tried, as shares of the strongest contrast. The first is the least ink that counts.
 const THRESHOLDS: [f64; 8] = [0.1, 0.14, 0.2, 0.27, 0.35, 0.45, 0.55, 0.7];
 
-/// By how much the ink of a shape counts less for each side of the picture that it touches.
+/// Factor on the ink of a shape for each side of the picture that it touches.
 const BORDER_PENALTY: f64 = 0.1;
 
-/// A shape touches a side of the picture if it comes closer than this part of the picture's shorter side.
+/// A shape touches a side of the picture if it is closer to it than the picture's shorter side divided by this.
 const MARGIN: u32 = 100;
 
 /// A connected shape of pixels.
@@ -24,7 +24,7 @@ pub(super) struct Shape {
     pixels: Vec<usize>,
 }
 
-/// The smallest upright rectangle around something, each end included.
+/// The smallest upright rectangle around a shape, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub left: u32,
@@ -103,21 +103,21 @@ pub(super) struct Found {
     pub mask: GrayImage,
     /// The strongest contrast of its pixels.
     pub strongest: u8,
-    /// The contrast of what touches it and is not its ink, such as ruled lines.
+    /// The contrast of anything that touches it and is not its ink, such as ruled lines.
     pub clear_of: u8,
-    /// How much of what lies between the ends of its rows and columns is ink: 1 if it is convex.
+    /// The share of ink between the ends of its rows and columns: 1 if it is convex.
     pub solidity: f64,
-    /// How much of the rectangle is ink.
+    /// The share of ink in the rectangle.
     pub fill: f64,
     /// Whether it touches the border, or nearly.
     pub at_border: bool,
-    /// How many shapes of its size there are, itself included.
+    /// The number of shapes of its size, itself included.
     pub alike: usize,
     /// The ink that was left out, as a share of the ink of the digit.
     pub clutter: f64,
 }
 
-/// Finds the digit in a picture of contrasts, of which `noise` is the standard deviation.
+/// Finds the digit in a picture of contrasts. `noise` is the standard deviation of the noise in it.
 pub(super) fn find(contrasts: &GrayImage, noise: f64) -> Option<Found> {
     let strongest = f64::from(*contrasts.iter().max()?);
     let thresholds = THRESHOLDS.map(|share| {
@@ -126,7 +126,7 @@ pub(super) fn find(contrasts: &GrayImage, noise: f64) -> Option<Found> {
             .ceil()
             .clamp(1.0, 255.0) as u8
     });
-    // The lowest threshold at which the digit keeps clear of what else there is leaves most ink in it.
+    // The lowest threshold that separates the digit from everything else keeps the most of its ink.
     let (rung, shapes, main) = thresholds
         .iter()
         .enumerate()
@@ -181,7 +181,7 @@ pub(super) fn find(contrasts: &GrayImage, noise: f64) -> Option<Found> {
     })
 }
 
-/// The shape that is most likely the digit, or its largest part.
+/// The shape that is most likely the digit or its largest part.
 fn main(shapes: &[Shape]) -> Option<usize> {
     let most = |among: &mut dyn Iterator<Item = usize>| {
         among.max_by(|&a, &b| prominence(&shapes[a]).total_cmp(&prominence(&shapes[b])))
@@ -196,12 +196,12 @@ fn main(shapes: &[Shape]) -> Option<usize> {
     inside.or(Some(main))
 }
 
-/// How likely a shape is the digit: its ink, unless it touches the border.
+/// How likely a shape is the digit: its ink, reduced for each side of the picture that it touches.
 fn prominence(shape: &Shape) -> f64 {
     shape.ink as f64 * BORDER_PENALTY.powi(shape.sides as i32)
 }
 
-/// The shapes that belong to the digit of which `main` is the largest part.
+/// The shapes that belong to the digit whose largest part is `main`.
 fn gather(shapes: &[Shape], main: usize) -> Vec<usize> {
     let mut kept = vec![main];
     let main = &shapes[main];
@@ -221,7 +221,7 @@ fn gather(shapes: &[Shape], main: usize) -> Vec<usize> {
         }
         shape.sides <= main.sides && (stroke || crumb(shape))
     };
-    // A stroke that joins may bring the next into reach.
+    // A stroke that has joined may bring the next one into reach.
     loop {
         let found = kept.len();
         for (i, shape) in shapes.iter().enumerate() {
@@ -235,7 +235,7 @@ fn gather(shapes: &[Shape], main: usize) -> Vec<usize> {
     }
 }
 
-/// How much of what lies between the ends of a mask's rows and columns belongs to it: 1 if it is convex.
+/// The share of the area between the ends of a mask's rows and columns that belongs to the mask: 1 if it is convex.
 fn solidity(mask: &GrayImage) -> f64 {
     let area = mask.iter().filter(|&&it| it > 0).count() as f64;
     let spans = |mask: &GrayImage| -> f64 {
@@ -251,7 +251,7 @@ fn solidity(mask: &GrayImage) -> f64 {
     area / spans(mask).max(spans(&imageops::rotate90(mask)))
 }
 
-/// The connected shapes of pixels of at least `threshold`, where diagonal neighbours connect.
+/// The connected shapes of pixels of at least `threshold`. Diagonal neighbours are connected.
 fn shapes(contrasts: &GrayImage, threshold: u8) -> Vec<Shape> {
     let (width, height) = contrasts.dimensions();
     let mut seen: Vec<bool> = contrasts

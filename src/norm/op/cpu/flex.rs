@@ -1,4 +1,4 @@
-//! The values of Flex's tensors.
+//! Access to the values of Flex's tensors.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;

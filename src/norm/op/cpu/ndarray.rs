@@ -1,4 +1,4 @@
-//! The values of NdArray's tensors.
+//! Access to the values of NdArray's tensors.
 
 use burn::backend::NdArray;
 use burn::backend::ndarray::NdArrayTensor;
@@ -61,7 +61,7 @@ macro_rules! impl_values {
                 shape: Shape,
                 write: impl FnOnce(*mut $type) -> R,
             ) -> (NdArrayTensor, R) {
-                // NdArray writes in place only to what it can own as a Vec.
+                // NdArray can write in place only to memory that it owns as a `Vec`.
                 let len = shape.num_elements();
                 let mut values = Vec::with_capacity(len);
                 let result = write(values.as_mut_ptr());

@@ -38,7 +38,7 @@ impl<P: Float, N: Size> Affine<P, N> {
     }
 }
 
-/// `values` where a ReLU lets `output` through, else 0. NaN goes through. Returns `values` without `relu`.
+/// `values` where a ReLU lets `output` through, else 0. NaN passes through. Without `relu`, returns `values`.
 #[cube]
 pub fn gate<P: Float, N: Size>(
     values: Vector<P, N>,
@@ -92,10 +92,10 @@ pub fn inverse_deviation<P: Float, N: Size>(variance: Vector<P, N>, epsilon: P) 
     inverse
 }
 
-/// Whether a value is NaN, told from its bits.
+/// Whether a value is NaN, decided from its bits.
 ///
-/// A compiler that assumes there is no NaN may drop every comparison that would tell; OpenGL and Metal allow it. Mesa,
-/// for one, replaces `select(x <= 0, 0, x)` by `max(x, 0)`, which is 0 for NaN.
+/// A compiler that assumes there is no NaN may drop every comparison that would show one; OpenGL and Metal allow it.
+/// Mesa, for one, replaces `select(x <= 0, 0, x)` by `max(x, 0)`, which is 0 for NaN.
 #[cube]
 fn is_nan<P: Float>(value: P) -> bool {
     // Any NaN stays one in f32.

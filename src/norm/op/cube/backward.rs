@@ -122,8 +122,8 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
     }
 }
 
-/// Adds up the sums of the parts: the gradients of gamma and beta, and what [`backward_apply`] needs, `[4, channels]`:
-/// scale, shift, offset and slope. Vectors have one value; one cube reads all parts of its channels.
+/// Adds up the sums of the parts. Writes the gradients of gamma and beta, and the `lines` for [`backward_apply`],
+/// `[4, channels]`: scale, shift, offset and slope. Vectors have one value; one cube reads all parts of its channels.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_merge<P: Float>(
     parts: &Tensor<P>,
@@ -274,7 +274,8 @@ fn add_vector<P: Float, N: Size>(values: Vector<P, N>) -> P {
     sum
 }
 
-/// What the gradient loses because the statistics depend on the input: `dx = scale * (dy - offset - slope * (x - mean))`.
+/// The correction of the gradient because the statistics depend on the input:
+/// `dx = scale * (dy - offset - slope * (x - mean))`.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 struct Centring<P: Float, N: Size> {

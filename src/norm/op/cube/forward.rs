@@ -178,8 +178,8 @@ struct Moments<P: Float, N: Size> {
 
 /// Computes the moments of a unit's share.
 ///
-/// Deviations are taken from the unit's first value, so that a large mean cancels exactly. If that value turns out to be
-/// an outlier, more than two standard deviations from the mean, they are taken once more, from that mean.
+/// Deviations are taken from the unit's first value, so that a large mean cancels exactly. If that value turns out to
+/// be an outlier, more than two standard deviations from the mean, they are taken again, from the mean.
 #[cube]
 fn moments_of_unit<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
@@ -265,7 +265,7 @@ fn merge<P: Float, N: Size>(a: Moments<P, N>, b: Moments<P, N>) -> Moments<P, N>
 ///            +-> all ranks read it from shared memory
 /// ```
 ///
-/// The order depends on the shape alone, so that results are reproducible; there are no atomics.
+/// The order depends only on the shape and there are no atomics, so results are reproducible.
 #[cube]
 fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, share: Share) -> Moments<P, N> {
     let units = comptime!(share.tile.units());
@@ -275,8 +275,8 @@ fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, share: Share) -> Moments<P,
     let mut offsets = Shared::<[Vector<P, N>]>::new_slice(units);
     let mut squares = Shared::<[Vector<P, N>]>::new_slice(units);
     let unit = UNIT_POS as usize;
-    // From here on the unit's mean is its shift, so that what is added up below is small. It is read back from shared
-    // memory, where no compiler sees which sum it came from: see `Moments`.
+    // From here on, the unit's mean is its shift, which keeps the sums below small. It is read back from shared memory,
+    // so that no compiler sees which sum it came from: see `Moments`.
     counts[unit] = own.count;
     shifts[unit] = own.shift + own.offset;
     squares[unit] = own.squares;
@@ -324,7 +324,7 @@ fn merge_lane<P: Float, N: Size>(own: Moments<P, N>, share: Share) -> Moments<P,
     whole
 }
 
-/// Merges the moments of all values of a vector, and returns them in each of its places.
+/// Merges the moments of all values of a vector, and returns the result in every place of the vector.
 #[cube]
 fn merge_vector<P: Float, N: Size>(moments: Moments<P, N>) -> Moments<P, N> {
     let mut whole = Moments::<P, N> {
@@ -359,10 +359,10 @@ struct Statistics<P: Float, N: Size> {
     variance: Vector<P, N>,
 }
 
-/// The statistics of a lane whose moments each unit has.
+/// The statistics of a lane. Every unit already has the lane's moments.
 #[cube]
 fn statistics<P: Float, N: Size>(moments: Moments<P, N>, share: Share) -> Statistics<P, N> {
-    // Through shared memory, where no compiler sees which sum the mean came from: see `Moments`.
+    // Through shared memory, so that no compiler sees which sum the mean came from: see `Moments`.
     let mut means = Shared::<[Vector<P, N>]>::new_slice(share.tile.lanes);
     let lane = UNIT_POS as usize % share.tile.lanes;
     if share.rank == 0 {

@@ -1,4 +1,4 @@
-//! Who reads what: how the units of a cube share the values of a tensor.
+//! How the units of a cube share the values of a tensor.
 //!
 //! A tensor is `[outer, channels, inner]`, read in vectors of `N` neighbouring values. The values of a vector belong to
 //! neighbouring channels if `inner` is 1 ([`Tile::across`]), otherwise to one channel. Below, "channel" means one
@@ -74,7 +74,8 @@ pub struct Share {
     pub first: usize,
     /// Distance to the next one.
     pub step: usize,
-    /// How many there are; 0 if the lane has no channel: the last cube may have more lanes than there are channels.
+    /// Number of vectors that the unit reads. 0 if the lane has no channel: the last cube may have more lanes than
+    /// there are channels.
     pub steps: usize,
     extent: Extent,
     /// The arrangement of the units.
@@ -105,7 +106,7 @@ impl Share {
         }
     }
 
-    /// Where the vector lies that the unit reads in its `at`-th step.
+    /// The position of the vector that the unit reads in its `at`-th step.
     pub fn position(&self, at: usize) -> usize {
         let extent = self.extent;
         let index = self.first + at * self.step;

@@ -1,4 +1,4 @@
-//! Launching the kernels: allocates what they write, and passes the arguments.
+//! Launches the kernels: allocates their outputs and passes the arguments.
 //!
 //! # Safety
 //!
@@ -14,8 +14,8 @@
 //! - **Results of parts, and lines.** They are allocated here as `[_, parts, channels]` and `[_, channels]`. A kernel
 //!   takes its strides in them from that shape, and its part from the y axis of the grid, which has
 //!   [`Plan::parts`] cubes. The merging kernels read them by the extent of [`Plan::of_parts`].
-//! - **Writes do not meet.** A place of an output belongs to one share; results of a channel, or of its part, are
-//!   written by the unit of rank 0 alone.
+//! - **Writes do not overlap.** A place of an output belongs to one share; results of a channel, or of its part, are
+//!   written only by the unit of rank 0.
 //! - **An output that overwrites a tensor** (`written_over`) is the gradient or the input that the same unit reads at that
 //!   place before it writes there, and that nobody else holds.
 //! - **Loops** run over the steps of a share, twice at most, or halve a distance until it is below `lanes`, which is at
@@ -194,8 +194,8 @@ pub fn inference(
     output
 }
 
-/// Computes the gradients of [`forward()`], or with `frozen` of [`inference`], given that of the output, which lies as
-/// the input does.
+/// Computes the gradients of [`forward()`], or with `frozen` of [`inference`], from the gradient of the output, which
+/// has the same memory layout as the input.
 pub fn backward(
     job: Job,
     gradient: CubeTensor,
@@ -328,7 +328,7 @@ pub fn backward(
     }
 }
 
-/// A float type, as the kernels take it.
+/// Converts a float type to the kernels' type.
 fn elem(dtype: DType) -> ElemType {
     let kind = match dtype {
         DType::F64 => FloatKind::F64,
@@ -351,7 +351,7 @@ fn empty(tensor: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTens
     )
 }
 
-/// A new tensor that lies as another does, whose rows have gaps between them if `rows` are given.
+/// A new tensor with the memory layout of another. If `rows` are given, there are gaps between its rows.
 fn empty_alike(tensor: &CubeTensor, rows: Option<Rows>) -> CubeTensor {
     let Some(rows) = rows else {
         return empty(tensor, tensor.shape(), tensor.dtype);
@@ -364,8 +364,8 @@ fn empty_alike(tensor: &CubeTensor, rows: Option<Rows>) -> CubeTensor {
     }
 }
 
-/// What a kernel writes, and the kernel's argument for it: `tensor` itself if nobody else holds it, else a new tensor
-/// that lies as it does. `place` is the index of `tensor` among the arguments.
+/// The output of a kernel, and the kernel's argument for it: `tensor` itself if nobody else holds it, else a new tensor
+/// with the same memory layout. `place` is the index of `tensor` among the arguments.
 fn written_over(tensor: &CubeTensor, rows: Option<Rows>, place: usize) -> (CubeTensor, TensorArg) {
     if tensor.can_mut() && tensor.is_nonoverlapping() {
         (tensor.clone(), tensor.as_tensor_alias(place))

@@ -1,6 +1,6 @@
 //! Kernels for the GPU backends of CubeCL: wgpu, Vulkan, Metal, WebGPU, CUDA, ROCm.
 //!
-//! A pass over the input is what costs time, so there are as few as possible. If one cube can process all values of a
+//! Passes over the input dominate the time, so there are as few as possible. If one cube can process all values of a
 //! channel, a single kernel does the work, and reads the values a second time from the cache. Otherwise several cubes
 //! share a channel, and a kernel merges their results:
 //!
@@ -26,10 +26,10 @@
 //!     for each value: dx from dy, x, the sums
 //! ```
 //!
-//! Inference is `apply` alone. The output of inference overwrites its input, and the gradient of the input overwrites
-//! that of the output, if nobody else holds those tensors.
+//! Inference is `apply` alone. If nobody else holds the overwritten tensor, the output of inference overwrites its
+//! input, and the gradient of the input overwrites the gradient of the output.
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
 //! | `plan` | divides a tensor among cubes and units |
 //! | `launch` | allocates outputs and launches kernels; says why that is sound |
@@ -37,8 +37,8 @@
 //! | `affine` | the function from an input to its output, and the ReLU's gate |
 //! | `forward`, `backward` | the kernels |
 //!
-//! CUDA and ROCm pad rows of the last axis to a power of two. The kernels take such tensors, and views that lie the same
-//! way, without a copy.
+//! CUDA and ROCm pad rows of the last axis to a power of two. The kernels take such tensors, and views with the same
+//! layout, without a copy.
 
 mod affine;
 mod backward;

@@ -1,4 +1,4 @@
-//! Dividing a tensor among cubes and units.
+//! Divides a tensor among cubes and units.
 
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -70,7 +70,7 @@ impl Plan {
         };
         let tile = Tile {
             across,
-            // Rows that are one channel each, or many channels each, are told by the strides alone.
+            // If each row holds one channel, or many channels, the strides alone describe the gaps.
             pitched: !across && rows.is_some_and(|rows| rows.len < dims.inner),
             lanes,
             units_per_lane: units / lanes,
