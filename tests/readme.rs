@@ -24,21 +24,65 @@ fn the_example_compiles_as_a_project() {
     let here = format!("burn-kindling = {{ path = {root:?} }}");
     let dependencies = dependencies.replace(&released, &here);
 
-    let project = tempfile::tempdir().unwrap();
-    let manifest = format!(
-        "[package]\nname = \"project\"\nedition = \"2024\"\n\n{dependencies}\n\n[workspace]\n"
-    );
-    fs::write(project.path().join("Cargo.toml"), manifest).unwrap();
-    fs::copy(root.join("Cargo.lock"), project.path().join("Cargo.lock")).unwrap();
-    fs::create_dir(project.path().join("src")).unwrap();
     let program = format!(
         "{}\n\nfn main() {{\n    let device = Device::flex().autodiff();\n    \
          let output = Hidden::new(784, 100, &device).forward(Tensor::ones([32, 784], &device));\n    \
          assert_eq!(output.dims(), [32, 100]);\n}}\n",
         block(&readme, "rust")
     );
-    fs::write(project.path().join("src/main.rs"), program).unwrap();
+    let dependencies = dependencies.replace("[dependencies]\n", "");
+    run_project(&dependencies, &program);
+}
 
+/// Burn with a backend, and this crate without: slower, and right.
+#[test]
+#[ignore = "compiles Burn anew, which takes minutes; CI runs it"]
+fn a_backend_without_its_feature_works() {
+    let program = r#"
+use burn::nn;
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+use burn_kindling::norm::BatchNormConfig;
+
+fn main() {
+    let device = Device::flex().autodiff();
+    let input = Tensor::<2>::random([32, 3], Distribution::Normal(2.0, 3.0), &device).require_grad();
+    let ours = BatchNormConfig::new(3).init(&device);
+    let burns = nn::BatchNormConfig::new(3).init(&device);
+    let weights = Tensor::<2>::random([32, 3], Distribution::Default, &device);
+    let run = |output: Tensor<2>| {
+        let gradients = (output.clone() * weights.clone()).sum().backward();
+        [output.into_data(), input.grad(&gradients).expect("a gradient").into_data()]
+    };
+    let [found, expected] = [run(ours.forward_relu(input.clone())), run(relu(burns.forward(input.clone())))];
+    for (found, expected) in found.iter().zip(&expected) {
+        found.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-4, 1e-5));
+    }
+    let mean = ours.running_mean().expect("it has one").into_data();
+    mean.assert_approx_eq::<f32>(&burns.running_mean.value_sync().into_data(), Tolerance::default());
+}
+"#;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    run_project(
+        &format!(
+            "burn = {{ version = \"0.22.1\", features = [\"flex\", \"rayon\", \"simd\"] }}\n\
+             burn-kindling = {{ path = {root:?}, default-features = false }}"
+        ),
+        program,
+    );
+}
+
+/// Runs a program in a project of its own with these dependencies.
+fn run_project(dependencies: &str, program: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        "[package]\nname = \"project\"\nedition = \"2024\"\n\n[dependencies]\n{dependencies}\n\n[workspace]\n"
+    );
+    fs::write(project.path().join("Cargo.toml"), manifest).unwrap();
+    fs::copy(root.join("Cargo.lock"), project.path().join("Cargo.lock")).unwrap();
+    fs::create_dir(project.path().join("src")).unwrap();
+    fs::write(project.path().join("src/main.rs"), program).unwrap();
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet"])
         .current_dir(project.path())

@@ -137,11 +137,87 @@ fn assert_reads(condition: &str, mut difficult: impl FnMut(&GrayImage, &mut StdR
     assert!(alike >= 38, "{condition}: {alike} of 40");
 }
 
+/// A network reads all of 100 digits from clean photographs, and at least 97 from difficult ones.
+#[cfg(feature = "flex")]
+#[test]
+fn a_network_reads_photographs() {
+    use burn::tensor::{Device, Tensor};
+    use burn_kindling_lab::data::normalise;
+    use burn_kindling_lab::train::{TrainConfig, Trainer};
+
+    let device = Device::flex();
+    let data = Mnist::load(&Mnist::find(None).unwrap()).unwrap();
+    let config = TrainConfig {
+        epochs: 3,
+        ..TrainConfig::default()
+    };
+    let (train, valid) = data.train_and_validation();
+    let trained = Trainer::new(device.clone())
+        .train(&config, &train, &valid, |_| {})
+        .unwrap();
+    let answer = |pixels: &[u8]| {
+        let logits: Tensor<2> = trained
+            .network
+            .forward(normalise(std::iter::once(pixels), &device));
+        logits.argmax(1).into_scalar::<i64>() as u8
+    };
+
+    // The first that it reads from MNIST's own pixels: what is tested is the photograph.
+    let readable =
+        (0..data.test.len()).filter(|&i| answer(data.test.image(i)) == data.test.label(i));
+    let digits: Vec<(GrayImage, u8)> = readable
+        .take(100)
+        .map(|i| {
+            let digit = GrayImage::from_raw(28, 28, data.test.image(i).to_vec()).unwrap();
+            (digit, data.test.label(i))
+        })
+        .collect();
+    let mut random = StdRng::seed_from_u64(9);
+    let mut right = |photograph: &dyn Fn(&GrayImage, &mut StdRng) -> GrayImage| {
+        let read = digits.iter().filter(|(digit, label)| {
+            let found = open_grey(&photograph(digit, &mut random));
+            found.is_ok_and(|found| answer(found.pixels()) == *label)
+        });
+        read.count()
+    };
+    assert_eq!(right(&|digit, _| flat(digit)), 100);
+    let speck = |digit: &GrayImage, random: &mut StdRng| {
+        let [left, top] = [0; 2].map(|_| random.random_range(0..SIDE - 2));
+        let mut picture = flat(digit);
+        fill(&mut picture, 60, |x, y| {
+            (left..left + 2).contains(&x) && (top..top + 2).contains(&y)
+        });
+        picture
+    };
+    let noise = |digit: &GrayImage, random: &mut StdRng| {
+        let mut picture = flat(digit);
+        add_noise(&mut picture, 6.0, random);
+        picture
+    };
+    let dark = |inside: fn(u32, u32) -> bool| {
+        move |digit: &GrayImage, _: &mut StdRng| {
+            let mut picture = flat(digit);
+            fill(&mut picture, 60, inside);
+            picture
+        }
+    };
+    let difficult: [(&str, &dyn Fn(&GrayImage, &mut StdRng) -> GrayImage); 5] = [
+        ("paper from 230 to 190", &|digit, _| {
+            photograph(digit, PAPER, INK, |x, _| 1.0 - 40.0 / 230.0 * x)
+        }),
+        ("noise of 6 levels", &noise),
+        ("a speck of two pixels", &speck),
+        ("a dark corner", &dark(|x, y| x < 30 && y < 30)),
+        ("a dark edge", &dark(|x, _| x < 12)),
+    ];
+    for (condition, photograph) in difficult {
+        let right = right(photograph);
+        assert!(right >= 97, "{condition}: {right} of 100");
+    }
+}
+
 #[test]
 fn shading_does_not_count_as_ink() {
-    assert_reads("paper from 230 to 190", |digit, _| {
-        photograph(digit, PAPER, INK, |x, _| 1.0 - 40.0 / 230.0 * x)
-    });
     assert_reads("a diagonal gradient to less than half", |digit, _| {
         photograph(digit, PAPER, INK, |x, y| 1.0 - 0.6 * (0.3 * x + 0.7 * y))
     });
@@ -157,25 +233,15 @@ fn shading_does_not_count_as_ink() {
 
 #[test]
 fn noise_does_not_count_as_ink() {
-    for deviation in [6.0, 15.0] {
-        assert_reads("noise", |digit, random| {
-            let mut picture = flat(digit);
-            add_noise(&mut picture, deviation, random);
-            picture
-        });
-    }
+    assert_reads("noise", |digit, random| {
+        let mut picture = flat(digit);
+        add_noise(&mut picture, 15.0, random);
+        picture
+    });
 }
 
 #[test]
 fn specks_do_not_count_as_ink() {
-    assert_reads("a speck of two pixels", |digit, random| {
-        let (left, top) = (random.random_range(0..SIDE - 2), random.random_range(0..24));
-        let mut picture = flat(digit);
-        fill(&mut picture, 60, |x, y| {
-            (left..left + 2).contains(&x) && (top..top + 2).contains(&y)
-        });
-        picture
-    });
     assert_reads("crumbs", |digit, random| {
         let mut picture = flat(digit);
         for _ in 0..6 {
@@ -191,19 +257,9 @@ fn specks_do_not_count_as_ink() {
 
 #[test]
 fn what_lies_at_the_border_does_not_count_as_ink() {
-    assert_reads("a dark corner", |digit, _| {
-        let mut picture = flat(digit);
-        fill(&mut picture, 60, |x, y| x < 30 && y < 30);
-        picture
-    });
     assert_reads("a dark triangle", |digit, _| {
         let mut picture = flat(digit);
         fill(&mut picture, 40, |x, y| x + y > 2 * SIDE - 60);
-        picture
-    });
-    assert_reads("a dark edge", |digit, _| {
-        let mut picture = flat(digit);
-        fill(&mut picture, 60, |x, _| x < 12);
         picture
     });
     assert_reads("a slanted edge", |digit, _| {

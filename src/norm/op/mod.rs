@@ -24,8 +24,9 @@
 )]
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
-use burn::tensor::{FloatDType, Tensor};
+use burn::backend::{Backend, Dispatch, DispatchDevice, ExtensionType, backend_extension};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use crate::dtype::at_least_f32;
 
@@ -99,6 +100,11 @@ pub(super) fn train<const D: usize>(
     epsilon: f64,
     then: Then,
 ) -> BatchNormOutput<D> {
+    if !is_compiled_in(&input.device()) {
+        let mut result = reference::batch_norm_train(input, gamma, beta, epsilon);
+        result.output = followed(result.output, then);
+        return result;
+    }
     let affine = affine(&input, [gamma, beta]);
     let result = <Dispatch as BatchNormBackend>::batch_norm_forward(
         input.into_dispatch(),
@@ -162,6 +168,11 @@ pub(super) fn inference<const D: usize>(
     epsilon: f64,
     then: Then,
 ) -> Tensor<D> {
+    if !is_compiled_in(&input.device()) {
+        let [gamma, beta] = gamma_and_beta;
+        let output = reference::batch_norm_inference(input, mean, variance, gamma, beta, epsilon);
+        return followed(output, then);
+    }
     let affine = affine(&input, gamma_and_beta);
     let mean = parameter(&input, "mean", Some(mean), 0.0);
     let variance = parameter(&input, "variance", Some(variance), 1.0);
@@ -175,6 +186,33 @@ pub(super) fn inference<const D: usize>(
         epsilon,
         then,
     ))
+}
+
+/// Applies what follows the normalisation.
+fn followed<const D: usize>(output: Tensor<D>, then: Then) -> Tensor<D> {
+    match then {
+        Then::Nothing => output,
+        Then::Relu => relu(output),
+    }
+}
+
+/// Whether this crate was compiled for the device's backend.
+///
+/// Burn may have backends that this crate has no feature for, or whose feature is off. There the operation is the
+/// reference, in Burn's tensor operations.
+#[allow(clippy::match_single_binding)]
+fn is_compiled_in(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        #[cfg(feature = "remote")]
+        DispatchDevice::Remote(_) => true,
+        _ => false,
+    }
 }
 
 /// Gamma and beta as the operations take them.
