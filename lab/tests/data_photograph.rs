@@ -173,7 +173,8 @@ fn a_network_reads_photographs() {
         })
         .collect();
     let mut random = StdRng::seed_from_u64(9);
-    let mut right = |photograph: &dyn Fn(&GrayImage, &mut StdRng) -> GrayImage| {
+    type Photograph<'a> = &'a dyn Fn(&GrayImage, &mut StdRng) -> GrayImage;
+    let mut right = |photograph: Photograph| {
         let read = digits.iter().filter(|(digit, label)| {
             let found = open_grey(&photograph(digit, &mut random));
             found.is_ok_and(|found| answer(found.pixels()) == *label)
@@ -201,7 +202,7 @@ fn a_network_reads_photographs() {
             picture
         }
     };
-    let difficult: [(&str, &dyn Fn(&GrayImage, &mut StdRng) -> GrayImage); 5] = [
+    let difficult: [(&str, Photograph); 5] = [
         ("paper from 230 to 190", &|digit, _| {
             photograph(digit, PAPER, INK, |x, _| 1.0 - 40.0 / 230.0 * x)
         }),
