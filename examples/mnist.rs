@@ -361,10 +361,7 @@ fn summary(result: &RunResult, folder: &RunFolder, device: &str) -> String {
                 format!("cargo run --release --example predict -- {path} --index 0"),
             );
         }
-        None => line(
-            "record",
-            "none: the weights were never finite at the end of an epoch".into(),
-        ),
+        None => line("record", "none: no finite weights are left".into()),
     }
     if result.outcome == Outcome::Diverged {
         line(

@@ -9,9 +9,9 @@ use crate::data::ImageSet;
 
 /// The devices and the data that a run is trained on: `setup.json` in its folder.
 ///
-/// `--resume` uses them again. The result of a resumed run is bit-identical to that of one that was never stopped if the
-/// backends, the number of devices and the training images are the same. Otherwise the run keeps its weights, its
-/// optimiser state and its place in the learning-rate schedule, but not its exact result.
+/// `--resume` uses them again. On one CPU device, the result is then bit-identical to that of a run that was never stopped.
+/// On other devices or data, the run keeps its weights, its optimiser state and its place in the learning-rate schedule,
+/// but not its exact result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// The names of the devices, as `--devices` takes them.
@@ -39,10 +39,10 @@ impl Setup {
         })
     }
 
-    /// What keeps a run of this setup that continues on `now` from its exact result: one phrase for each difference.
+    /// Describes what changes the result of a run of this setup if it continues on `now`: one phrase per difference.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let mut found = Vec::new();
-        // Another GPU of the same kind is as good.
+        // Of the names, the backend counts, not which of its devices it is.
         let backends = |setup: &Self| -> Vec<String> {
             let names = setup.devices.iter();
             names

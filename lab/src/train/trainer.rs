@@ -161,7 +161,7 @@ impl Trainer {
         let test = evaluate(&network, &data.test, self.device());
         let test_seconds = started.elapsed().as_secs_f64();
 
-        // A network that diverged from its first epoch on has no record that could be read.
+        // A record of weights that are not finite could not be read.
         if outcome != Outcome::Diverged || record_epoch.is_some() {
             folder.save_model(&network)?;
         }
@@ -346,10 +346,8 @@ impl Trainer {
         let epochs = history.epochs();
         let outcome = history.outcome(config.epochs);
         let mut network = learned.model.network;
-        let mut record_epoch = (outcome != Outcome::Interrupted).then_some(epochs.len());
-        if outcome == Outcome::Diverged {
-            record_epoch = None;
-        }
+        let ended = !matches!(outcome, Outcome::Interrupted | Outcome::Diverged);
+        let mut record_epoch = ended.then_some(epochs.len());
         let better = match outcome {
             _ if config.patience.is_some() => best_epoch(&valid_losses(&epochs)),
             Outcome::Diverged => epochs.len().checked_sub(1).filter(|&epoch| epoch > 0),

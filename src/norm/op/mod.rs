@@ -6,8 +6,8 @@
 //! [`mod@reference`] holds the same two written as the paper writes them: the page to read first.
 //!
 //! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has them
-//! for Flex and NdArray, `cube` for the GPU backends; every other backend gets the tensor operations of `portable`.
-//! `remote` has them run by the kernels of another machine.
+//! for Flex and NdArray, `cube` for the GPU backends; `remote` runs them on another machine. `portable` is their body
+//! without kernels. A backend that this crate was not compiled for computes the reference.
 //! `autodiff` makes them differentiable, with one backward node for each of the functions.
 
 // Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
@@ -100,7 +100,7 @@ pub(super) fn train<const D: usize>(
     epsilon: f64,
     then: Then,
 ) -> BatchNormOutput<D> {
-    if !is_compiled_in(&input.device()) {
+    if !is_compiled_in(input.device()) {
         let mut result = reference::batch_norm_train(input, gamma, beta, epsilon);
         result.output = followed(result.output, then);
         return result;
@@ -168,7 +168,7 @@ pub(super) fn inference<const D: usize>(
     epsilon: f64,
     then: Then,
 ) -> Tensor<D> {
-    if !is_compiled_in(&input.device()) {
+    if !is_compiled_in(input.device()) {
         let [gamma, beta] = gamma_and_beta;
         let output = reference::batch_norm_inference(input, mean, variance, gamma, beta, epsilon);
         return followed(output, then);
@@ -201,8 +201,8 @@ fn followed<const D: usize>(output: Tensor<D>, then: Then) -> Tensor<D> {
 /// Burn may have backends that this crate has no feature for, or whose feature is off. There the operation is the
 /// reference, in Burn's tensor operations.
 #[allow(clippy::match_single_binding)]
-fn is_compiled_in(device: &Device) -> bool {
-    match device.clone().without_autodiff().as_dispatch() {
+fn is_compiled_in(device: Device) -> bool {
+    match device.without_autodiff().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]
