@@ -163,7 +163,7 @@ impl Inputs {
             .with_epsilon(EPSILON)
             .with_momentum(MOMENTUM)
             .init(&device);
-        (kindling.gamma, kindling.beta) = (Some(param(&gamma)), Some(param(&beta)));
+        (kindling.gamma, kindling.beta) = (param(&gamma), param(&beta));
 
         let random = |mean, deviation| {
             Tensor::<D>::random(shape, Distribution::Normal(mean, deviation), &device)
@@ -173,10 +173,7 @@ impl Inputs {
             .collect();
         let parameters = (&burn.gamma, &burn.beta);
         let by_burn = last_pass(&batches, parameters, |x| burn.forward(x));
-        let parameters = (
-            kindling.gamma.as_ref().unwrap(),
-            kindling.beta.as_ref().unwrap(),
-        );
+        let parameters = (&kindling.gamma, &kindling.beta);
         let by_kindling = last_pass(&batches, parameters, |x| kindling.forward(x));
 
         let (mut mean, mut variance) = (vec![0.0; channels], vec![1.0; channels]);
@@ -235,13 +232,13 @@ impl Inputs {
                 Row::of(
                     "running mean",
                     &numbers(burn.running_mean.value_sync()),
-                    &running(kindling.running_mean()),
+                    &numbers(kindling.running_mean.value_sync()),
                     &mean,
                 ),
                 Row::of(
                     RUNNING_VARIANCE,
                     &numbers(burn.running_var.value_sync()),
-                    &running(kindling.running_var()),
+                    &numbers(kindling.running_var.value_sync()),
                     &variance,
                 ),
             ],
@@ -308,7 +305,7 @@ impl SmallBatches {
         let mean = |variance: Tensor<1>| numbers(variance).iter().sum::<f64>() / CHANNELS as f64;
         let (burn, kindling) = (
             mean(burn.running_var.value_sync()),
-            mean(kindling.running_var().expect("kept by default")),
+            mean(kindling.running_var.value_sync()),
         );
         Self {
             values_a_channel: values,

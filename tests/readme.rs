@@ -1,7 +1,7 @@
 //! Runs the README's example in a project that depends on the library as the README says.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The first fenced block of the README in this language.
@@ -15,13 +15,11 @@ fn block(readme: &str, language: &str) -> String {
 #[test]
 #[ignore = "compiles Burn anew, which takes minutes; CI runs it"]
 fn the_example_compiles_as_a_project() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let released = format!(r#"burn-kindling = "{}""#, &env!("CARGO_PKG_VERSION")[..3]);
     let dependencies = block(&readme, "toml");
     assert!(dependencies.contains(&released), "{dependencies}");
-    // Test this checkout.
-    let here = format!("burn-kindling = {{ path = {root:?} }}");
+    let here = format!("burn-kindling = {{ path = {:?} }}", library());
     let dependencies = dependencies.replace(&released, &here);
 
     let program = format!(
@@ -58,35 +56,45 @@ fn main() {
     for (found, expected) in found.iter().zip(&expected) {
         found.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-4, 1e-5));
     }
-    let mean = ours.running_mean().expect("it has one").into_data();
+    let mean = ours.running_mean.value_sync().into_data();
     mean.assert_approx_eq::<f32>(&burns.running_mean.value_sync().into_data(), Tolerance::default());
 }
 "#;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     run_project(
         &format!(
             "burn = {{ version = \"0.22.1\", features = [\"flex\", \"rayon\", \"simd\"] }}\n\
-             burn-kindling = {{ path = {root:?}, default-features = false }}"
+             burn-kindling = {{ path = {:?}, default-features = false }}",
+            library()
         ),
         program,
     );
 }
 
-/// Runs a program in a project of its own with these dependencies.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What is tested: this checkout, or the unpacked package whose folder the environment variable `LIBRARY` names.
+fn library() -> PathBuf {
+    std::env::var_os("LIBRARY").map_or(root().to_owned(), PathBuf::from)
+}
+
+/// Runs a program in a project of its own with these dependencies, and denies warnings in the library.
 fn run_project(dependencies: &str, program: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let project = tempfile::tempdir().unwrap();
     let manifest = format!(
-        "[package]\nname = \"project\"\nedition = \"2024\"\n\n[dependencies]\n{dependencies}\n\n[workspace]\n"
+        "[package]\nname = \"project\"\nedition = \"2024\"\n\n[dependencies]\n{dependencies}\n\n\
+         [profile.dev]\ndebug = false\n\n[workspace]\n"
     );
     fs::write(project.path().join("Cargo.toml"), manifest).unwrap();
-    fs::copy(root.join("Cargo.lock"), project.path().join("Cargo.lock")).unwrap();
+    fs::copy(root().join("Cargo.lock"), project.path().join("Cargo.lock")).unwrap();
     fs::create_dir(project.path().join("src")).unwrap();
     fs::write(project.path().join("src/main.rs"), program).unwrap();
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet"])
         .current_dir(project.path())
-        .env("CARGO_TARGET_DIR", root.join("target/readme"))
+        .env("CARGO_TARGET_DIR", root().join("target/readme"))
+        .env("RUSTFLAGS", "-D warnings")
         .output()
         .unwrap();
     assert!(

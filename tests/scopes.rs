@@ -54,7 +54,7 @@ fn batch(device: &Device) -> Tensor<2> {
 }
 
 fn mean(norm: &BatchNorm) -> f64 {
-    norm.running_mean().unwrap().into_scalar::<f64>()
+    norm.running_mean.value_sync().into_scalar::<f64>()
 }
 
 /// Calls the layer, waiting before and after.

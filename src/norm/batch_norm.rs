@@ -1,152 +1,21 @@
 //! The batch normalisation module.
 
-use std::fmt;
+use std::sync::{Arc, Mutex};
 
-use burn::config::{Config, config_to_json};
-use burn::module::{Flag, Param};
-use burn::nn::Initializer;
+use burn::module::{Flag, Param, RunningState};
 use burn::tensor::{Device, FloatDType, Tensor};
-use serde::{Deserialize, Serialize};
 
+use super::average::{RunningAverage, Weighting};
 use super::mode::Mode;
 use super::op::{self, BatchNormOutput, Then};
 use super::recalibrate::Recorder;
-use super::statistics::{BatchStatistics, RunningAverage, RunningStatistics, Weighting};
-
-/// Configuration of a [`BatchNorm`].
-///
-/// A configuration that `burn::nn::BatchNormConfig` saved loads here: options that it lacks have their defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BatchNormConfig {
-    /// The number of channels. Must be greater than zero.
-    pub num_features: usize,
-    /// Added to the variance before its root is taken. Finite and positive. Default: 1e-5
-    pub epsilon: f64,
-    /// The weight of a new batch in the exponential running averages, in `[0, 1]`. 0 keeps the running statistics; 1
-    /// replaces them by the batch's. Default: 0.1
-    pub momentum: f64,
-    /// How the running statistics are averaged. Default: [`RunningAverage::Exponential`]
-    #[serde(default = "exponential")]
-    pub average: RunningAverage,
-    /// Whether the layer has the learned factor gamma and offset beta. Default: `true`
-    #[serde(default = "yes")]
-    pub affine: bool,
-    /// Whether the layer has the learned offset beta, if it is affine: PyTorch's `bias`. Default: `true`
-    #[serde(default = "yes")]
-    pub bias: bool,
-    /// Whether the layer keeps running statistics. Without them it normalises by the batch's in inference too.
-    /// Default: `true`
-    #[serde(default = "yes")]
-    pub running_statistics: bool,
-}
-
-fn exponential() -> RunningAverage {
-    RunningAverage::Exponential
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// Written by hand: what Burn derives reads no configuration that lacks a field.
-impl Config for BatchNormConfig {}
-
-impl fmt::Display for BatchNormConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&config_to_json(self))
-    }
-}
-
-impl BatchNormConfig {
-    /// The defaults, for `num_features` channels.
-    pub fn new(num_features: usize) -> Self {
-        Self {
-            num_features,
-            epsilon: 1e-5,
-            momentum: 0.1,
-            average: exponential(),
-            affine: true,
-            bias: true,
-            running_statistics: true,
-        }
-    }
-
-    /// Sets [`epsilon`](Self::epsilon).
-    pub fn with_epsilon(self, epsilon: f64) -> Self {
-        Self { epsilon, ..self }
-    }
-
-    /// Sets [`momentum`](Self::momentum).
-    pub fn with_momentum(self, momentum: f64) -> Self {
-        Self { momentum, ..self }
-    }
-
-    /// Sets [`average`](Self::average).
-    pub fn with_average(self, average: RunningAverage) -> Self {
-        Self { average, ..self }
-    }
-
-    /// Sets [`affine`](Self::affine).
-    pub fn with_affine(self, affine: bool) -> Self {
-        Self { affine, ..self }
-    }
-
-    /// Sets [`bias`](Self::bias).
-    pub fn with_bias(self, bias: bool) -> Self {
-        Self { bias, ..self }
-    }
-
-    /// Sets [`running_statistics`](Self::running_statistics).
-    pub fn with_running_statistics(self, running_statistics: bool) -> Self {
-        Self {
-            running_statistics,
-            ..self
-        }
-    }
-
-    /// Creates a layer with gamma 1, beta 0, running mean 0 and running variance 1.
-    ///
-    /// # Panics
-    ///
-    /// Panics if `num_features` is zero, `epsilon` is not finite and positive, or `momentum` is not within `[0, 1]`.
-    pub fn init(&self, device: &Device) -> BatchNorm {
-        assert!(
-            self.num_features > 0,
-            "num_features must be greater than zero."
-        );
-        assert!(
-            self.epsilon.is_finite() && self.epsilon > 0.0,
-            "epsilon must be finite and positive, but is {}.",
-            self.epsilon
-        );
-        assert!(
-            (0.0..=1.0).contains(&self.momentum),
-            "momentum must be finite and within [0, 1], but is {}.",
-            self.momentum
-        );
-        let channels = self.num_features;
-        BatchNorm {
-            gamma: self
-                .affine
-                .then(|| Initializer::Ones.init([channels], device)),
-            beta: (self.affine && self.bias).then(|| Initializer::Zeros.init([channels], device)),
-            training: Param::from_bool(true),
-            statistics: self
-                .running_statistics
-                .then(|| RunningStatistics::new(channels, self.average, device)),
-            num_features: channels,
-            momentum: self.momentum,
-            epsilon: self.epsilon,
-            average: self.average,
-        }
-    }
-}
+use super::statistics::{BatchStatistics, Own, RunningStatistics, State};
 
 /// Batch normalisation of an input `[batch, channels, ...]` of rank 2 or more.
 ///
 /// Computes `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta` for each channel, with the mean and the variance
 /// over the batch axis and all trailing axes (Ioffe & Szegedy 2015,
-/// [arXiv:1502.03167](https://arxiv.org/abs/1502.03167)). Create it with [`BatchNormConfig`]. It replaces
+/// [arXiv:1502.03167](https://arxiv.org/abs/1502.03167)). Create it with [`BatchNormConfig`](super::BatchNormConfig). It replaces
 /// `burn::nn::BatchNorm`; their records load into each other, except for the options that Burn's layer lacks.
 ///
 /// # Which statistics
@@ -195,19 +64,30 @@ impl BatchNormConfig {
 /// [`into_record`]: burn::module::Module::into_record
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
-    /// The learned factor, `[channels]`.
-    pub gamma: Option<Param<Tensor<1>>>,
-    /// The learned offset, `[channels]`.
-    pub beta: Option<Param<Tensor<1>>>,
+    /// The learned factor, `[channels]`. A layer without gamma does not use this field, and hides it from optimizers and
+    /// records.
+    pub gamma: Param<Tensor<1>>,
+    /// The learned offset, `[channels]`. A layer without beta does not use this field, and hides it likewise.
+    pub beta: Param<Tensor<1>>,
     /// Whether the layer trains when its input is on an autodiff device; cleared by [`freeze`](burn::module::Module::freeze).
     pub training: Param<Flag>,
+    /// The running mean, `[channels]`. `value` and `value_sync` both return it after the last batch. A layer without
+    /// running statistics does not use this field, and hides it likewise.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// The running variance, `[channels]`, as [`running_mean`](Self::running_mean).
+    pub running_var: RunningState<Tensor<1>>,
     /// The weight of a new batch in the exponential averages.
     pub momentum: f64,
     /// Added to the variance before its root is taken.
     pub epsilon: f64,
-    pub(super) statistics: Option<RunningStatistics>,
+    pub(super) running_weight: Option<State>,
+    pub(super) lock: Arc<Mutex<()>>,
     pub(super) num_features: usize,
     pub(super) average: RunningAverage,
+    pub(super) affine: bool,
+    pub(super) bias: bool,
+    pub(super) running_statistics: bool,
+    pub(super) unbiased_variance: bool,
 }
 
 impl BatchNorm {
@@ -216,7 +96,7 @@ impl BatchNorm {
     /// # Shapes
     ///
     /// - `input`: `[batch, num_features, ...]`
-    /// - output: as the input. An empty input is returned as it is, and changes no running statistics.
+    /// - output: as the input. An empty input gives gradients of 0, and changes no running statistics.
     ///
     /// The channels are axis 1, as in Burn and PyTorch. For `[batch, time, features]` swap the last two axes before and
     /// after (`input.swap_dims(1, 2)`). If `time` happens to equal `num_features`, nothing panics without the swap: the
@@ -243,9 +123,9 @@ impl BatchNorm {
     fn normalise<const D: usize>(&self, input: Tensor<D>, then: Then) -> Tensor<D> {
         let values = self.values_per_channel(&input);
         if values == 0 {
-            return input;
+            return op::train(input, self.gamma(), self.beta(), self.epsilon, then).output;
         }
-        let Some(statistics) = &self.statistics else {
+        let Some(statistics) = self.statistics() else {
             return self.forward_training(input, values, then).0;
         };
         if let Some(recorder) = Recorder::of(statistics) {
@@ -301,7 +181,7 @@ impl BatchNorm {
     /// Normalises by the running statistics.
     fn forward_inference<const D: usize>(
         &self,
-        statistics: &RunningStatistics,
+        statistics: RunningStatistics,
         input: Tensor<D>,
         then: Then,
     ) -> Tensor<D> {
@@ -326,14 +206,12 @@ impl BatchNorm {
         }
     }
 
-    /// The running mean, `[channels]`, after the last batch; `None` if the layer keeps no running statistics.
-    pub fn running_mean(&self) -> Option<Tensor<1>> {
-        self.running().map(|(mean, _)| mean)
-    }
-
-    /// The running variance, `[channels]`, after the last batch; `None` if the layer keeps no running statistics.
-    pub fn running_var(&self) -> Option<Tensor<1>> {
-        self.running().map(|(_, variance)| variance)
+    /// Returns the layer with running statistics of its own, set to these values; see [`set_running`](Self::set_running).
+    pub fn with_running(self, mean: Tensor<1>, variance: Tensor<1>) -> Self {
+        let statistics = self.values().copy_to(&self.device());
+        let layer = self.with_own(statistics);
+        layer.set_running(mean, variance);
+        layer
     }
 
     /// Replaces the running statistics of this layer and of all that share them.
@@ -369,12 +247,12 @@ impl BatchNorm {
     /// Panics if the layer keeps no running statistics.
     pub fn reset_running_statistics(&self) {
         let statistics = self.tracked();
-        let (mean, variance) = statistics.read(statistics.device());
+        let (mean, variance) = statistics.read(&self.device());
         statistics.replace(mean.zeros_like(), variance.ones_like(), 0.0);
     }
 
-    fn tracked(&self) -> &RunningStatistics {
-        self.statistics.as_ref().expect(
+    fn tracked(&self) -> RunningStatistics<'_> {
+        self.statistics().expect(
             "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so they cannot be set.",
         )
     }
@@ -385,10 +263,10 @@ impl BatchNorm {
     ///
     /// Panics if the layer keeps no running statistics.
     pub(super) fn inference_terms(&self) -> (Tensor<1>, Tensor<1>, Option<Tensor<1>>) {
-        let (mean, variance) = self.running().expect(
+        let statistics = self.statistics().expect(
             "a batch norm without running statistics normalises each batch by the batch's own, so it cannot be folded.",
         );
-        let (mean, variance) = (mean.without_autodiff(), variance.without_autodiff());
+        let (mean, variance) = statistics.read(&self.device().without_autodiff());
         let dtype = FloatDType::from(mean.dtype());
         let plain = |param: Tensor<1>| param.without_autodiff().cast(dtype);
         let deviation = variance.add_scalar(self.epsilon).sqrt();
@@ -399,37 +277,70 @@ impl BatchNorm {
         (scale, mean, self.beta().map(plain))
     }
 
-    fn running(&self) -> Option<(Tensor<1>, Tensor<1>)> {
-        self.statistics
-            .as_ref()
-            .map(|statistics| statistics.read(statistics.device()))
+    /// The running statistics, unless the layer has none.
+    pub(super) fn statistics(&self) -> Option<RunningStatistics<'_>> {
+        self.running_statistics.then(|| self.values())
+    }
+
+    /// The fields of the running statistics, used or not.
+    pub(super) fn values(&self) -> RunningStatistics<'_> {
+        RunningStatistics {
+            mean: &self.running_mean,
+            variance: &self.running_var,
+            weight: self.running_weight.as_ref(),
+            lock: &self.lock,
+        }
+    }
+
+    /// The layer with running statistics that it shares with no other.
+    pub(super) fn with_own(self, statistics: Own) -> Self {
+        Self {
+            running_mean: statistics.mean,
+            running_var: statistics.variance,
+            running_weight: statistics.weight,
+            lock: statistics.lock,
+            ..self
+        }
     }
 
     fn weighting(&self) -> Weighting {
-        self.average.weighting(self.momentum)
+        self.average
+            .weighting(self.momentum, self.unbiased_variance)
+    }
+
+    /// The device of the layer, whether or not gamma has been drawn.
+    pub(super) fn device(&self) -> Device {
+        self.gamma.lazy_device()
+    }
+
+    pub(super) fn has_beta(&self) -> bool {
+        self.affine && self.bias
     }
 
     fn gamma(&self) -> Option<Tensor<1>> {
-        self.gamma.as_ref().map(Param::val)
+        self.affine.then(|| self.gamma.val())
     }
 
     fn beta(&self) -> Option<Tensor<1>> {
-        self.beta.as_ref().map(Param::val)
+        self.has_beta().then(|| self.beta.val())
     }
 
     /// Checks the input's shape, and returns the number of values per channel.
     fn values_per_channel<const D: usize>(&self, input: &Tensor<D>) -> usize {
         let dims = input.dims();
+        let channels = self.num_features;
+        // They begin as Burn's own panics do.
         assert!(
             D >= 2,
-            "BatchNorm takes an input of rank 2 or more, [batch, channels, ...], but got rank {D}, shape {dims:?}."
+            "assert_shape!(input, [_, num_features, ..]): expected rank at least 2, got {D} (dims {dims:?}). \
+             BatchNorm takes [batch, channels, ...]."
         );
         assert!(
-            dims[1] == self.num_features,
-            "BatchNorm over {} channels takes an input [batch, {}, ...], but got shape {dims:?}.",
-            self.num_features,
-            self.num_features
+            dims[1] == channels,
+            "assert_shape!(input, [_, num_features, ..]): axis 1 expected {channels}, got {} (dims {dims:?}). \
+             BatchNorm over {channels} channels takes [batch, {channels}, ...].",
+            dims[1]
         );
-        dims.iter().product::<usize>() / self.num_features
+        dims.iter().product::<usize>() / channels
     }
 }

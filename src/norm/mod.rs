@@ -92,7 +92,9 @@
 
 pub mod op;
 
+mod average;
 mod batch_norm;
+mod config;
 mod fields;
 mod fold;
 mod freeze;
@@ -101,9 +103,10 @@ mod module;
 mod recalibrate;
 mod statistics;
 
-pub use batch_norm::{BatchNorm, BatchNormConfig};
+pub use average::RunningAverage;
+pub use batch_norm::BatchNorm;
+pub use config::BatchNormConfig;
 pub use fold::Fold;
 pub use freeze::{freeze, freeze_statistics, unfreeze};
 pub use mode::Mode;
 pub use recalibrate::{RecalibrateError, RecalibrationProgress, recalibrate};
-pub use statistics::RunningAverage;

@@ -8,66 +8,69 @@ use burn::module::{
 };
 use burn::tensor::Device;
 
+use super::average::RunningAverage;
 use super::batch_norm::BatchNorm;
 use super::fields::{map_field, visit_field};
-use super::statistics::RunningAverage;
 
-/// Written by hand: the running statistics are one field under one lock, but traversals must see the fields
-/// `running_mean` and `running_var`.
+/// Written by hand: the running statistics are fields under one lock, and a layer without gamma, beta or running
+/// statistics hides the fields from traversals.
 impl Module for BatchNorm {
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        visit_field("gamma", &self.gamma, visitor);
-        visit_field("beta", &self.beta, visitor);
+        if self.affine {
+            visit_field("gamma", &self.gamma, visitor);
+        }
+        if self.has_beta() {
+            visit_field("beta", &self.beta, visitor);
+        }
         visit_field("training", &self.training, visitor);
-        if let Some(statistics) = &self.statistics {
-            statistics.visit(visitor);
+        if let Some(statistics) = self.statistics() {
+            statistics.visit(&self.device(), visitor);
         }
     }
 
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        Self {
-            gamma: map_field("gamma", self.gamma, mapper),
-            beta: map_field("beta", self.beta, mapper),
-            training: map_field("training", self.training, mapper),
-            statistics: self
-                .statistics
-                .map(|statistics| statistics.map(self.average, mapper)),
-            ..self
+    fn map<M: ModuleMapper>(mut self, mapper: &mut M) -> Self {
+        let device = self.device();
+        if self.affine {
+            self.gamma = map_field("gamma", self.gamma, mapper);
+        }
+        if self.has_beta() {
+            self.beta = map_field("beta", self.beta, mapper);
+        }
+        self.training = map_field("training", self.training, mapper);
+        let average = self.average;
+        let mapped = self
+            .statistics()
+            .map(|statistics| statistics.map(&device, average, mapper));
+        match mapped {
+            Some(statistics) => self.with_own(statistics),
+            None => self,
         }
     }
 
     fn to_device(self, device: &Device) -> Self {
+        let statistics = self.values();
+        let context = device.clone().with_autodiff_context_from(&self.device());
+        let statistics = statistics.copy_to(&context);
         Self {
             gamma: self.gamma.to_device(device),
             beta: self.beta.to_device(device),
-            statistics: self.statistics.map(|statistics| {
-                let device = device
-                    .clone()
-                    .with_autodiff_context_from(statistics.device());
-                statistics.copy_to(device)
-            }),
             ..self
         }
+        .with_own(statistics)
     }
 
+    /// Shares the running statistics, which stay on their device.
     fn fork(self, device: &Device) -> Self {
         Self {
             gamma: self.gamma.fork(device),
             beta: self.beta.fork(device),
-            statistics: self.statistics.map(|statistics| statistics.fork(device)),
             ..self
         }
     }
 
     fn collect_devices(&self, devices: Devices) -> Devices {
         let devices = self.gamma.collect_devices(devices);
-        let mut devices = self.beta.collect_devices(devices);
-        if let Some(statistics) = &self.statistics
-            && !devices.contains(statistics.device())
-        {
-            devices.push(statistics.device().clone());
-        }
-        devices
+        self.beta.collect_devices(devices)
     }
 
     fn materialize(self) -> Self {
@@ -79,27 +82,25 @@ impl Module for BatchNorm {
     }
 
     fn valid(&self) -> Self {
+        let device = self.device().without_autodiff();
         Self {
             gamma: self.gamma.valid(),
             beta: self.beta.valid(),
             training: self.training.valid(),
-            statistics: self.statistics.as_ref().map(|statistics| {
-                statistics.copy_to(statistics.device().clone().without_autodiff())
-            }),
-            ..*self
+            ..self.clone()
         }
+        .with_own(self.values().copy_to(&device))
     }
 
     fn train(self) -> Self {
+        let statistics = self.values().copy_to(&self.device().autodiff());
         Self {
             gamma: self.gamma.train(),
             beta: self.beta.train(),
             training: self.training.train(),
-            statistics: self
-                .statistics
-                .map(|statistics| statistics.copy_to(statistics.device().clone().autodiff())),
             ..self
         }
+        .with_own(statistics)
     }
 }
 
@@ -115,14 +116,18 @@ impl ModuleDisplayDefault for BatchNorm {
             RunningAverage::Exponential => content,
             other => content.add_debug_attribute("average", &other),
         };
-        let content = match (&self.gamma, &self.beta) {
-            (None, None) => content.add("affine", &false),
-            (Some(_), None) => content.add("bias", &false),
-            _ => content,
+        let content = match (self.affine, self.has_beta()) {
+            (false, _) => content.add("affine", &false),
+            (true, false) => content.add("bias", &false),
+            (true, true) => content,
         };
-        let content = match self.statistics {
+        let content = match self.statistics() {
             Some(_) => content,
             None => content.add("running_statistics", &false),
+        };
+        let content = match self.unbiased_variance {
+            true => content,
+            false => content.add("unbiased_variance", &false),
         };
         match self.training.is_enabled() {
             true => content.optional(),

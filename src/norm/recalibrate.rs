@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
+use super::average::Weighting;
 use super::mode::Mode;
-use super::statistics::{BatchStatistics, RunningStatistics, Weighting};
+use super::statistics::{BatchStatistics, RunningStatistics};
 use crate::scope;
 
 /// The progress of [`recalibrate`].
@@ -71,7 +72,7 @@ const SETTLED: f64 = 1e-4;
 
 /// Returns the model with the running statistics of its batch norm layers recomputed over a sample of batches.
 ///
-/// They become the mean and the unbiased variance of all values that the layer gets in inference on the sample. The
+/// They become the mean and the unbiased variance (or the biased, in a layer that keeps biased ones) of all values that the layer gets in inference on the sample. The
 /// layers before it already use their recomputed statistics. The values of all batches are pooled, whatever their
 /// sizes. 10^3 to 10^4 samples are enough (Wu & Johnson 2021, [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)).
 /// The rest of the model stays as it is, and so does the model passed in. A batch in which a channel's mean or variance
@@ -214,7 +215,7 @@ impl Default for Calls {
 
 impl Recorder {
     /// The recorder of the current recalibration, if this pass measures the input of `layer`.
-    pub(super) fn of(layer: &RunningStatistics) -> Option<Arc<Self>> {
+    pub(super) fn of(layer: RunningStatistics) -> Option<Arc<Self>> {
         scope::innermost().filter(|recorder: &Arc<Self>| recorder.calls().call(layer.ids()))
     }
 
@@ -226,6 +227,7 @@ impl Recorder {
         let target = calls.target;
         let measured = &mut calls.layers[target].measured;
         measured.weight = weighting.after(measured.weight);
+        measured.unbiased = weighting.unbiased;
         measured.channels.resize(mean.len(), Moments::default());
         let batch_moments = mean.into_iter().zip(variance);
         for (moments, (mean, variance)) in measured.channels.iter_mut().zip(batch_moments) {
@@ -250,7 +252,7 @@ impl Calls {
     }
 
     /// Records a call of a layer. Returns whether the layer is the target.
-    fn call(&mut self, ids: [ParamId; 3]) -> bool {
+    fn call(&mut self, ids: [Option<ParamId>; 3]) -> bool {
         let known = self.layers.iter().position(|layer| layer.ids == ids);
         let index = known.unwrap_or_else(|| {
             self.layers.push(Layer::new(ids));
@@ -265,7 +267,7 @@ impl Calls {
 
 /// The measured and the recomputed statistics of one layer.
 struct Layer {
-    ids: [ParamId; 3],
+    ids: [Option<ParamId>; 3],
     /// Whether it is called more than once per batch. Then its statistics depend on themselves.
     repeats: bool,
     /// The values of the pass that measures this layer.
@@ -279,11 +281,13 @@ struct Layer {
 struct Measured {
     /// The weight of the batches in the running average.
     weight: f64,
+    /// Whether the layer keeps unbiased variances.
+    unbiased: bool,
     channels: Vec<Moments>,
 }
 
 impl Layer {
-    fn new(ids: [ParamId; 3]) -> Self {
+    fn new(ids: [Option<ParamId>; 3]) -> Self {
         Self {
             ids,
             repeats: false,
@@ -312,7 +316,7 @@ impl Layer {
     fn settle(&mut self) -> bool {
         let channels = self.measured.channels.iter();
         let met: Vec<_> = channels
-            .map(|it| [it.mean, it.unbiased_variance()])
+            .map(|it| [it.mean, it.variance(self.measured.unbiased)])
             .collect();
         if self.held.is_empty() {
             self.held = met;
@@ -336,15 +340,11 @@ impl Layer {
         if self.measured.channels.is_empty() {
             return Replacements::default();
         }
-        let [mean, variance, weight] = self.ids;
         let [means, variances] =
             [0, 1].map(|index| self.held.iter().map(|held| held[index]).collect());
         let weights = vec![self.measured.weight; self.held.len()];
-        Replacements(HashMap::from([
-            (mean, means),
-            (variance, variances),
-            (weight, weights),
-        ]))
+        let new = self.ids.into_iter().zip([means, variances, weights]);
+        Replacements(new.filter_map(|(id, values)| Some((id?, values))).collect())
     }
 }
 
@@ -368,8 +368,8 @@ impl Moments {
         self.count += count;
     }
 
-    fn unbiased_variance(&self) -> f64 {
-        self.deviations / (self.count - 1) as f64
+    fn variance(&self, unbiased: bool) -> f64 {
+        self.deviations / (self.count - usize::from(unbiased)) as f64
     }
 }
 

@@ -106,8 +106,8 @@ impl Case {
             let param = |values: Vec<f64>| {
                 Param::from_tensor(tensor(&values, [self.channels()], dtype, device))
             };
-            norm.gamma = Some(param(self.gamma()));
-            norm.beta = Some(param(self.beta()));
+            norm.gamma = param(self.gamma());
+            norm.beta = param(self.beta());
         }
         norm
     }
@@ -131,12 +131,17 @@ impl Case {
                     norm.training = norm.training.clone().with_value(false);
                 }
                 let (shape, x, g) = self.batch(index);
-                match shape.len() {
+                let mut results = match shape.len() {
                     2 => step::<2>(&norm, &shape, &x, &g, dtype, device),
                     3 => step::<3>(&norm, &shape, &x, &g, dtype, device),
                     4 => step::<4>(&norm, &shape, &x, &g, dtype, device),
                     _ => step::<5>(&norm, &shape, &x, &g, dtype, device),
+                };
+                if !self.running_statistics {
+                    // The layer does not use these fields.
+                    results.retain(|name, _| !name.starts_with("running"));
                 }
+                results
             })
             .collect()
     }
@@ -245,15 +250,16 @@ fn step<const D: usize>(
         ("output".into(), numbers(y)),
         ("input_grad".into(), numbers(x.grad(&grads).unwrap())),
     ]);
-    if let (Some(gamma), Some(beta)) = (&norm.gamma, &norm.beta) {
-        results.insert("gamma_grad".into(), numbers(gamma.grad(&grads).unwrap()));
-        results.insert("beta_grad".into(), numbers(beta.grad(&grads).unwrap()));
+    // A layer without gamma and beta does not use these fields.
+    for (name, param) in [("gamma_grad", &norm.gamma), ("beta_grad", &norm.beta)] {
+        if let Some(grad) = param.grad(&grads) {
+            results.insert(name.into(), numbers(grad));
+        }
     }
-    if let (Some(mean), Some(variance)) = (norm.running_mean(), norm.running_var())
-        && norm.training.is_enabled()
-    {
-        results.insert("running_mean".into(), numbers(mean));
-        results.insert("running_var".into(), numbers(variance));
+    if norm.training.is_enabled() {
+        let [mean, variance] = [&norm.running_mean, &norm.running_var];
+        results.insert("running_mean".into(), numbers(mean.value_sync()));
+        results.insert("running_var".into(), numbers(variance.value_sync()));
     }
     results
 }

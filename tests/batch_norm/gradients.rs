@@ -110,8 +110,8 @@ proptest! {
                 let mut norm = problem.layer(device);
                 if problem.affine {
                     let param = |values: &[f64]| Param::from_tensor(tensor(values, [channels], DType::F64, device));
-                    norm.gamma = Some(param(gamma));
-                    norm.beta = Some(param(beta));
+                    norm.gamma = param(gamma);
+                    norm.beta = param(beta);
                 }
                 let x = tensor(x, problem.shape, DType::F64, device);
                 let x = if device.is_autodiff() { x.require_grad() } else { x };
@@ -126,9 +126,9 @@ proptest! {
             let found = numbers(input.grad(&grads).unwrap());
             assert_gradient("input", &found, &differences(&x, |x| loss(x, &gamma, &beta)));
             if problem.affine {
-                let found = numbers(norm.gamma.unwrap().grad(&grads).unwrap());
+                let found = numbers(norm.gamma.grad(&grads).unwrap());
                 assert_gradient("gamma", &found, &differences(&gamma, |gamma| loss(&x, gamma, &beta)));
-                let found = numbers(norm.beta.unwrap().grad(&grads).unwrap());
+                let found = numbers(norm.beta.grad(&grads).unwrap());
                 assert_gradient("beta", &found, &differences(&beta, |beta| loss(&x, &gamma, beta)));
             }
         }

@@ -5,6 +5,7 @@
 
 #[path = "../common/devices.rs"]
 mod devices;
+mod drop_in;
 mod fixtures;
 mod fold;
 mod gradients;
@@ -13,6 +14,8 @@ mod oracle;
 mod properties;
 mod recalibrate;
 mod statistics;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
@@ -80,4 +83,16 @@ fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
         &found[..found.len().min(12)],
         &expected[..expected.len().min(12)],
     );
+}
+
+/// The message of the panic that `misuse` must raise.
+fn panic_of<T>(misuse: impl FnOnce() -> T) -> String {
+    let payload = match catch_unwind(AssertUnwindSafe(misuse)) {
+        Ok(_) => panic!("this must panic"),
+        Err(payload) => payload,
+    };
+    match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => (*payload.downcast::<&str>().unwrap()).to_owned(),
+    }
 }

@@ -64,10 +64,15 @@ fn assert_statistics_of_the_sample(model: &Model, sample: Tensor<2>, layers: usi
             .iter()
             .map(|v| v * count as f64 / (count as f64 - 1.0))
             .collect();
-        assert_close("mean", &numbers(norm.running_mean().unwrap()), &mean, 2e-6);
+        assert_close(
+            "mean",
+            &numbers(norm.running_mean.value_sync()),
+            &mean,
+            2e-6,
+        );
         assert_close(
             "variance",
-            &numbers(norm.running_var().unwrap()),
+            &numbers(norm.running_var.value_sync()),
             &unbiased,
             2e-6,
         );
@@ -94,7 +99,7 @@ fn layer_by_layer_is_exact_for_every_layer() {
                 .collect();
             assert_eq!(seen, expected);
             // The rest is unchanged, and so is the model that was passed in.
-            assert_eq!(numbers(model.norms[2].running_mean().unwrap()), [0.0; 4]);
+            assert_eq!(numbers(model.norms[2].running_mean.value_sync()), [0.0; 4]);
             let weights = |model: &Model| numbers(model.linears[1].weight.val());
             assert_eq!(weights(&model), weights(&recalibrated));
             assert_eq!(
@@ -164,10 +169,15 @@ fn assert_settled(orders: &[&[usize]]) {
                 .iter()
                 .map(|v| v * count as f64 / (count as f64 - 1.0))
                 .collect();
-            assert_close("mean", &numbers(norm.running_mean().unwrap()), &mean, 1e-3);
+            assert_close(
+                "mean",
+                &numbers(norm.running_mean.value_sync()),
+                &mean,
+                1e-3,
+            );
             assert_close(
                 "variance",
-                &numbers(norm.running_var().unwrap()),
+                &numbers(norm.running_var.value_sync()),
                 &unbiased,
                 1e-3,
             );
@@ -231,7 +241,7 @@ fn a_debiased_average_goes_on_as_after_so_many_batches() {
             let expected = 10.0 * rest(30) / rest(30 + seen);
             assert_close(
                 "mean",
-                &numbers(norm.running_mean().unwrap()),
+                &numbers(norm.running_mean.value_sync()),
                 &[expected],
                 1e-5,
             );
@@ -257,13 +267,18 @@ fn an_average_goes_on_from_the_recalibrated_values() {
         .unwrap();
         assert_close(
             "pooled",
-            &numbers(norm.running_mean().unwrap()),
+            &numbers(norm.running_mean.value_sync()),
             &[4.0],
             1e-7,
         );
         norm.forward(Tensor::<2>::from_floats([[7.0], [9.0]], &device));
         // Three batches of mean 4 and one of mean 8.
-        assert_close("next", &numbers(norm.running_mean().unwrap()), &[5.0], 1e-6);
+        assert_close(
+            "next",
+            &numbers(norm.running_mean.value_sync()),
+            &[5.0],
+            1e-6,
+        );
     }
 }
 
@@ -282,7 +297,7 @@ fn a_bad_batch_does_not_count() {
             )
         };
         let recalibrated = run(&batches).unwrap();
-        assert_eq!(numbers(recalibrated.running_mean().unwrap()), [2.0, 4.0]);
+        assert_eq!(numbers(recalibrated.running_mean.value_sync()), [2.0, 4.0]);
         assert_eq!(
             run(&batches[1..]).unwrap_err(),
             RecalibrateError::TooFewValues {
@@ -320,5 +335,5 @@ fn what_cannot_be_done_is_an_error() {
     );
     // Afterwards the layer follows its own rule again.
     assert_eq!(numbers(norm.forward(batch)).len(), 2);
-    assert_eq!(numbers(norm.running_mean().unwrap()), [0.0; 2]);
+    assert_eq!(numbers(norm.running_mean.value_sync()), [0.0; 2]);
 }

@@ -9,7 +9,7 @@ use crate::{assert_close, devices, is_processor, numbers};
 
 /// The running mean of a layer of one channel.
 fn mean(norm: &BatchNorm) -> f64 {
-    numbers(norm.running_mean().unwrap())[0]
+    numbers(norm.running_mean.value_sync())[0]
 }
 
 /// A batch of one channel with this mean, and unbiased variance 2.
@@ -156,8 +156,10 @@ fn a_fork_on_another_device_feeds_the_original() {
     norm.forward(about(5.0, &main));
     worker.forward(about(7.0, &other));
     assert_eq!((mean(&norm), mean(&worker)), (7.0, 7.0));
-    assert_eq!(norm.running_mean().unwrap().device(), main);
-    assert_eq!(worker.running_mean().unwrap().device(), other);
+    // The values stay where they are; the worker's output and records are on its device.
+    assert_eq!(worker.running_mean.value_sync().device(), main);
+    let output = worker.valid().forward(about(7.0, &other.clone().inner()));
+    assert_eq!(output.device(), other.clone().inner());
 
     let moved = norm.to_device(&other);
     assert_eq!(moved.devices(), std::slice::from_ref(&other));
@@ -184,7 +186,7 @@ fn every_batch_of_every_thread_counts_once() {
                         let norm = if batch % 2 == 0 { shared } else { &own };
                         norm.forward(about((thread * BATCHES + batch) as f32, device));
                         // Mean and variance are from the same update.
-                        let variance = numbers(norm.running_var().unwrap())[0];
+                        let variance = numbers(norm.running_var.value_sync())[0];
                         assert!((variance - 2.0).abs() < 1e-5, "{variance}");
                     }
                 });
@@ -220,12 +222,15 @@ fn a_channel_with_nan_or_infinity_in_the_batch_stays_as_it_was() {
             norm.forward(good(5.0));
             without.forward(good(5.0));
             let (norms, withouts) = (
-                norm.running_mean().unwrap(),
-                without.running_mean().unwrap(),
+                norm.running_mean.value_sync(),
+                without.running_mean.value_sync(),
             );
             // The first channel ignores the bad batches; the second has seen them.
             assert_eq!(numbers(norms)[0], numbers(withouts)[0], "{average:?}");
-            let (norms, withouts) = (norm.running_var().unwrap(), without.running_var().unwrap());
+            let (norms, withouts) = (
+                norm.running_var.value_sync(),
+                without.running_var.value_sync(),
+            );
             assert_eq!(numbers(norms)[0], numbers(withouts)[0], "{average:?}");
         }
     }
@@ -239,8 +244,8 @@ fn they_take_no_part_in_the_graph() {
         for _ in 0..2 {
             norm.forward(about(3.0, &device).require_grad());
         }
-        assert!(!norm.running_mean().unwrap().is_require_grad());
-        assert!(!norm.running_mean().unwrap().is_tracked());
-        assert!(!norm.running_var().unwrap().is_tracked());
+        assert!(!norm.running_mean.value_sync().is_require_grad());
+        assert!(!norm.running_mean.value_sync().is_tracked());
+        assert!(!norm.running_var.value_sync().is_tracked());
     }
 }

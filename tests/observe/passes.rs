@@ -70,16 +70,7 @@ fn trained(model: &Net, output: Tensor<2>) -> (Gradients, Vec<Vec<u32>>) {
     let gradients = output.clone().square().mean().backward();
     let mut all = vec![bits(output)];
     all.push(bits(model.conv.weight.val().grad(&gradients).unwrap()));
-    all.push(bits(
-        model
-            .norm
-            .gamma
-            .as_ref()
-            .unwrap()
-            .val()
-            .grad(&gradients)
-            .unwrap(),
-    ));
+    all.push(bits(model.norm.gamma.val().grad(&gradients).unwrap()));
     for layer in model.hidden.iter().chain([&model.output]) {
         all.push(bits(layer.weight.val().grad(&gradients).unwrap()));
         all.push(bits(

@@ -125,7 +125,7 @@ fn recalibrated(network: &Mlp, sample: &[Tensor<2>]) -> Mlp {
 fn with_statistics_of(network: Mlp, norms: &[BatchNorm]) -> Mlp {
     with_norms(network, norms, |norm, gamma, beta| {
         let mut norm = norm.clone();
-        (norm.gamma, norm.beta) = (Some(gamma), Some(beta));
+        (norm.gamma, norm.beta) = (gamma, beta);
         Norm::Batch(norm)
     })
 }

@@ -81,7 +81,7 @@ fn with_burns(network: Mlp, norms: &[nn::BatchNorm]) -> Mlp {
 
 fn score(setup: &Setup, network: Mlp) -> Variance {
     let variance = match &network.hidden[0].norm {
-        Some(Norm::Batch(norm)) => norm.running_var().expect("it keeps running statistics"),
+        Some(Norm::Batch(norm)) => norm.running_var.value_sync(),
         Some(Norm::Burn(norm)) => norm.running_var.value_sync(),
         None => unreachable!("the network has batch norm"),
     };

@@ -33,9 +33,7 @@ pub(super) fn with_norms<N>(
         let Some(Norm::Batch(own)) = block.norm.take() else {
             unreachable!("the network has this crate's batch norm");
         };
-        let parameters = own.gamma.zip(own.beta);
-        let (gamma, beta) = parameters.expect("batch norm has gamma and beta by default");
-        block.norm = Some(norm(other, gamma, beta));
+        block.norm = Some(norm(other, own.gamma, own.beta));
     }
     network
 }

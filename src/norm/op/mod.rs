@@ -64,7 +64,7 @@ pub struct BatchNormOutput<const D: usize> {
 ///
 /// # Shapes
 ///
-/// - `input`: `[batch, channels, ...]`, at least one value a channel
+/// - `input`: `[batch, channels, ...]`. Without any value, the mean and the variance are NaN, and the gradients 0.
 /// - `gamma`, `beta`: `[channels]`; without them the factor is 1 and the offset 0
 ///
 /// # Panics
@@ -100,6 +100,9 @@ pub(super) fn train<const D: usize>(
     epsilon: f64,
     then: Then,
 ) -> BatchNormOutput<D> {
+    if input.shape().num_elements() == 0 {
+        return train_on_nothing(input, [gamma, beta]);
+    }
     if !is_compiled_in(input.device()) {
         let mut result = reference::batch_norm_train(input, gamma, beta, epsilon);
         result.output = followed(result.output, then);
@@ -116,6 +119,29 @@ pub(super) fn train<const D: usize>(
         output: Tensor::from_dispatch(result.output),
         mean: Tensor::from_dispatch(result.mean),
         variance: Tensor::from_dispatch(result.variance),
+    }
+}
+
+/// The result for an input without values: an output that gives gamma and beta a gradient of 0.
+fn train_on_nothing<const D: usize>(
+    input: Tensor<D>,
+    gamma_and_beta: [Option<Tensor<1>>; 2],
+) -> BatchNormOutput<D> {
+    let affine = affine(&input, gamma_and_beta);
+    let channels = input.dims()[1];
+    let mut broadcast = [1; D];
+    broadcast[1] = channels;
+    let dtype = FloatDType::from(input.dtype());
+    let [gamma, beta] = [affine.gamma, affine.beta].map(|values| {
+        let values = Tensor::<1>::from_dispatch(values);
+        values.cast(dtype).reshape(broadcast)
+    });
+    let options = (&input.device(), at_least_f32(input.dtype()));
+    let undefined = Tensor::full([channels], f64::NAN, options).detach();
+    BatchNormOutput {
+        output: input * gamma + beta,
+        mean: undefined.clone(),
+        variance: undefined,
     }
 }
 
