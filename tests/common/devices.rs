@@ -37,20 +37,20 @@ pub fn any_device() -> Device {
     devices.next().expect("a device to test on")
 }
 
-/// Flex again, over the network, as if another machine lent it: this starts a server. `None` if the remote backend is
-/// not compiled in.
+/// A CPU device again, over the network, as if another machine lent it: this starts a server. `None` if the remote
+/// backend is not compiled in.
 ///
 /// It is not among [`devices`]: Burn 0.22.1 ends a session at the first float tensor that is flipped.
 pub fn lent() -> Option<Found> {
-    #[cfg(all(feature = "remote", feature = "flex"))]
+    #[cfg(feature = "remote")]
     {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (server, transport) = device::lend([Device::flex()], listener).unwrap();
+        let (server, transport) = device::lend(processors().into_iter().take(1), listener).unwrap();
         std::thread::spawn(move || server.serve(transport).unwrap());
         Some(device::open(&format!("remote:{address}")).unwrap())
     }
-    #[cfg(not(all(feature = "remote", feature = "flex")))]
+    #[cfg(not(feature = "remote"))]
     None
 }
 
