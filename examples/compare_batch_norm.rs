@@ -351,7 +351,7 @@ fn verdict(comparisons: &[Comparison], small_batches: &[SmallBatches]) -> Vec<St
         errors("Running variance", &|_, row| row.result == RUNNING_VARIANCE),
         format!(
             "The running variance differs on purpose: the paper and burn-kindling average the unbiased variance, Burn \
-             the biased one, smaller by (m - 1) / m at m values a channel. After training at m = {}, Burn's outputs \
+             the biased one, smaller by (m - 1) / m at m values per channel. After training at m = {}, Burn's outputs \
              in inference are {:.2} times too large; from m = 100 on, by 0.5% and less.",
             smallest.values_a_channel, smallest.burn_output_factor
         ),
@@ -376,7 +376,7 @@ impl Report {
         } in &self.comparisons
         {
             println!(
-                "\n{shape:?}, {values_a_channel} values a channel, mean {input_mean}, deviation {input_deviation}, \
+                "\n{shape:?}, {values_a_channel} values per channel, mean {input_mean}, deviation {input_deviation}, \
                  {} batches",
                 self.batches
             );
@@ -401,7 +401,7 @@ impl Report {
         );
         println!(
             "  {:<17}{:>15}{:>15}{:>29}",
-            "values a channel", "Burn", "kindling", "Burn's outputs too large by"
+            "values/channel", "Burn", "kindling", "Burn's outputs too large by"
         );
         for row in &self.small_batches {
             println!(

@@ -40,7 +40,7 @@ struct Args {
           help_heading = "Network")]
     activation: Activation,
 
-    /// How the weights start: all 0; N(0, 1); N(0, 0.01²); N(0, 1/n); N(0, 2/n), with n inputs a unit
+    /// How the weights start: all 0; N(0, 1); N(0, 0.01²); N(0, 1/n); N(0, 2/n), with n inputs per unit
     /// [default: xavier for sigmoid and tanh, he for the others]
     #[arg(long, value_name = "NAME", value_parser = names::<InitStrategy>(&InitStrategy::NAMES), help_heading = "Network")]
     init: Option<InitStrategy>,
@@ -54,7 +54,7 @@ struct Args {
     #[arg(long, value_name = "COUNT", default_value = "10", value_parser = cli::positive, allow_negative_numbers = true, help_heading = "Training")]
     epochs: usize,
 
-    /// Images a training step; on several devices, of each of them
+    /// Images per training step; with several devices, per device
     #[arg(long, value_name = "COUNT", default_value = "128", value_parser = cli::positive, allow_negative_numbers = true, help_heading = "Training")]
     batch_size: usize,
 

@@ -72,7 +72,7 @@ class Peer:
         return f"PyTorch {torch.__version__}, {where}"
 
     def measure(self, run, after=lambda result: None):
-        """The spread of the time of one call, in milliseconds, over about 1.5 seconds. `after` runs untimed after each."""
+        """The spread of a call's time, in milliseconds, over about 1.5 seconds. `after` follows each call, untimed."""
         until = time.perf_counter() + 0.3
         while time.perf_counter() < until:
             after(run())
