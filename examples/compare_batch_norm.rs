@@ -1,4 +1,4 @@
-//! This crate's batch norm beside Burn's, with an oracle in f64.
+//! Compares this crate's batch norm with Burn's and with an oracle in f64.
 //!
 //!     cargo run --release --example compare_batch_norm
 //!     cargo run --release --example compare_batch_norm -- --device flex --batches 10 --json
@@ -28,7 +28,7 @@ struct Arguments {
     /// How many batches to train on before the results are compared
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
-    /// Where the random numbers start
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print JSON instead of tables
@@ -40,7 +40,7 @@ const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 const RUNNING_VARIANCE: &str = "running variance";
 
-/// Everything that is shown.
+/// All results.
 #[derive(Serialize)]
 struct Report {
     device: String,
@@ -61,7 +61,8 @@ struct Comparison {
     results: Vec<Row>,
 }
 
-/// One result of both layers where the oracle's is largest, and the largest error anywhere relative to that.
+/// One result of both layers where the oracle's value is largest, and the largest error anywhere, relative to that
+/// value.
 #[derive(Serialize)]
 struct Row {
     result: &'static str,
@@ -135,7 +136,7 @@ impl Arguments {
     }
 }
 
-/// What the inputs are like, and how many batches of them there are.
+/// The distribution of the inputs, and the number of batches.
 struct Inputs {
     mean: f64,
     deviation: f64,
@@ -365,7 +366,7 @@ impl Report {
             self.device
         );
         println!(
-            "Shown where the oracle's value is largest; errors are the largest anywhere, relative to that value."
+            "Values: where the oracle's value is largest. Errors: the largest anywhere, relative to that value."
         );
         for Comparison {
             shape,

@@ -1,4 +1,4 @@
-//! Lists the devices that there are, and what they run at: `cargo run --release --example devices`.
+//! Lists the available devices and their speed: `cargo run --release --example devices`.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ struct Args {
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
 
-    /// Do not measure
+    /// Do not measure the speed
     #[arg(long)]
     no_speed: bool,
 }

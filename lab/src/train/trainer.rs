@@ -192,7 +192,8 @@ impl Trainer {
 
     /// Trains a network in memory, on `train`, scored on `valid` after every epoch, and calls `watcher` at every step.
     ///
-    /// For short or numerous runs: there is no folder, and no run to resume. A loss that is not finite does not stop it.
+    /// For short or numerous runs: makes no folder, so the run cannot be resumed. A loss that is not finite does not
+    /// stop it.
     ///
     /// # Errors
     ///
