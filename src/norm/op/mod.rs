@@ -152,7 +152,7 @@ fn train_on_nothing<const D: usize>(
 
 /// Normalises each channel by a given mean and variance.
 ///
-/// `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`. Gradients flow to all arguments.
+/// `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`. Gradients flow to every tensor argument.
 ///
 /// # Shapes
 ///
