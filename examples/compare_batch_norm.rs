@@ -1,4 +1,4 @@
-//! This crate's batch norm beside Burn's, with an oracle in f64.
+//! Compares this crate's batch norm with Burn's and with an oracle in f64.
 //!
 //!     cargo run --release --example compare_batch_norm
 //!     cargo run --release --example compare_batch_norm -- --device flex --batches 10 --json
@@ -28,7 +28,7 @@ struct Arguments {
     /// How many batches to train on before the results are compared
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
-    /// Where the random numbers start
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print JSON instead of tables
@@ -40,7 +40,7 @@ const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 const RUNNING_VARIANCE: &str = "running variance";
 
-/// Everything that is shown.
+/// All results.
 #[derive(Serialize)]
 struct Report {
     device: String,
@@ -61,7 +61,8 @@ struct Comparison {
     results: Vec<Row>,
 }
 
-/// One result of both layers where the oracle's is largest, and the largest error anywhere relative to that.
+/// One result of both layers where the oracle's value is largest, and the largest error anywhere, relative to that
+/// value.
 #[derive(Serialize)]
 struct Row {
     result: &'static str,
@@ -135,7 +136,7 @@ impl Arguments {
     }
 }
 
-/// What the inputs are like, and how many batches of them there are.
+/// The distribution of the inputs, and the number of batches.
 struct Inputs {
     mean: f64,
     deviation: f64,
@@ -351,7 +352,7 @@ fn verdict(comparisons: &[Comparison], small_batches: &[SmallBatches]) -> Vec<St
         errors("Running variance", &|_, row| row.result == RUNNING_VARIANCE),
         format!(
             "The running variance differs on purpose: the paper and burn-kindling average the unbiased variance, Burn \
-             the biased one, smaller by (m - 1) / m at m values a channel. After training at m = {}, Burn's outputs \
+             the biased one, smaller by (m - 1) / m at m values per channel. After training at m = {}, Burn's outputs \
              in inference are {:.2} times too large; from m = 100 on, by 0.5% and less.",
             smallest.values_a_channel, smallest.burn_output_factor
         ),
@@ -365,7 +366,7 @@ impl Report {
             self.device
         );
         println!(
-            "Shown where the oracle's value is largest; errors are the largest anywhere, relative to that value."
+            "Values: where the oracle's value is largest. Errors: the largest anywhere, relative to that value."
         );
         for Comparison {
             shape,
@@ -376,7 +377,7 @@ impl Report {
         } in &self.comparisons
         {
             println!(
-                "\n{shape:?}, {values_a_channel} values a channel, mean {input_mean}, deviation {input_deviation}, \
+                "\n{shape:?}, {values_a_channel} values per channel, mean {input_mean}, deviation {input_deviation}, \
                  {} batches",
                 self.batches
             );
@@ -401,7 +402,7 @@ impl Report {
         );
         println!(
             "  {:<17}{:>15}{:>15}{:>29}",
-            "values a channel", "Burn", "kindling", "Burn's outputs too large by"
+            "values/channel", "Burn", "kindling", "Burn's outputs too large by"
         );
         for row in &self.small_batches {
             println!(

@@ -1,4 +1,4 @@
-//! Lists the devices that there are, and what they run at: `cargo run --release --example devices`.
+//! Lists the available devices and their speed: `cargo run --release --example devices`.
 
 use std::process::ExitCode;
 
@@ -7,20 +7,20 @@ use burn_kindling_lab::cli;
 use burn_kindling_lab::device::{self, DeviceError, Found, Survey};
 use clap::Parser;
 
-/// List the devices that this program can compute on, and those it could.
+/// List the devices that this program can compute on, and the backends that are missing.
 ///
-/// Of every backend: whether it is compiled in, which devices it has here, what they are, how much memory they may
-/// fill, the float types they compute in, and what they run at: a product of two 512x512 matrices, in billions of
-/// operations a second, and this crate's batch norm over [64, 32, 28, 28], in billions of bytes read and written a
-/// second, both in f32.
+/// For every backend: whether it is compiled in, and which devices it has here. For every device: what it is, how much
+/// memory it can use, its float types, and its speed in f32: of a product of two 512x512 matrices, in billions of
+/// operations per second, and of this crate's batch norm over [64, 32, 28, 28], in billions of bytes read and written
+/// per second.
 #[derive(Parser)]
 #[command(name = "devices", max_term_width = 100)]
 struct Args {
-    /// Look at this device only [default: at all]
+    /// List only this device [default: all]
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
 
-    /// Do not measure
+    /// Do not measure the speed
     #[arg(long)]
     no_speed: bool,
 }

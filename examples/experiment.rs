@@ -11,8 +11,8 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 /// Run one experiment: print its claims, and write its numbers and figures to the output folder.
 ///
-/// An experiment that was stopped continues from the runs that are finished. The report example runs all experiments and
-/// makes a page of them.
+/// A stopped experiment continues from its finished runs. The report example runs all experiments and makes a page of
+/// their findings.
 #[derive(Parser)]
 #[command(name = "experiment", max_term_width = 100)]
 struct Args {

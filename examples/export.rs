@@ -13,7 +13,7 @@ use clap::{Parser, ValueEnum};
 
 /// Export a trained network to another program: to Burn, to PyTorch, or to a small device.
 ///
-/// The file has the network's configuration too, so that the predict example can read it.
+/// The file includes the network's configuration, so the predict example can read it.
 #[derive(Parser)]
 #[command(name = "export", max_term_width = 100)]
 struct Args {

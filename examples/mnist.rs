@@ -17,12 +17,12 @@ use burn_kindling_lab::train::{
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 
-/// Train a network to read handwritten digits, and see what its initialisation and its
-/// normalisation do to that.
+/// Train a network to read handwritten digits, and see the effect of its initialisation and its
+/// normalisation.
 ///
-/// Without any flag: a perceptron of five hidden layers of 100 units with ReLU, He initialisation
-/// and batch normalisation, for 10 epochs. Each run leaves its configuration, its metrics, its
-/// result and the trained record in a folder of its own.
+/// Without any flag, trains a perceptron of five hidden layers of 100 units with ReLU, He
+/// initialisation and batch normalisation for 10 epochs. Each run writes its configuration, its
+/// metrics, its result and the trained record to its own folder.
 #[derive(Parser)]
 #[command(name = "mnist", max_term_width = 100)]
 struct Args {
@@ -40,12 +40,12 @@ struct Args {
           help_heading = "Network")]
     activation: Activation,
 
-    /// How the weights start: all 0; N(0, 1); N(0, 0.01²); N(0, 1/n); N(0, 2/n), with n inputs a unit
+    /// Initial weights: all 0; N(0, 1); N(0, 0.01²); N(0, 1/n); N(0, 2/n), with n inputs per unit
     /// [default: xavier for sigmoid and tanh, he for the others]
     #[arg(long, value_name = "NAME", value_parser = names::<InitStrategy>(&InitStrategy::NAMES), help_heading = "Network")]
     init: Option<InitStrategy>,
 
-    /// What stands before each activation: nothing, this crate's batch normalisation, or Burn's own
+    /// Normalisation before each activation: none, this crate's batch normalisation, or Burn's
     #[arg(long, value_name = "NAME", default_value = "batch", value_parser = names::<Normalization>(&Normalization::NAMES),
           help_heading = "Network")]
     norm: Normalization,
@@ -54,7 +54,7 @@ struct Args {
     #[arg(long, value_name = "COUNT", default_value = "10", value_parser = cli::positive, allow_negative_numbers = true, help_heading = "Training")]
     epochs: usize,
 
-    /// Images a training step; on several devices, of each of them
+    /// Images per training step; with several devices, per device
     #[arg(long, value_name = "COUNT", default_value = "128", value_parser = cli::positive, allow_negative_numbers = true, help_heading = "Training")]
     batch_size: usize,
 
@@ -72,7 +72,7 @@ struct Args {
           help_heading = "Training")]
     schedule: Schedule,
 
-    /// What the layers compute in, in training; parameters, batch norm's statistics and the loss stay f32
+    /// Float type of the layers in training; parameters, batch norm's statistics and the loss stay f32
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = names::<Precision>(&Precision::NAMES),
           help_heading = "Training")]
     dtype: Precision,
@@ -94,7 +94,7 @@ struct Args {
     #[command(flatten, next_help_heading = "Machine and files")]
     device: DeviceFlag,
 
-    /// Devices to train on at once, separated by commas, each with batches of its own; the first validates and tests
+    /// Devices to train on at once, separated by commas, each with its own batches; the first validates and tests
     #[arg(
         long,
         value_name = "NAMES",
@@ -118,7 +118,7 @@ struct Args {
                                 "optimizer", "lr", "schedule", "dtype", "patience", "seed"])]
     resume: Option<PathBuf>,
 
-    /// Plain lines, not the full-screen dashboard, at a terminal too
+    /// Print plain lines instead of the full-screen dashboard, even in a terminal
     #[arg(long, help_heading = "Machine and files")]
     no_tui: bool,
 }
@@ -179,7 +179,8 @@ impl Args {
         }
     }
 
-    /// The devices to train on, which have the float type of the run: those of the flags, else those that the run had.
+    /// The devices to train on, which support the float type of the run: those of the flags, else those that the run
+    /// had.
     fn devices(&self, dtype: Precision, before: Option<&Setup>) -> Result<Vec<Found>, TrainError> {
         let names = match (&self.device.device, before) {
             (None, Some(before)) if self.devices.is_empty() => &before.devices,
@@ -252,7 +253,7 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
     let folder = match resumed {
         Some(folder) => folder,
         None => {
-            // A run that cannot be trained leaves no folder.
+            // A run that cannot be trained must not leave a folder.
             trainer.validate(&config, &data.train_and_validation().0)?;
             args.folder()?
         }
@@ -300,7 +301,7 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         }
         trained => trained?,
     };
-    // If nobody reads any more, the result is still on disk.
+    // If the reader has closed the pipe, the result is still on disk.
     let summary = summary(&result, &folder, &setup.devices.join(" and "));
     let _ = std::io::stdout().write_all(summary.as_bytes());
     Ok(result.outcome)

@@ -1,4 +1,4 @@
-//! Watches a plain Burn model train, and says what is wrong: `cargo run --release --example observe`.
+//! Watches a plain Burn model train and diagnoses it: `cargo run --release --example observe`.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ One row per parameter:
 
 Lines that begin with ! name a problem, what it means, and what to try.";
 
-/// Watch a tanh network learn the sum of the sines of its inputs, and say what is wrong with it.
+/// Watch a tanh network learn the sum of the sines of its inputs, and report what is wrong with it.
 ///
 /// Compare the initialisations: zeros learns nothing, standard-normal starts saturated, and the signal of small-normal
 /// vanishes at the start.

@@ -9,8 +9,8 @@ use burn_kindling_lab::page;
 use burn_kindling_lab::study::Experiment;
 use clap::Parser;
 
-/// Run all experiments, and write one HTML page with their findings: report.html in the output folder. A table of all
-/// claims is beside it, in claims.md. Runs that are finished already are not repeated.
+/// Run all experiments and write their findings to one HTML page, report.html, in the output folder. A table of all
+/// claims is written to claims.md beside it. Finished runs are not repeated.
 #[derive(Parser)]
 #[command(name = "report", max_term_width = 100)]
 struct Args {

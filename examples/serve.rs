@@ -8,17 +8,17 @@ use burn_kindling_lab::cli::{self, DeviceFlag};
 use burn_kindling_lab::device;
 use clap::Parser;
 
-/// Lend a device of this machine to programs elsewhere: they take it by `--device remote:HOST:PORT`.
+/// Lend a device of this machine to programs on other machines, which use it with `--device remote:HOST:PORT`.
 ///
-/// What goes over the network is neither encrypted nor guarded. Listen beyond this machine only where everybody is
-/// trusted; else reach it through a tunnel: `ssh -L 3000:localhost:3000 HOST`, and `--device remote:localhost:3000`.
+/// The connection is unencrypted and unauthenticated. Listen beyond this machine only in a network that you trust.
+/// Otherwise use a tunnel: `ssh -L 3000:localhost:3000 HOST`, and `--device remote:localhost:3000`.
 #[derive(Parser)]
 #[command(name = "serve", max_term_width = 100)]
 struct Args {
     #[command(flatten)]
     device: DeviceFlag,
 
-    /// Address and port to listen at; 0.0.0.0 is every network of this machine, port 0 any that is free
+    /// Address and port to listen on; 0.0.0.0 means every network of this machine, port 0 any free port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
 }

@@ -1,15 +1,15 @@
 #![warn(missing_docs)]
 //! Weight initialisation and batch normalisation for [Burn](burn): what makes a deep network train.
 //!
-//! Most deep networks that will not train fail at two places: how the weights start, and how the
-//! scale of the signal drifts from layer to layer. This crate has the two cures, and a lab that
-//! shows what they do.
+//! Most deep networks that do not train fail in one of two places: the scale of the initial weights,
+//! or the scale of the signal, which drifts from layer to layer. This crate has a cure for each. Its
+//! repository also has a lab that shows what they do.
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
 //! use burn::prelude::*;
 //! use burn_kindling::init::InitStrategy;
-//! use burn_kindling::norm::{BatchNorm, BatchNormConfig}; // in the place of burn::nn's
+//! use burn_kindling::norm::{BatchNorm, BatchNormConfig}; // instead of burn::nn's
 //!
 //! #[derive(Module, Debug)]
 //! struct Hidden {
@@ -19,7 +19,7 @@
 //!
 //! impl Hidden {
 //!     fn new(inputs: usize, units: usize, device: &Device) -> Self {
-//!         // He's weights go with ReLU; batch norm brings a bias of its own.
+//!         // He initialisation suits ReLU. Batch norm has its own bias.
 //!         let linear = LinearConfig::new(inputs, units).with_bias(false).init(device);
 //!         Self {
 //!             linear: InitStrategy::He.apply(linear),
@@ -38,16 +38,16 @@
 //! assert_eq!(output.dims(), [32, 100]);
 //! ```
 //!
-//! # The rooms
+//! # Modules
 //!
-//! - [`init`]: how weights start. Five strategies, fan-in and fan-out, what goes with which
+//! - [`init`]: initial weights. Five strategies, fan-in and fan-out, and which strategy suits which
 //!   activation.
 //! - [`norm`]: batch normalisation. The layer, its running statistics, folding and recalibrating,
 //!   and the operation behind it.
-//! - [`observe`]: what flows through a network. Statistics of every layer's activations, gradients
+//! - [`observe`]: what happens inside a network. Statistics of every layer's activations, gradients
 //!   and updates, for any Burn model.
-//! - `record` (feature `record`): trained weights in and out. Burnpack, safetensors in PyTorch's
-//!   names and layouts, PyTorch's own files.
+//! - `record` (feature `record`): saves and loads trained weights. Burnpack, safetensors with
+//!   PyTorch's names and layouts, and PyTorch's own files.
 
 mod dtype;
 pub mod init;
@@ -57,7 +57,7 @@ pub mod observe;
 pub mod record;
 mod scope;
 
-/// The README's example compiles.
+/// Compiles the README's example as a doc test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

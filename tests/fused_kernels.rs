@@ -465,7 +465,7 @@ fn the_number_of_threads_does_not_show() {
 }
 
 #[test]
-#[should_panic(expected = "takes a gamma of one value a channel: 3 for this input, found 2")]
+#[should_panic(expected = "takes a gamma with one value per channel: 3 for this input, found 2")]
 fn a_gamma_of_another_length_is_refused() {
     let device = any_device();
     let gamma = Tensor::ones([2], &device);
@@ -478,7 +478,7 @@ fn a_gamma_of_another_length_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "[batch, channels, ...], found one of 1 axes")]
+#[should_panic(expected = "[batch, channels, ...], found rank 1")]
 fn an_input_without_channels_is_refused() {
     op::batch_norm_train(Tensor::<1>::zeros([4], &any_device()), None, None, EPSILON);
 }

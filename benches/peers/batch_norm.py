@@ -1,20 +1,20 @@
-"""Batch norm of this crate, Burn's and PyTorch's side by side.
+"""Compares the speed of batch norm in this crate, in Burn and in PyTorch.
 
-    python benches/peers/batch_norm.py                   on the processor, Burn's backend flex
+    python benches/peers/batch_norm.py                   on the CPU, with Burn's backend flex
     python benches/peers/batch_norm.py --backend cuda    on a GPU; also rocm, wgpu, vulkan, metal
-    python benches/peers/batch_norm.py --shape 256x100   that shape alone; may be given more than once
-    python benches/peers/batch_norm.py --peer            PyTorch alone
+    python benches/peers/batch_norm.py --shape 256x100   only this shape; can be repeated
+    python benches/peers/batch_norm.py --peer            only PyTorch
 
-Goes through the shapes of benches/batch_norm.rs: at each `cargo bench` measures this crate's layer and Burn's, and then
-this PyTorch's, on a machine that should do nothing else. Prints one table of all. Needs PyTorch and cargo.
+At each shape of benches/batch_norm.rs, `cargo bench` measures this crate's layer and Burn's; then this script measures
+PyTorch's. Prints one table of all results. Run nothing else on the machine. Needs PyTorch and cargo.
 
-Times are milliseconds, medians with the 10th and 90th percentile. What is timed is what benches/batch_norm.rs says:
-"forward" is the forward pass of a layer in training, each followed by its backward pass, which is not timed; "backward"
-is both, from a gradient of the output that is at hand.
+Times are milliseconds: the median, with the 10th and 90th percentile. The cases are those of benches/batch_norm.rs:
+"forward" is the forward pass of a layer in training, followed by an untimed backward pass; "backward" is the forward
+and the backward pass, from a given gradient of the output.
 
-"GB/s" is the bytes that must move, divided by the time: each tensor of the input's size that is read or written counts
-once. These are 2 for inference, forward and a copy, and 5 for forward and backward (the input and the output; the input,
-the output's gradient and the input's).
+"GB/s" is the number of bytes that must move, divided by the time. Each tensor of the input's size that is read or
+written counts once: 2 for inference, forward and a copy; 5 for forward and backward (the input and the output; then the
+input, the output's gradient and the input's gradient).
 """
 
 import argparse
@@ -38,7 +38,7 @@ SHAPES = [
     (8, 256, 14, 14),
     (1, 64, 112, 112),
 ]
-# Tensors that must move.
+# Tensors of the input's size that must move.
 CASES = {"inference": 2, "forward": 2, "backward": 5}
 MODELS = ["mlp", "cnn"]
 
@@ -48,13 +48,13 @@ def named(shape):
 
 
 def spread(times):
-    """Median, 10th and 90th percentile."""
+    """The median, the 10th and the 90th percentile."""
     tenths = statistics.quantiles(times, n=10, method="inclusive")
     return statistics.median(times), tenths[0], tenths[-1]
 
 
 class Peer:
-    """PyTorch on the device that a backend of Burn's computes on."""
+    """PyTorch on the device on which a backend of Burn computes."""
 
     def __init__(self, backend):
         if backend in ("flex", "ndarray"):
@@ -64,7 +64,7 @@ class Peer:
         elif torch.backends.mps.is_available():
             self.device = "mps"
         else:
-            raise SystemExit(f"PyTorch {torch.__version__} finds no GPU to set beside {backend}")
+            raise SystemExit(f"PyTorch {torch.__version__} finds no GPU to compare with {backend}")
         self.settle = {"cpu": lambda: None, "cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}[self.device]
 
     def __str__(self):
@@ -72,7 +72,7 @@ class Peer:
         return f"PyTorch {torch.__version__}, {where}"
 
     def measure(self, run, after=lambda result: None):
-        """The spread of a call's time, in milliseconds, over about a second and a half; `after` it is not timed."""
+        """The spread of a call's time, in milliseconds, over about 1.5 seconds. `after` follows each call, untimed."""
         until = time.perf_counter() + 0.3
         while time.perf_counter() < until:
             after(run())
@@ -114,7 +114,7 @@ class Peer:
 
 
 class Bench:
-    """benches/batch_norm.rs, and what criterion has written of it."""
+    """Runs benches/batch_norm.rs and reads the results that criterion writes."""
 
     def __init__(self, backend):
         self.backend = backend
@@ -128,12 +128,12 @@ class Bench:
         subprocess.run([*self.command, only], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
     def time(self, group, name):
-        """The spread of what criterion has measured, in milliseconds."""
+        """The spread of the times that criterion measured, in milliseconds."""
         sample = json.loads((self.folder / group / name / "new" / "sample.json").read_text())
         return spread([time / times * 1e-6 for time, times in zip(sample["times"], sample["iters"])])
 
     def cases(self, shape):
-        """The times of copies, to memory at hand and to new memory, and those of both layers in the three cases."""
+        """The times of copies, to existing and to new memory, and of both layers in the three cases."""
         self.run(f"^{self.backend}/{named(shape)}/")
         group = f"{self.backend}_{named(shape)}"
         layers = {case: [self.time(group, f"{case} {who}") for who in ("ours", "burn")] for case in CASES}
@@ -141,7 +141,7 @@ class Bench:
         return [self.time(group, copy) for copy in copies], layers
 
     def steps(self):
-        """The times of a training step of each network, without norm, with this crate's and with Burn's."""
+        """The times of a training step of each network: without norm, with this crate's and with Burn's."""
         self.run("^training step/")
         return {
             model: [self.time(f"training step_{model}", norm) for norm in ("none", "batch", "burn")]
@@ -169,13 +169,13 @@ def rows(shape, copies, layers, peer):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", default="flex", help="backend of Burn's [flex]")
-    parser.add_argument("--shape", action="append", metavar="NxC...", help="shapes, of those of the benchmark [all]")
-    parser.add_argument("--peer", action="store_true", help="PyTorch alone")
+    parser.add_argument("--backend", default="flex", help="backend of Burn [flex]")
+    parser.add_argument("--shape", action="append", metavar="NxC...", help="shapes of the benchmark to measure [all]")
+    parser.add_argument("--peer", action="store_true", help="measure only PyTorch")
     args = parser.parse_args()
     shapes = [shape for shape in SHAPES if args.shape is None or named(shape) in args.shape]
     if not shapes:
-        parser.error(f"the benchmark has no such shape, but {', '.join(map(named, SHAPES))}")
+        parser.error(f"the benchmark has no such shape; it has {', '.join(map(named, SHAPES))}")
     peer = Peer(args.backend)
     print(peer)
     if args.peer:
@@ -185,16 +185,16 @@ def main():
         return
     bench = Bench(args.backend)
     bench.run("^nothing$")  # compiles
-    print(f"\n{args.backend}: milliseconds, median (10%-90%); times as fast as Burn's layer, as PyTorch\n")
+    print(f"\n{args.backend}: milliseconds, median (10%-90%); how many times as fast as Burn's layer and as PyTorch\n")
     print("| shape | case | ours | Burn | PyTorch | / Burn | / PyTorch "
-          "| copy | copy to new memory | in the latter | GB/s | GB/s of the former |")
+          "| copy | copy to new memory | time in copies to new memory | GB/s | GB/s of copy |")
     print("| --- " * 12 + "|")
     for shape in shapes:
         copies, layers = bench.cases(shape)
         rows(shape, copies, layers, peer.cases(shape))
     if args.shape:
         return
-    print("\na step of training, batch 128, Adam: milliseconds, median (10%-90%); what batch norm adds\n")
+    print("\ntraining step, batch 128, Adam: milliseconds, median (10%-90%); the time that batch norm adds\n")
     print("| network | none | ours | Burn's | ours adds | Burn's adds |")
     print("| --- | --- | --- | --- | --- | --- |")
     for model, (none, ours, burn) in bench.steps().items():

@@ -2,8 +2,8 @@
 
     python benches/peers/epoch.py [--threads 2] [--epochs 5]
 
-Same networks, data (in memory, as bytes), batch size, optimiser and order of work: 55,000 images to
-train on, loss and accuracy of every step as numbers, then a validation over 5,000. Prints medians.
+Same networks, data (in memory, as bytes), batch size, optimiser and order of work: trains on 55,000 images, reads the
+loss and accuracy of every step as numbers, then validates on 5,000 images. Prints medians.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--cnn", action="store_true", help="one epoch of the convolutional network too")
+    parser.add_argument("--cnn", action="store_true", help="also measure one epoch of the convolutional network")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     images, labels = load()

@@ -1,4 +1,4 @@
-//! What the experiment and report examples share.
+//! Shared by the experiment and report examples.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use burn_kindling_lab::train::Display;
 
 #[derive(clap::Args)]
 pub struct Flags {
-    /// Less data, fewer epochs and fewer settings: a look in a minute or two
+    /// Less data, fewer epochs and fewer settings: takes a minute or two
     #[arg(long)]
     quick: bool,
 
@@ -56,7 +56,7 @@ impl Flags {
     }
 }
 
-/// The exit code of a program; prints the error, if there is one.
+/// Returns the exit code of a program. Prints the error, if there is one.
 pub fn exit(outcome: Result<(), Error>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -157,15 +157,15 @@ pub fn stop_on_ctrl_c(interrupter: &Interrupter, display: Display) -> Result<(),
     })
 }
 
-/// Has the C library keep the memory that a step frees for the next one.
+/// Makes the C library keep the memory that a training step frees, for the next step.
 ///
-/// glibc gives large blocks back to the system, which hands them out again page by page, each filled with zeros: for a
-/// network whose activations take megabytes that is as long as the step itself. Kept, they make up to twice the memory.
-/// The setting is the whole process's, so it is for programs to make, not for a library; elsewhere than under glibc
-/// there is nothing to set.
+/// glibc returns large blocks to the system, which hands them out again page by page and fills each page with zeros.
+/// If the activations of a network take megabytes, this takes as long as the step itself. Keeping them takes up to
+/// twice the memory. The setting applies to the whole process, so a program should make it, not a library. Without
+/// glibc, this does nothing.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: both set a number of malloc's own; where one is refused, things stay as they were.
+    // SAFETY: both calls set a parameter of malloc. If one is refused, nothing changes.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);

@@ -2,10 +2,10 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor};
 
-/// The name by which traversals and record adapters know a batch norm, Burn's own included.
+/// The container name of a batch norm, of this crate or Burn's, in traversals and record adapters.
 pub(super) const CONTAINER: &str = "Struct:BatchNorm";
 
-/// Every field of a batch norm, of this crate or Burn's, that a traversal may meet.
+/// The names of all fields that a traversal may meet in a batch norm, of this crate or Burn's.
 pub(super) const FIELDS: [&str; 8] = [
     "gamma",
     "beta",
@@ -17,14 +17,14 @@ pub(super) const FIELDS: [&str; 8] = [
     "epsilon",
 ];
 
-/// Shows a field of the module to a visitor.
+/// Passes a field of the module to a visitor.
 pub(super) fn visit_field<T: Module, V: ModuleVisitor>(name: &str, field: &T, visitor: &mut V) {
     visitor.enter_module(name, CONTAINER);
     field.visit(visitor);
     visitor.exit_module(name, CONTAINER);
 }
 
-/// Maps a field of the module.
+/// Passes a field of the module through a mapper.
 pub(super) fn map_field<T: Module, M: ModuleMapper>(name: &str, field: T, mapper: &mut M) -> T {
     mapper.enter_module(name, CONTAINER);
     let field = Module::map(field, mapper);

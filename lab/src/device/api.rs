@@ -2,8 +2,8 @@
 
 use burn_cubecl::CubeDevice;
 
-/// The name of the API: the one that the device is bound to, or else the one that wgpu chooses on this machine. `None`
-/// for CUDA and ROCm.
+/// The name of the API that the device uses: the one that it is bound to, or else the one that wgpu chooses on this
+/// machine. `None` for CUDA and ROCm.
 pub(super) fn graphics_api(device: &CubeDevice) -> Option<&'static str> {
     #[cfg(any(
         feature = "wgpu",

@@ -42,23 +42,23 @@ macro_rules! backends {
 
 const GRAPHICS_DRIVER: &str = match cfg!(target_os = "linux") {
     true => {
-        "install the GPU's Vulkan driver (on Debian, the package mesa-vulkan-drivers has those of AMD and Intel, and \
-         one that computes on the CPU; nvidia-vulkan-icd has NVIDIA's), or take another device"
+        "install the GPU's Vulkan driver (on Debian, the package mesa-vulkan-drivers has the drivers for AMD and Intel \
+         and one that computes on the CPU; nvidia-vulkan-icd has NVIDIA's), or use another device"
     }
-    false => "install the GPU's driver, or take another device",
+    false => "install the GPU's driver, or use another device",
 };
 
 /// In order of preference: the first that is compiled in and present is the default.
 pub(super) const BACKENDS: [Backend; 8] = backends![
-    "cuda" => Cuda, Device::cuda(0usize), "it takes an NVIDIA GPU and its driver (libcuda)";
-    "rocm" => Rocm, Device::rocm(0usize), "it takes an AMD GPU and ROCm";
-    "metal" => Metal, Device::metal(burn::tensor::DeviceKind::DefaultDevice), "it takes an Apple GPU";
+    "cuda" => Cuda, Device::cuda(0usize), "it needs an NVIDIA GPU and its driver (libcuda)";
+    "rocm" => Rocm, Device::rocm(0usize), "it needs an AMD GPU and ROCm";
+    "metal" => Metal, Device::metal(burn::tensor::DeviceKind::DefaultDevice), "it needs an Apple GPU";
     "vulkan" => Vulkan, Device::vulkan(burn::tensor::DeviceKind::DefaultDevice), GRAPHICS_DRIVER;
     "webgpu" => WebGpu, Device::webgpu(burn::tensor::DeviceKind::DefaultDevice),
-        "it is a browser's API; outside of one, take wgpu";
+        "it is the API of browsers; outside a browser, use wgpu";
     "wgpu" => Wgpu, Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), GRAPHICS_DRIVER;
-    "flex" => Flex, Device::flex(), "every CPU will do";
-    "ndarray" => NdArray, ndarray(), "every CPU will do";
+    "flex" => Flex, Device::flex(), "any CPU will do";
+    "ndarray" => NdArray, ndarray(), "any CPU will do";
 ];
 
 #[cfg(feature = "ndarray")]
@@ -69,7 +69,7 @@ fn ndarray() -> Device {
     Device::ndarray()
 }
 
-/// The names of all backends, the preferred first.
+/// The names of all backends, in order of preference.
 pub(super) fn known() -> impl Iterator<Item = &'static str> {
     BACKENDS.iter().map(|backend| backend.name)
 }
@@ -79,7 +79,7 @@ pub fn is_cpu_backend(name: &str) -> bool {
     matches!(name, "flex" | "ndarray")
 }
 
-/// The names of the backends that are compiled in, the preferred first.
+/// The names of the backends that are compiled in, in order of preference.
 pub fn compiled_in() -> impl Iterator<Item = &'static str> {
     let compiled = BACKENDS.iter().filter(|it| it.compiled.is_some());
     compiled.map(|backend| backend.name)

@@ -8,7 +8,8 @@ use crate::precision::Precision;
 pub enum DeviceError {
     /// The name is unknown.
     #[error(
-        "'{name}' is not a device; expected one of {}, with an index after a colon for one of several GPUs (cuda:0), or remote:HOST:PORT",
+        "'{name}' is not a device; expected one of {}, with an index after a colon to pick one of several GPUs \
+         (cuda:0), or remote:HOST:PORT",
         listed(known())
     )]
     Unknown {
@@ -17,7 +18,7 @@ pub enum DeviceError {
     },
     /// The backend was left out at compile time.
     #[error(
-        "the device '{name}' is not compiled in (this program has {}); build it with `--features {feature}`",
+        "the device '{name}' is not compiled in (this program has {}); build with `--features {feature}`",
         listed(compiled_in())
     )]
     NotCompiledIn {
@@ -51,7 +52,7 @@ pub enum DeviceError {
     },
     /// The device does not compute in this float type.
     #[error(
-        "the device '{name}' does not compute in {dtype}; it does in {}",
+        "the device '{name}' does not compute in {dtype}; it computes in {}",
         listed(supported)
     )]
     NoDType {

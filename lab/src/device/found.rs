@@ -17,8 +17,8 @@ pub struct Found {
     pub name: String,
     /// The device.
     pub device: Device,
-    /// The name that it reports and the graphics API, if any; for the CPU, the processor's name and the number of
-    /// threads.
+    /// The name that the device reports, and the graphics API, if any; for the CPU, the processor's name and the number
+    /// of threads.
     pub description: String,
     /// The memory that it can use, in bytes, if the system or the backend reports it.
     pub memory: Option<u64>,
@@ -69,7 +69,7 @@ fn properties(device: &Device) -> (String, Option<u64>, bool) {
     }
     #[cfg(feature = "remote")]
     if let DispatchDevice::Remote(_) = device.as_dispatch() {
-        return ("a device of another machine".into(), None, false);
+        return ("a device on another machine".into(), None, false);
     }
     let _ = device;
     (processor(), main_memory(), false)

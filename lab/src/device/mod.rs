@@ -3,7 +3,7 @@
 //! | name | device | Cargo feature |
 //! | --- | --- | --- |
 //! | `flex`, `ndarray` | the CPU | the name |
-//! | `wgpu` | the GPU that Burn considers best, through any graphics API that reaches it | `wgpu` |
+//! | `wgpu` | the GPU that Burn considers best, through any graphics API that it supports | `wgpu` |
 //! | `vulkan`, `metal`, `webgpu` | the same, but only through this API | the name |
 //! | `cuda`, `rocm` | the first GPU, through NVIDIA's or AMD's own runtime | the name |
 //! | `remote:HOST:PORT` | a device that the example `serve` lends on another machine | `remote` |
@@ -118,7 +118,7 @@ pub fn pick(name: Option<&str>) -> Result<Found, DeviceError> {
         };
         let all = compiled.all();
         if !all.is_empty() && all.iter().all(computes_on_the_cpu) {
-            // Opened only if needed: that takes a second.
+            // Opened only if needed, because opening takes a second.
             software = software.or(Some(backend.name));
             continue;
         }
@@ -169,10 +169,10 @@ impl Backend {
 
     fn not_present(&self, name: &str, all: &[Device]) -> DeviceError {
         let found = match all.len() {
-            0 => format!("{} finds none here", self.name),
+            0 => format!("{} finds no device on this machine", self.name),
             count => {
                 let names = (0..count).map(|index| format!("{}:{index}", self.name));
-                format!("there is {}", names.collect::<Vec<_>>().join(", "))
+                format!("found {}", names.collect::<Vec<_>>().join(", "))
             }
         };
         DeviceError::NotPresent {
@@ -180,7 +180,7 @@ impl Backend {
             found,
             advice: match all.is_empty() {
                 true => self.advice,
-                false => "`cargo run --release --example devices` says which is which",
+                false => "`cargo run --release --example devices` describes them",
             },
         }
     }

@@ -16,7 +16,7 @@ macro_rules! fill {
 }
 
 /// Makes the HTML file. Each of the findings gets a section with its story, its figures, its claims, and the command
-/// that repeats it. `date` is the day on which the page is made.
+/// that repeats the experiment. `date` is the day on which the page is made.
 pub fn page(findings: &[Findings], date: &str) -> String {
     let claims = || findings.iter().flat_map(|it| &it.results.claims);
     let quick = findings.iter().any(|it| it.size == Size::Quick);
@@ -46,7 +46,7 @@ fn footer(findings: &Findings, date: &str) -> String {
         Size::Quick => "quick size",
     };
     let seeds = match findings.seeds {
-        None => "the default number of seeds of each experiment".into(),
+        None => "the default number of seeds for each experiment".into(),
         Some(1) => "1 seed".into(),
         Some(seeds) => format!("{seeds} seeds"),
     };
@@ -136,7 +136,7 @@ fn figure(section: &str, figure: &Figure) -> String {
     )
 }
 
-/// An entry of a legend.
+/// One entry of a legend.
 fn entry(series: &Series) -> String {
     let color = match series.color {
         Color::INK => "currentColor".into(),
@@ -160,7 +160,7 @@ fn row(figure: &Figure, row: &Row, described: &str) -> String {
         true => String::new(),
         false => format!("<p class=\"label\">{label}</p>\n"),
     };
-    // The titles of the panels are part of the description.
+    // The titles of the panels are part of the accessible name.
     let titles = row.panels.iter().map(|panel| panel.title.as_str());
     let name = format!("{} {}", figure.title, row.label);
     let names = std::iter::once(name.trim()).chain(titles.filter(|title| !title.is_empty()));
@@ -209,7 +209,7 @@ pub fn claims_markdown(findings: &[Findings]) -> String {
             Some(format!("- **{}** does not hold. {why}\n", claim.statement))
         });
         format!(
-            "## {}\n\n`{}`\n\n| claim | source | measured | number | to hold | holds |\n\
+            "## {}\n\n`{}`\n\n| claim | source | measured | number | required | holds |\n\
              | --- | --- | --- | --- | --- | --- |\n{}\n{}",
             it.experiment.question(),
             it.command(),

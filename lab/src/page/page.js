@@ -1,4 +1,4 @@
-// Shows the rows of a figure one by one. Without this script, and on paper, all of them are there.
+// Shows the rows of a figure one at a time. Without this script, and on paper, all of them are shown.
 for (const figure of document.querySelectorAll("figure[data-steps]")) {
   const rows = [...figure.querySelectorAll(".row")];
   const controls = document.createElement("div");

@@ -125,8 +125,8 @@ fn figure(runs: &Runs<Deep>, depths: &[usize]) -> Figure {
     });
     Figure::new(
         "depth",
-        "Training loss of deep ReLU networks: median over seeds, and the band from least to largest",
-        "A guess has a loss of 2.30. Each point is the mean of 25 steps.",
+        "Training loss of deep ReLU networks: median over seeds, and a band from the smallest to the largest",
+        "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
     )
     .row("", panels)
 }
@@ -137,16 +137,16 @@ fn claims(runs: &Runs<Deep>, depths: &[usize]) -> Vec<Claim> {
     let mut claims = Vec::new();
     if depths.contains(&20) {
         claims.push(
-            HE.says("At about 20 layers both learn, He sooner than Xavier")
+            HE.says("At about 20 layers both learn, with He sooner than with Xavier")
                 .measured(
-                    "steps until the loss is below 1 with 20 layers, He over Xavier",
+                    "steps until the loss is below 1 with 20 layers, He divided by Xavier",
                     to_1(20, Kind::He) / to_1(20, Kind::Xavier),
                 )
                 .holds_if(Bound::Below(1.0)),
         );
     }
     claims.extend([
-        HE.says("At 30 layers Xavier stalls")
+        HE.says("At 30 layers, a network with Xavier stalls")
             .measured(
                 "validation accuracy at the end (guessing: 0.1)",
                 accuracy(30, Kind::Xavier),
@@ -154,13 +154,13 @@ fn claims(runs: &Runs<Deep>, depths: &[usize]) -> Vec<Claim> {
             .holds_if(Bound::AtMost(0.2))
             .why(
                 "It guesses for most of the training, then begins to learn. Width matters: the networks in \
-                     which it was seen to stall for good are far wider than 100 units.",
+                     which it stalled for good are far wider than 100 units.",
             ),
-        HE.says("At 30 layers He learns")
+        HE.says("At 30 layers, a network with He learns")
             .measured("validation accuracy at the end", accuracy(30, Kind::He))
             .holds_if(Bound::AtLeast(0.85)),
         IOFFE
-            .says("With batch norm 30 layers learn from Xavier too")
+            .says("With batch norm, 30 layers learn with Xavier too")
             .measured("validation accuracy at the end", accuracy(30, Kind::BatchNorm))
             .holds_if(Bound::AtLeast(0.85)),
     ]);

@@ -1,5 +1,5 @@
 //! Out-of-date running statistics, and recalibrating them: four kinds of statistics over the first steps of a training,
-//! and two after an epoch in batches of all sizes (after Wu & Johnson 2021, arXiv:2105.07576).
+//! and two kinds after an epoch in batches of all sizes (after Wu & Johnson 2021, arXiv:2105.07576).
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -121,7 +121,7 @@ fn recalibrated(network: &Mlp, sample: &[Tensor<2>]) -> Mlp {
     .expect("thousands of images make statistics")
 }
 
-/// Gives a network the statistics of other norms; it keeps its gammas and betas.
+/// Gives a network the statistics of other norms. It keeps its own gammas and betas.
 fn with_statistics_of(network: Mlp, norms: &[BatchNorm]) -> Mlp {
     with_norms(network, norms, |norm, gamma, beta| {
         let mut norm = norm.clone();
@@ -166,8 +166,8 @@ fn first_steps_figure(runs: &Runs<FirstSteps>) -> Figure {
     );
     Figure::new(
         "averages",
-        "Validation accuracy over the first training steps, by how the statistics are kept",
-        "Medians over seeds, and the band from least to largest.",
+        "Validation accuracy over the first training steps, by kind of statistics",
+        "Medians over seeds, with bands from the smallest to the largest value.",
     )
     .panel(panel.with(series))
 }
@@ -188,9 +188,9 @@ fn batch_size_figure(runs: &Runs<BatchSize>) -> Figure {
     ));
     Figure::new(
         "batch-sizes",
-        "Test accuracy after one epoch in batches of 2 to 2048, by how the statistics are kept",
-        "The larger the batches, the fewer the steps of an epoch, and the fewer batches the average has seen. Medians \
-         over seeds, and the band from least to largest.",
+        "Test accuracy after one epoch in batches of 2 to 2048, by kind of statistics",
+        "The larger the batches, the fewer steps an epoch has, and the fewer batches the average has seen. Medians \
+         over seeds, with bands from the smallest to the largest value.",
     )
     .panel(panel)
 }
@@ -214,32 +214,32 @@ fn claims(first_steps: &Runs<FirstSteps>, epochs: &Runs<BatchSize>) -> Vec<Claim
     vec![
         WU.says("Recalibrated statistics are never worse than the exponential average")
             .measured(
-                "largest lead of the exponential average over early steps, in points of accuracy",
+                "largest lead of the exponential average in early steps, in percentage points",
                 lead(EXPONENTIAL, RECALIBRATED, usize::MAX),
             )
             .holds_if(Bound::AtMost(1.0)),
         WU.says("They are far better while the average lags")
             .measured(
-                "largest lead of recalibrated statistics over early steps, in points of accuracy",
+                "largest lead of recalibrated statistics in early steps, in percentage points",
                 lead(RECALIBRATED, EXPONENTIAL, usize::MAX),
             )
             .holds_if(Bound::AtLeast(10.0)),
         KINGMA
-            .says("Without its pull to the start the exponential average is better early on")
+            .says("Without the pull of its start, the exponential average is better early on")
             .measured(
-                "largest lead of the debiased one over the first 20 steps, in points of accuracy",
+                "largest lead of the debiased average in the first 20 steps, in percentage points",
                 lead(DEBIASED, EXPONENTIAL, 20),
             )
             .holds_if(Bound::AtLeast(5.0)),
-        WU.says("After training, too, recalibrated statistics are never worse, whatever the batch size")
+        WU.says("After training, too, recalibrated statistics are never worse, at any batch size")
             .measured(
-                "their least lead over the exponential average, batches of 2 to 2048, in points of accuracy",
+                "their smallest lead over the exponential average, batches of 2 to 2048, in percentage points",
                 by_size.into_iter().fold(f64::INFINITY, f64::min),
             )
             .holds_if(Bound::AtLeast(-1.0)),
-        WU.says("With large batches, and so few steps, they are far better")
+        WU.says("With large batches, and thus few steps, they are far better")
             .measured(
-                "their lead over the exponential average, batches of 2048, in points of accuracy",
+                "their lead over the exponential average, batches of 2048, in percentage points",
                 by_size[by_size.len() - 1],
             )
             .holds_if(Bound::AtLeast(10.0)),

@@ -103,7 +103,7 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
     })
 }
 
-/// Burn's running variance over this crate's.
+/// Burn's running variance divided by this crate's.
 fn ratio(run: &Variances) -> f64 {
     run.biased.variance / run.unbiased.variance
 }
@@ -121,7 +121,7 @@ fn figure(runs: &Runs<BatchSize>) -> Figure {
         .with(Series::spread("measured", Color::INK, by_size(ratio)))
         .with([Series::line("(m - 1) / m", Color::INK, expected).stroke(Stroke::Dashed)]);
     let accuracies = Panel::new(x, Axis::linear("test accuracy (share)", [0.0, 1.0]))
-        .titled("by running statistics")
+        .titled("with running statistics")
         .with(Series::spread(
             "unbiased (this crate's)",
             Normalization::Batch,
@@ -133,9 +133,9 @@ fn figure(runs: &Runs<BatchSize>) -> Figure {
         );
     Figure::new(
         "variance",
-        "Networks trained in batches of 2 to 2048: biased against unbiased running variances",
-        "Left: Burn's running variance over this crate's, after the same batches. Right: test accuracy by both. \
-         Medians over seeds, and the band from least to largest.",
+        "Networks trained in batches of 2 to 2048: biased and unbiased running variances",
+        "Left: Burn's running variance divided by this crate's, after the same batches. Right: test accuracy with \
+         each. Medians over seeds, with bands from the smallest to the largest value.",
     )
     .row("", [ratios, accuracies])
 }
@@ -143,16 +143,16 @@ fn figure(runs: &Runs<BatchSize>) -> Figure {
 fn claims(runs: &Runs<BatchSize>) -> Vec<Claim> {
     vec![
         IOFFE
-            .says("The biased running variance is half the unbiased one at training batches of 2")
+            .says("In training batches of 2, the biased running variance is half the unbiased one")
             .measured(
-                "running variance, Burn's over this crate's",
+                "running variance, Burn's divided by this crate's",
                 runs.median(BatchSize(2), ratio),
             )
             .holds_if(Bound::Between(0.4, 0.6)),
         IOFFE
-            .says("At training batches of 32 it is 3 % smaller")
+            .says("In training batches of 32, it is 3 % smaller")
             .measured(
-                "running variance, Burn's over this crate's",
+                "running variance, Burn's divided by this crate's",
                 runs.median(BatchSize(32), ratio),
             )
             .holds_if(Bound::Between(0.95, 0.99)),

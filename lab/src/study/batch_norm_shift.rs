@@ -144,8 +144,8 @@ fn figure(runs: &Runs<Norms>) -> Figure {
     Figure::new(
         "shift",
         "How far the outputs of each layer move when the first layer's weights change by a tenth",
-        "How far a layer's outputs move, in units of their std over the images: median over seeds, and the band from \
-         least to largest.",
+        "How far a layer's outputs move, in units of their std over the images: median over seeds, and a band from the \
+         smallest to the largest value.",
     )
     .panel(panel.with(series))
 }
@@ -156,33 +156,33 @@ fn claims(runs: &Runs<Norms>) -> Vec<Claim> {
     let growth = |norms| shift(norms, last) / shift(norms, 0);
     vec![
         IOFFE
-            .says("Small changes of the weights amplify as the network becomes deeper")
+            .says("Small changes to the weights amplify as the network becomes deeper")
             .measured(
-                "shift of layer 10's outputs over that of layer 1's, without batch norm",
+                "shift of layer 10's outputs divided by that of layer 1's, without batch norm",
                 growth(Norms::Nowhere),
             )
             .holds_if(Bound::AtLeast(2.0))
             .why(
-                "From He initialisation a ReLU layer neither stretches nor shrinks small differences, by the \
-                 theory of wide layers (Schoenholz et al. 2017, arXiv:1611.01232): a change goes through as it \
-                 is.",
+                "By the theory of wide layers (Schoenholz et al. 2017, arXiv:1611.01232), a ReLU layer with He \
+                 initialisation neither stretches nor shrinks small differences: a change passes through \
+                 unchanged.",
             ),
         IOFFE
-            .says("Batch norm at every layer keeps them from doing so")
+            .says("Batch norm at every layer prevents this")
             .measured(
-                "shift of layer 10's outputs with batch norm at every layer, over that without",
+                "shift of layer 10's outputs: batch norm at every layer divided by no batch norm",
                 shift(Norms::Everywhere, last) / shift(Norms::Nowhere, last),
             )
             .holds_if(Bound::AtMost(0.5)),
         IOFFE
             .says("Batch norm after the first layer only is not enough")
             .measured(
-                "shift of layer 10's outputs with batch norm after the first layer, over that at every layer",
+                "shift of layer 10's outputs: batch norm after the first layer divided by batch norm at every layer",
                 shift(Norms::First, last) / shift(Norms::Everywhere, last),
             )
             .holds_if(Bound::AtLeast(2.0))
             .why(
-                "The first batch norm takes away most of the change already, and the layers behind it do not \
+                "The first batch norm already removes most of the change, and the layers after it do not \
                  amplify the rest.",
             ),
     ]

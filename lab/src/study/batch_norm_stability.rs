@@ -141,8 +141,8 @@ fn percentile_figure(runs: &Runs<Network>) -> Figure {
     let figure = Figure::new(
         "percentiles",
         "Input of one sigmoid unit over training: median, and 15th to 85th percentile",
-        "Of 1000 validation images, 15 in 100 lie below the band and 15 above it, and one half below the line. One \
-         unit of one network.",
+        "For 15 % of 1000 validation images the input lies below the band, for 15 % above it, and for half of them \
+         below the line. One unit of one network.",
     );
     let panels = NORMS.into_iter().filter_map(|norm| {
         let network = Network(norm);
@@ -177,7 +177,7 @@ fn accuracy_figure(runs: &Runs<Network>, epochs: usize) -> Figure {
     Figure::new(
         "accuracy",
         "Validation accuracy of the same sigmoid networks over training",
-        "Medians over seeds, and the band from least to largest.",
+        "Medians over seeds, with bands from the smallest to the largest value.",
     )
     .panel(panel.with(series))
 }
@@ -200,24 +200,24 @@ fn claims(runs: &Runs<Network>, epochs: usize) -> Vec<Claim> {
     };
     vec![
         IOFFE
-            .says("With batch norm the distribution of a unit's input is far more stable over training")
+            .says("With batch norm, the distribution of a unit's input is far more stable over training")
             .measured(
-                "range of its median over training, over the mean distance of its 15th and 85th percentile: \
-                 with batch norm over without, median of ten units",
+                "range of its median over training, divided by the mean distance between its 15th and 85th \
+                 percentile: with batch norm divided by without, median of ten units",
                 drift(Normalization::Batch) / drift(Normalization::None),
             )
             .holds_if(Bound::AtMost(0.5)),
         IOFFE
-            .says("With batch norm the network trains faster")
+            .says("With batch norm, the network trains faster")
             .measured(
-                "epochs to the accuracy that is reached without batch norm at the end, over all epochs",
+                "epochs until it reaches the final accuracy without batch norm, divided by all epochs",
                 reaches(Normalization::Batch) / epochs as f64,
             )
             .holds_if(Bound::AtMost(0.5)),
         IOFFE
-            .says("With batch norm the network ends at a higher accuracy")
+            .says("With batch norm, the network ends at a higher accuracy")
             .measured(
-                "validation accuracy with batch norm minus that without, in points of percent",
+                "validation accuracy with batch norm minus that without, in percentage points",
                 100.0 * (final_accuracy(Normalization::Batch) - final_accuracy(Normalization::None)),
             )
             .holds_if(Bound::Above(0.0)),

@@ -127,8 +127,8 @@ fn figure(runs: &Runs<Network>) -> Figure {
     ]);
     Figure::new(
         "test-batches",
-        "Test accuracy of one trained network, by what normalises",
-        "Guessing is right 1 time in 10. The level lines do not depend on the size of the batch.",
+        "Test accuracy of one trained network, by the statistics that normalise",
+        "Guessing is right 1 time in 10. The horizontal lines do not depend on the batch size.",
     )
     .panel(panel)
 }
@@ -138,26 +138,26 @@ fn claims(runs: &Runs<Network>) -> Vec<Claim> {
         |score: fn(&Scores) -> f64| 100.0 * runs.median(Network, |it| it.running - score(it));
     vec![
         IOFFE
-            .says("By their own statistics, small test batches get wrong answers")
+            .says("Normalised by their own statistics, small test batches get wrong answers")
             .measured(
-                "points of accuracy below running statistics, batches of 2",
+                "accuracy lost against running statistics, batches of 2, in percentage points",
                 behind(|it| it.own[0]),
             )
             .holds_if(Bound::AtLeast(5.0)),
-        WU.says("In large batches of all classes the difference is small")
+        WU.says("In large batches of all classes, the difference is small")
             .measured(
-                "points of accuracy below running statistics, batches of 512",
+                "accuracy lost against running statistics, batches of 512, in percentage points",
                 behind(|it| it.own[SIZES.len() - 1]),
             )
             .holds_if(Bound::Between(-1.0, 1.0)),
         WU.says("A batch of a single class collapses under its own statistics")
             .measured(
-                "points of accuracy below running statistics, batches of 128 of one class",
+                "accuracy lost against running statistics, batches of 128 of one class, in percentage points",
                 behind(|it| it.single_class),
             )
             .holds_if(Bound::AtLeast(20.0)),
         IOFFE
-            .says("One image alone cannot be told by its own statistics: it is its own mean")
+            .says("A single image cannot be classified by its own statistics: it equals its own mean")
             .measured(
                 "test accuracy, each image as a batch of two copies (guessing: 0.1)",
                 runs.median(Network, |it| it.one_image),

@@ -1,5 +1,5 @@
-//! What batch norm forgives: sixteen weight scales and many learning rates, without batch norm, with this crate's, and
-//! with Burn's.
+//! Which weights and learning rates work with batch norm: sixteen weight scales and many learning rates, without batch
+//! norm, with this crate's, and with Burn's.
 //!
 //! The set-up is Saito's (*Deep Learning from Scratch*, chapter 6): the first 1000 training images, five hidden layers
 //! of 100 ReLU units, plain SGD, batches of 100, 20 epochs. After each epoch, the accuracy on the same images is
@@ -136,20 +136,20 @@ impl Trainings {
             .values(Network(norm, start), |it| it[self.epochs - 1])
     }
 
-    /// The starts whose median accuracy reaches a bound at the end.
+    /// The starts whose median accuracy at the end reaches a bound.
     fn reaching(&self, accuracy: f64, norm: Normalization, starts: &[Start]) -> Vec<Start> {
         let reaches = |&&start: &&Start| median(&self.last(norm, start)) >= accuracy;
         starts.iter().filter(reaches).copied().collect()
     }
 
-    /// A sentence that says from how many starts the networks learn.
+    /// A sentence that says from how many starts each network learns.
     fn share_that_learns(&self, what: &str, starts: &[Start]) -> String {
         let learn = Normalization::ALL.map(|norm| {
             let learned = self.reaching(SOMETHING, norm, starts).len();
             format!("{learned} {}", label(norm))
         });
         format!(
-            "Of {} {what}, these many reach a training accuracy of {SOMETHING} at the end: {}.",
+            "Of {} {what}, this many reach a training accuracy of {SOMETHING} at the end: {}.",
             starts.len(),
             learn.join(", ")
         )
@@ -163,11 +163,11 @@ impl Trainings {
     }
 
     fn by_scale(&self) -> Figure {
-        let x = Axis::log("std of the first weights", [1e-4, 1.0]);
+        let x = Axis::log("std of the initial weights", [1e-4, 1.0]);
         let panel = self.at_the_end(&self.scales, x, |it| it.scale.unwrap_or(f64::NAN));
         Figure::new(
             "scale",
-            "Training accuracy at the end, by the std of the first weights",
+            "Training accuracy at the end, by std of the initial weights",
             self.share_that_learns("weight scales", &self.scales),
         )
         .panel(panel)
@@ -177,7 +177,7 @@ impl Trainings {
         let x = Axis::log("learning rate", [1e-3, 100.0]);
         Figure::new(
             "rate",
-            "Training accuracy at the end, by learning rate, from He initialisation",
+            "Training accuracy at the end, by learning rate, with He initialisation",
             self.share_that_learns("learning rates", &self.rates),
         )
         .panel(self.at_the_end(&self.rates, x, |it| it.rate))
@@ -200,7 +200,7 @@ impl Trainings {
         };
         let figure = Figure::new(
             "curves",
-            "Training accuracy by epoch, a panel for each std of the first weights",
+            "Training accuracy by epoch, one panel per std of the initial weights",
             format!(
                 "{} panels, from a std of {} at the top left down to {}. {}",
                 self.scales.len(),
@@ -243,25 +243,25 @@ impl Trainings {
         };
         let mut claims = vec![
             SAITO
-                .says("With batch norm a network learns something from nearly every scale of the first weights")
+                .says("With batch norm, a network learns something from nearly every scale of the initial weights")
                 .measured(
                     format!("share of the scales that reach a training accuracy of {SOMETHING}"),
                     share(SOMETHING, Normalization::Batch),
                 )
                 .holds_if(Bound::AtLeast(0.75)),
             SAITO
-                .says("With batch norm it learns well from nearly every scale")
+                .says("With batch norm, it learns well from nearly every scale")
                 .measured(
                     format!("share of the scales that reach a training accuracy of {WELL}"),
                     share(WELL, Normalization::Batch),
                 )
                 .holds_if(Bound::AtLeast(0.75))
                 .why(
-                    "At the ends of the range it takes longer than these epochs. Saito shows curves and names no \
-                 number.",
+                    "At the ends of the range, learning takes longer than these epochs. Saito shows curves and gives \
+                 no number.",
                 ),
             SAITO
-                .says("Without batch norm it learns something from few of them")
+                .says("Without batch norm, it learns something from few of them")
                 .measured(
                     format!("share of the scales that reach a training accuracy of {SOMETHING}"),
                     share(SOMETHING, Normalization::None),
@@ -271,7 +271,7 @@ impl Trainings {
                 .says("Batch norm allows a learning rate at least 5 times as large")
                 .measured(
                     format!(
-                        "largest rate that reaches {WELL} with batch norm ({}), over that without ({})",
+                        "largest rate that reaches {WELL} with batch norm ({}), divided by that without ({})",
                         Number(rate(Normalization::Batch)),
                         Number(rate(Normalization::None)),
                     ),
@@ -283,12 +283,12 @@ impl Trainings {
         if self.last(Normalization::Batch, self.rates[0]).len() > 1 {
             let [furthest, beyond] = self.distance();
             let quantity = format!(
-                "largest distance of median accuracies ({} at most) beyond the range over seeds, over all settings \
-                 and epochs",
+                "distance between the median accuracies (at most {}) minus the range over seeds, largest over all \
+                 settings and epochs",
                 Number(furthest),
             );
             claims.push(
-                BURN.says("This crate's batch norm gives the learning curves of Burn's, within their range over seeds")
+                BURN.says("This crate's batch norm gives the learning curves of Burn's, within the range over seeds")
                     .measured(quantity, beyond)
                     .holds_if(Bound::AtMost(0.0)),
             );

@@ -28,7 +28,7 @@ const SAMPLES: usize = 1000;
 const WIDTH: usize = 100;
 const DEPTH: usize = 5;
 const BINS: usize = 30;
-/// All strategies but zeros: its units are equal, so there is no spread to draw.
+/// All strategies but zeros, whose units are all equal: there is no spread to draw.
 const DRAWN: [InitStrategy; 4] = [
     InitStrategy::StandardNormal,
     InitStrategy::SmallNormal,
@@ -56,7 +56,7 @@ impl Setting for Start {
         sgd(model, 1.0)
     }
 
-    /// Observes the layers, and the gradients of a loss that pulls every output of the last layer at random.
+    /// Observes the layers, and the gradients of a loss with random weights for the outputs of the last layer.
     fn run(&self, run: &Run) -> Result<Vec<Layer>, ExperimentError> {
         let device = run.setup.device.clone().autodiff();
         let network = mlp(initial_model(run.config, &device));
@@ -101,8 +101,8 @@ fn outputs(runs: &Runs<Start>, activation: Activation) -> Figure {
     let name = activation_name(activation);
     let figure = Figure::new(
         format!("histograms-{activation}"),
-        format!("What five layers of {name} put out, by initialisation"),
-        "A histogram of each layer's outputs, of one network. A good start looks alike in every layer.",
+        format!("Outputs of five {name} layers, by initialisation"),
+        "A histogram of each layer's outputs, for one network. With a good start, all layers look alike.",
     );
     let x = Axis::linear(format!("{name} output"), output_range(activation));
     histograms(figure, runs, activation, x, |layer| Some(&layer.data))
@@ -112,8 +112,8 @@ fn gradients(runs: &Runs<Start>, activation: Activation) -> Figure {
     let name = activation_name(activation);
     let figure = Figure::new(
         format!("gradients-{activation}"),
-        format!("The gradients that reach five layers of {name}, by initialisation"),
-        "A histogram of the gradient at each layer's outputs, of one network. It starts from N(0, 1) at layer 5 and \
+        format!("Gradients at five {name} layers, by initialisation"),
+        "A histogram of the gradient at each layer's outputs, for one network. It starts from N(0, 1) at layer 5 and \
          goes back to layer 1.",
     );
     let x = Axis::linear("gradient", [-3.0, 3.0]);
@@ -150,7 +150,7 @@ fn forward(runs: &Runs<Start>) -> Figure {
     let figure = Figure::new(
         "forward",
         "Standard deviation of each layer's outputs: measured (dots), theory (dashes)",
-        "Medians over seeds, from layer 1 to layer 5. Zeros are not there: their std is 0.",
+        "Medians over seeds, from layer 1 to layer 5. Zeros are not shown: their std is 0.",
     );
     let panels = ACTIVATIONS.map(|activation| {
         let y = Axis::log("std of the outputs", [1e-7, 1e5]);
@@ -170,8 +170,8 @@ fn backward(runs: &Runs<Start>) -> Figure {
     let figure = Figure::new(
         "backward",
         "Standard deviation of the gradient that reaches each layer, from layer 5 back to 1",
-        "Medians over seeds; the gradient starts at layer 5, with std 1. With zeros none reaches the layers before, \
-         and 0 is not on the axis.",
+        "Medians over seeds. The gradient starts at layer 5, with std 1. Zeros are not shown: with them, no gradient \
+         reaches the earlier layers.",
     );
     let panels = ACTIVATIONS.map(|activation| {
         let y = Axis::log("std of the gradient", [1e-12, 1e6]);
@@ -232,27 +232,27 @@ fn claims(runs: &Runs<Start>) -> Vec<Claim> {
         SAITO
             .says("With N(0, 1), sigmoid outputs pile up at 0 and 1 in every layer")
             .measured(
-                "share of outputs below 0.03 or above 0.97, in the layer where it is least",
+                "share of outputs below 0.03 or above 0.97, in the layer where it is smallest",
                 saturated(Sigmoid, StandardNormal),
             )
             .holds_if(Bound::AtLeast(0.5)),
         GLOROT
             .says("With N(0, 1), tanh outputs pile up at -1 and 1 in every layer")
             .measured(
-                "share of outputs beyond ±0.97, in the layer where it is least",
+                "share of outputs beyond ±0.97, in the layer where it is smallest",
                 saturated(Tanh, StandardNormal),
             )
             .holds_if(Bound::AtLeast(0.5)),
         SAITO
             .says("With N(0, 1), the gradients of sigmoid vanish on their way back")
             .measured(
-                "std of the gradient at layer 1 over that at layer 5",
+                "std of the gradient at layer 1 divided by that at layer 5",
                 median(Sigmoid, StandardNormal, &|it| gradient(&it[0]) / gradient(&it[last])),
             )
             .holds_if(Bound::AtMost(0.1))
             .why(
-                "Most units sit at their ends and let nothing through. What the others let through is \
-             multiplied by weights so large that it makes up for them.",
+                "Most units are saturated and pass almost no gradient. The gradient that the others pass is \
+             multiplied by weights large enough to make up for this.",
             ),
         SAITO
             .says("With N(0, 0.01²), sigmoid outputs gather at 0.5")
@@ -282,7 +282,7 @@ fn claims(runs: &Runs<Start>) -> Vec<Claim> {
             .holds_if(Bound::AtMost(2.0)),
         HE.says("With Xavier, ReLU outputs fade: their mean square halves at every layer")
             .measured(
-                "mean factor a layer on the mean square, layers 1 to 5",
+                "mean factor per layer on the mean square, layers 1 to 5",
                 median(Relu, Xavier, &|it| {
                     (mean_square(&it[last]) / mean_square(&it[0])).powf(1.0 / last as f64)
                 }),
@@ -294,7 +294,7 @@ fn claims(runs: &Runs<Start>) -> Vec<Claim> {
                 furthest(Relu, He, mean_square),
             )
             .holds_if(Bound::AtMost(2.0)),
-        HE.says("He keeps the gradient of ReLU on its way back")
+        HE.says("He keeps the std of ReLU gradients on their way back")
             .measured(
                 "factor between the std of the gradient at layer 1 and at layer 5",
                 median(Relu, He, &|it| factor(gradient(&it[0]) / gradient(&it[last]))),
@@ -303,14 +303,14 @@ fn claims(runs: &Runs<Start>) -> Vec<Claim> {
         POOLE
             .says("With N(0, 1), ReLU outputs explode with depth")
             .measured(
-                "std of layer 5 over that of layer 1",
+                "std of layer 5 divided by that of layer 1",
                 median(Relu, StandardNormal, &|it| it[last].data.std / it[0].data.std),
             )
             .holds_if(Bound::AtLeast(1000.0)),
         POOLE
-            .says("The std of every layer is what the theory of wide layers says")
+            .says("The std of every layer is as the theory of wide layers predicts")
             .measured(
-                "largest factor between measured and predicted std, over all but zeros",
+                "largest factor between measured and predicted std, all strategies but zeros",
                 theory,
             )
             .holds_if(Bound::AtMost(1.2)),

@@ -176,8 +176,8 @@ impl Trainings {
         );
         Figure::new(
             "loss",
-            "Training loss by step: median over seeds, and the band from least to largest",
-            "A guess has a loss of 2.30. Each point is the mean of 25 steps.",
+            "Training loss by step: median over seeds, and a band from the smallest to the largest",
+            "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
         )
         .row("", panels)
     }
@@ -190,7 +190,7 @@ impl Trainings {
         );
         Figure::new(
             "accuracy",
-            "Validation accuracy after each epoch: median over seeds, and the band from least to largest",
+            "Validation accuracy after each epoch: median over seeds, and a band from the smallest to the largest",
             "Guessing is right 1 time in 10.",
         )
         .row("", panels)
@@ -202,10 +202,10 @@ impl Trainings {
         let figure = Figure::new(
             format!("layers-{strategy}"),
             format!(
-                "What four layers of {name} put out while they learn, started from {}",
+                "Outputs of four {name} layers during training, initialised with {}",
                 strategy_name(strategy)
             ),
-            "A histogram of each layer's outputs for the same 1000 validation images, of one network.",
+            "A histogram of each layer's outputs for the same 1000 validation images, for one network.",
         )
         .stepped("stage of training");
         let x = Axis::linear(format!("{name} output"), output_range(activation));
@@ -226,12 +226,12 @@ impl Trainings {
         let figure = Figure::new(
             format!("numbers-{activation}"),
             format!(
-                "Four layers of {} in numbers, while they learn",
+                "Four {} layers in numbers, during training",
                 activation_name(activation)
             ),
-            "Medians over seeds, and the band from least to largest. A logarithmic axis has no place for 0, which is \
-             most of what starts from zeros. An update is what one training step does to a layer's weights; the fifth \
-             layer gives the answers.",
+            "Medians over seeds, with bands from the smallest to the largest value. A logarithmic axis cannot show 0, \
+             so most of the network that starts from zeros is missing. An update is the change that one training step \
+             makes to a layer's weights. Layer 5 is the output layer.",
         )
         .stepped("stage of training");
         let panel = |title: &str, y: Axis, number: &dyn Fn(&Trained) -> Vec<f64>| {
@@ -278,53 +278,53 @@ impl Trainings {
         let first_loss = |run: &Trained| run.losses[0].unwrap_or(f64::INFINITY);
         let mut claims = vec![
             GOODFELLOW
-                .says("With weights of 0 a ReLU network learns nothing but how frequent the classes are")
+                .says("With weights of 0, a ReLU network learns only how frequent the classes are")
                 .measured(
                     "distance of the last training loss from log(10) = 2.303, in nats",
                     (relu(Zeros, &final_loss) - CHANCE).abs(),
                 )
                 .holds_if(Bound::AtMost(0.02)),
             SAITO
-                .says("With N(0, 0.01²) it does not learn at all in these steps")
+                .says("With N(0, 0.01²), it does not learn at all in these steps")
                 .measured(
                     "validation accuracy at the end (guessing: 0.1)",
                     relu(SmallNormal, &accuracy),
                 )
                 .holds_if(Bound::AtMost(0.2)),
             SAITO
-                .says("With Xavier it learns")
+                .says("With Xavier, it learns")
                 .measured("validation accuracy at the end", relu(Xavier, &accuracy))
                 .holds_if(Bound::AtLeast(0.85)),
             SAITO
-                .says("With He it learns")
+                .says("With He, it learns")
                 .measured("validation accuracy at the end", relu(He, &accuracy))
                 .holds_if(Bound::AtLeast(0.85)),
             SAITO
-                .says("He learns faster than Xavier")
+                .says("With He, it learns faster than with Xavier")
                 .measured(
-                    "steps until the loss is below 1, He over Xavier",
+                    "steps until the loss is below 1, He divided by Xavier",
                     relu(He, &steps_to_1) / relu(Xavier, &steps_to_1),
                 )
                 .holds_if(Bound::Below(1.0)),
             KARPATHY
-                .says("Too large weights start from a loss far above that of a guess, which is log(10) = 2.303")
+                .says("Weights that are too large start from a loss far above that of guessing, log(10) = 2.303")
                 .measured(
-                    "first loss with N(0, 1), over log(10)",
+                    "first loss with N(0, 1), divided by log(10)",
                     relu(StandardNormal, &first_loss) / CHANCE,
                 )
                 .holds_if(Bound::AtLeast(10.0)),
             KARPATHY
-                .says("A healthy start has the loss of a guess, log(10) = 2.303")
-                .measured("first loss with He, over log(10)", relu(He, &first_loss) / CHANCE)
+                .says("A healthy start has the loss of guessing, log(10) = 2.303")
+                .measured("first loss with He, divided by log(10)", relu(He, &first_loss) / CHANCE)
                 .holds_if(Bound::Between(0.9, 1.1))
                 .why(
-                    "He keeps the scale of the signal up to the answers, so the first ones are guesses, but \
-                 confident ones. Karpathy makes the weights of the last layer smaller for that.",
+                    "He keeps the scale of the signal up to the output layer, so the first answers are guesses, but \
+                 confident ones. Karpathy makes the weights of the last layer smaller to avoid this.",
                 ),
             KARPATHY
-                .says("In healthy training an update is about a thousandth of the weights")
+                .says("In healthy training, an update is about a thousandth of the weights")
                 .measured(
-                    "log10 of update over weight with He after one epoch, mean over the layers",
+                    "log10(update / weight) with He after one epoch, mean over the layers",
                     relu(He, &|run| {
                         let updates = updates(&run.stages[1]);
                         updates.iter().sum::<f64>() / updates.len() as f64
@@ -335,7 +335,7 @@ impl Trainings {
         if self.activations.contains(&Activation::Tanh) {
             claims.push(
                 GLOROT
-                    .says("With Xavier a tanh network learns")
+                    .says("With Xavier, a tanh network learns")
                     .measured(
                         "validation accuracy at the end",
                         self.runs.median(Start(Activation::Tanh, Xavier), accuracy),

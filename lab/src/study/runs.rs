@@ -171,7 +171,7 @@ impl Setup {
             let before = planned.len() - missing.len();
             let all = planned.len();
             say(format_args!(
-                "{name}: {all} runs, {before} of them finished before"
+                "{name}: {all} runs, {before} of them already finished"
             ));
             sweep = sweep.with_progress(name);
         }
@@ -234,7 +234,7 @@ where
     write_atomically(&path, (finished + "\n").as_bytes())?;
     let damaged = || TrainError::Damaged {
         path,
-        reason: "it does not read as it was written".into(),
+        reason: "it does not read back as it was written".into(),
     };
     Ok(kept(folder, key).ok_or_else(damaged)?)
 }

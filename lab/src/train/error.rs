@@ -24,7 +24,7 @@ pub enum TrainError {
     /// There is no run in the folder.
     #[error("{} holds no run: there is no {}", .folder.display(), .missing)]
     NotARun {
-        /// The folder that was looked at.
+        /// The folder.
         folder: PathBuf,
         /// The file that makes it a run.
         missing: &'static str,

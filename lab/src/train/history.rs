@@ -21,8 +21,8 @@ use crate::precision::Precision;
 const ACCURACY: &str = "Accuracy";
 const LEARNING_RATE: &str = "Learning Rate";
 
-/// Rounds to a number that JSON gives back to the bit, which a resumed run depends on. serde_json reads longer numbers only
-/// to within the last bit.
+/// Rounds to a number that JSON preserves bit for bit, as a resumed run needs. serde_json may read longer numbers with
+/// an error in the last bit.
 fn twelve_digits(number: f64) -> f64 {
     let text = format!("{number:.11e}");
     text.parse().expect("what is printed can be read")

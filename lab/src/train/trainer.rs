@@ -39,29 +39,29 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Trains on `device`, without a word.
+    /// Trains on `device`, without printing anything.
     pub fn new(device: Device) -> Self {
         Self::parallel(vec![device])
     }
 
-    /// Trains on several devices at once, without a word: data-parallel, by Burn's
+    /// Trains on several devices at once, without printing anything: data-parallel, by Burn's
     /// [`MultiDevice`](ExecutionStrategy::MultiDevice) strategy with the optimiser on the first device.
     ///
-    /// The training images are split into as many parts of equal size, in the order of the set, and each device
-    /// shuffles and walks its own. A step takes a batch on each device, and moves the weights by the mean of the
-    /// devices' gradients: with `n` devices there are `n` times as many images a step, and `n` times fewer steps an
-    /// epoch. Where a part ends before the others, the device adds nothing to the last step.
+    /// The training images are split, in the order of the set, into one part of equal size per device, and each device
+    /// shuffles its own part. A step takes one batch per device and moves the weights by the mean of the devices'
+    /// gradients: with `n` devices there are `n` times as many images per step, and `n` times fewer steps per epoch.
+    /// If a part ends before the others, its device adds nothing to the last step.
     ///
-    /// This crate's batch norm normalises each device's batch by that batch's own statistics, as data-parallel
-    /// training elsewhere does unless its batch norm is a synchronised one. All devices feed the same running
-    /// statistics: each takes its batch in as if the batches had come one after the other, so that `n` devices move
-    /// them by `n` batches a step. Which comes first is not determined, so the running statistics, and with them the
-    /// scores, repeat only to about the momentum times the difference between two batches. Gradients are added up in
-    /// the same order: with two devices the weights repeat, with more to rounding.
+    /// This crate's batch norm normalises each device's batch by that batch's own statistics, as is usual in
+    /// data-parallel training without synchronised batch norm. All devices update the same running statistics, as if
+    /// their batches came one after the other: `n` devices make `n` updates per step. The order of the devices is not
+    /// determined, so the running statistics, and with them the scores, repeat only to about the momentum times the
+    /// difference between two batches. Gradients are added up in that order too: with two devices the weights repeat
+    /// exactly, with more only up to rounding.
     ///
-    /// Burn's distributed strategy is not on offer: of the backends here, CUDA alone can add up gradients that way.
+    /// Burn's distributed strategy is not supported: of the backends here, only CUDA can add up gradients that way.
     ///
-    /// A device may be named more than once, and is then given several batches at a time.
+    /// A device may be named more than once. It then gets several batches at a time.
     ///
     /// # Panics
     ///
@@ -86,7 +86,7 @@ impl Trainer {
         self
     }
 
-    /// Listens to `interrupter`. When it is told to stop, the run ends after the current step, and keeps what was trained.
+    /// Listens to `interrupter`. On its stop signal, the run ends after the current step and keeps what was trained.
     pub fn with_interrupter(mut self, interrupter: Interrupter) -> Self {
         self.interrupter = interrupter;
         self
@@ -192,7 +192,8 @@ impl Trainer {
 
     /// Trains a network in memory, on `train`, scored on `valid` after every epoch, and calls `watcher` at every step.
     ///
-    /// For short runs and for many: there is no folder, and no run to resume. A loss that is not finite does not stop it.
+    /// For short or numerous runs: makes no folder, so the run cannot be resumed. A loss that is not finite does not
+    /// stop it.
     ///
     /// # Errors
     ///

@@ -105,7 +105,7 @@ async function open(width, height, media) {
   return { tab, evaluate };
 }
 
-// What runs in the page returns a list of sentences, one a problem.
+// What runs in the page returns a list of sentences, one per problem.
 function layout(part = document) {
   const found = [];
   const wide = document.documentElement;

@@ -1,8 +1,8 @@
 //! The memory layout of a tensor `[batch, channels, ...]`, for the backends with kernels.
 //!
 //! Kernels take any dense tensor without a copy, even if it is transposed or channels-last, and the output has the same
-//! layout. If a backend's kernels allow it, so do tensors with a pitch (rows with gaps between them). Only a view with
-//! other gaps, or with repeated or reversed values, is copied first.
+//! layout. If a backend's kernels allow it, they also take tensors with a pitch (rows with gaps between them). Only a
+//! view with other gaps, or with repeated or reversed values, is copied first.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
@@ -159,7 +159,7 @@ impl Dims {
 ///
 /// # Panics
 ///
-/// If a tensor does not meet them.
+/// If a tensor does not meet these requirements.
 pub fn check<B: Backend>(
     input: &FloatTensor<B>,
     like_input: &[&FloatTensor<B>],
@@ -174,7 +174,7 @@ pub fn check<B: Backend>(
         let found = (tensor.shape(), tensor.dtype());
         assert!(
             found == (shape.clone(), dtype),
-            "batch norm takes a gradient like its input: {shape:?} of {dtype:?}, found {:?} of {:?}",
+            "batch norm takes a gradient of its input's shape and type: {shape:?} of {dtype:?}, found {:?} of {:?}",
             found.0,
             found.1
         );
@@ -184,7 +184,7 @@ pub fn check<B: Backend>(
         let found = (tensor.shape(), tensor.dtype());
         assert!(
             found == ([channels].into(), dtype),
-            "batch norm takes parameters and statistics of one value a channel: [{channels}] of {dtype:?}, \
+            "batch norm takes parameters and statistics with one value per channel: [{channels}] of {dtype:?}, \
              found {:?} of {:?}",
             found.0,
             found.1

@@ -1,18 +1,22 @@
 //! The differentiable operation behind batch normalisation.
 //!
-//! Two functions of tensors, one for each of the statistics that can normalise: [`batch_norm_train`] uses those of
-//! the batch, [`batch_norm_inference`] those it is given; and [`batch_norm_relu_train`] and [`batch_norm_relu_inference`],
-//! which go through a ReLU as well. None knows of modules or of running statistics.
-//! [`mod@reference`] holds the same two written as the paper writes them: the page to read first.
+//! [`batch_norm_train`] normalises by the statistics of the batch, [`batch_norm_inference`] by given statistics.
+//! [`batch_norm_relu_train`] and [`batch_norm_relu_inference`] also apply a ReLU. All four are functions of tensors and
+//! know nothing of modules or running statistics. [`mod@reference`] has the first two as the paper's equations: read it
+//! first.
 //!
-//! Behind the functions is [`BatchNormBackend`], three operations that a backend may have kernels for. `cpu` has them
-//! for Flex and NdArray, `cube` for the GPU backends; `remote` runs them on another machine. `portable` is their body
-//! without kernels. A backend that this crate was not compiled for computes the reference.
-//! `autodiff` makes them differentiable, with one backward node for each of the functions.
+//! The functions call [`BatchNormBackend`], a trait of three operations for which a backend may have kernels:
+//!
+//! - `cpu` has kernels for Flex and NdArray, `cube` for the GPU backends;
+//! - `remote` runs the operations on another machine;
+//! - `portable` has the default bodies, for backends without kernels;
+//! - `autodiff` makes the operations differentiable, with one backward node for each way to normalise.
+//!
+//! On a backend that this crate was not compiled for, the functions compute the reference.
 
-// Burn 0.22 marks NdArray deprecated; it is served here for as long as Burn has it.
+// Burn 0.22 deprecates NdArray; this crate supports it for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
-// Without a backend the generated dispatch has nothing to pass its arguments to.
+// Without a backend, the generated dispatch does not use its arguments.
 #![cfg_attr(
     not(any(
         feature = "flex",
@@ -49,7 +53,7 @@ pub use remote::remote_server;
 pub struct BatchNormOutput<const D: usize> {
     /// The normalised input, `[batch, channels, ...]`.
     pub output: Tensor<D>,
-    /// The mean of the batch, `[channels]`, detached from the graph; f32 for f16 and bf16 inputs, else of the
+    /// The mean of the batch, `[channels]`, detached from the graph; f32 for f16 and bf16 inputs, otherwise of the
     /// input's type.
     pub mean: Tensor<1>,
     /// The biased variance of the batch, `[channels]`, detached from the graph; of the mean's type.
@@ -64,12 +68,13 @@ pub struct BatchNormOutput<const D: usize> {
 ///
 /// # Shapes
 ///
-/// - `input`: `[batch, channels, ...]`. Without any value, the mean and the variance are NaN, and the gradients 0.
-/// - `gamma`, `beta`: `[channels]`; without them the factor is 1 and the offset 0
+/// - `input`: `[batch, channels, ...]`. If it is empty, the mean and the variance are NaN, and the gradients of
+///   `gamma` and `beta` are 0.
+/// - `gamma`, `beta`: `[channels]`; without them, the scale is 1 and the shift 0
 ///
 /// # Panics
 ///
-/// Panics if `input` has fewer than 2 axes, or `gamma` or `beta` another length than it has channels.
+/// Panics if `input` has fewer than 2 axes, or if the length of `gamma` or `beta` is not the number of channels.
 pub fn batch_norm_train<const D: usize>(
     input: Tensor<D>,
     gamma: Option<Tensor<1>>,
@@ -81,8 +86,8 @@ pub fn batch_norm_train<const D: usize>(
 
 /// [`batch_norm_train`] and a ReLU in one operation: the output is `max(y, 0)`, NaN where `y` is.
 ///
-/// It spares the ReLU's own passes over the activation, forward and backward, and the tensor between the two. The
-/// gradient is 0 where `y` is 0, as elsewhere.
+/// This saves the ReLU's own forward and backward passes, and the tensor between the normalisation and the ReLU. The
+/// gradient is 0 where `y` is 0, as with Burn's ReLU.
 pub fn batch_norm_relu_train<const D: usize>(
     input: Tensor<D>,
     gamma: Option<Tensor<1>>,
@@ -92,7 +97,7 @@ pub fn batch_norm_relu_train<const D: usize>(
     train(input, gamma, beta, epsilon, Then::Relu)
 }
 
-/// Normalises by the statistics of the batch, then does what `then` says.
+/// Normalises by the statistics of the batch, then applies `then`.
 pub(super) fn train<const D: usize>(
     input: Tensor<D>,
     gamma: Option<Tensor<1>>,
@@ -122,7 +127,7 @@ pub(super) fn train<const D: usize>(
     }
 }
 
-/// The result for an input without values: an output that gives gamma and beta a gradient of 0.
+/// The result for an empty input: an empty output through which gamma and beta get a gradient of 0.
 fn train_on_nothing<const D: usize>(
     input: Tensor<D>,
     gamma_and_beta: [Option<Tensor<1>>; 2],
@@ -147,16 +152,16 @@ fn train_on_nothing<const D: usize>(
 
 /// Normalises each channel by a given mean and variance.
 ///
-/// `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`. Gradients flow to every tensor given.
+/// `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`. Gradients flow to every tensor argument.
 ///
 /// # Shapes
 ///
 /// - `input`: `[batch, channels, ...]`
-/// - `mean`, `variance`, `gamma`, `beta`: `[channels]`; without gamma and beta the factor is 1 and the offset 0
+/// - `mean`, `variance`, `gamma`, `beta`: `[channels]`; without gamma and beta, the scale is 1 and the shift 0
 ///
 /// # Panics
 ///
-/// Panics if `input` has fewer than 2 axes, or any other tensor another length than it has channels.
+/// Panics if `input` has fewer than 2 axes, or if the length of another tensor is not the number of channels.
 pub fn batch_norm_inference<const D: usize>(
     input: Tensor<D>,
     mean: Tensor<1>,
@@ -174,7 +179,7 @@ pub fn batch_norm_inference<const D: usize>(
     )
 }
 
-/// [`batch_norm_inference`] and a ReLU in one operation, as [`batch_norm_relu_train`].
+/// [`batch_norm_inference`] and a ReLU in one operation, as in [`batch_norm_relu_train`].
 pub fn batch_norm_relu_inference<const D: usize>(
     input: Tensor<D>,
     mean: Tensor<1>,
@@ -186,7 +191,7 @@ pub fn batch_norm_relu_inference<const D: usize>(
     inference(input, [mean, variance], [gamma, beta], epsilon, Then::Relu)
 }
 
-/// Normalises by a given mean and variance, then does what `then` says.
+/// Normalises by a given mean and variance, then applies `then`.
 pub(super) fn inference<const D: usize>(
     input: Tensor<D>,
     [mean, variance]: [Tensor<1>; 2],
@@ -224,8 +229,8 @@ fn followed<const D: usize>(output: Tensor<D>, then: Then) -> Tensor<D> {
 
 /// Whether this crate was compiled for the device's backend.
 ///
-/// Burn may have backends that this crate has no feature for, or whose feature is off. There the operation is the
-/// reference, in Burn's tensor operations.
+/// Burn may have a backend for which this crate has no feature, or whose feature is off. On such a backend, the
+/// functions compute the reference, in Burn's tensor operations.
 #[allow(clippy::match_single_binding)]
 fn is_compiled_in(device: Device) -> bool {
     match device.without_autodiff().as_dispatch() {
@@ -241,7 +246,7 @@ fn is_compiled_in(device: Device) -> bool {
     }
 }
 
-/// Gamma and beta as the operations take them.
+/// Gamma and beta as arguments of the operations.
 fn affine<const D: usize>(
     input: &Tensor<D>,
     [gamma, beta]: [Option<Tensor<1>>; 2],
@@ -252,7 +257,7 @@ fn affine<const D: usize>(
     }
 }
 
-/// A tensor of one value a channel, in the type of the statistics; `default` where none is given.
+/// A tensor with one value per channel, in the type of the statistics; filled with `default` if `values` is `None`.
 fn parameter<const D: usize>(
     input: &Tensor<D>,
     name: &str,
@@ -261,7 +266,7 @@ fn parameter<const D: usize>(
 ) -> Tensor<1> {
     assert!(
         D >= 2,
-        "batch norm takes an input of shape [batch, channels, ...], found one of {D} axes; reshape it to at least 2"
+        "batch norm takes an input of shape [batch, channels, ...], found rank {D}; reshape it to rank 2 or more"
     );
     let dtype = at_least_f32(input.dtype());
     let channels = input.dims()[1];
@@ -271,7 +276,7 @@ fn parameter<const D: usize>(
     let [found] = values.dims();
     assert_eq!(
         found, channels,
-        "batch norm takes a {name} of one value a channel: {channels} for this input, found {found}"
+        "batch norm takes a {name} with one value per channel: {channels} for this input, found {found}"
     );
     if values.dtype() == dtype {
         values
@@ -306,7 +311,7 @@ pub struct BatchNormGradients<B: Backend> {
     pub beta: FloatTensor<B>,
 }
 
-/// What scales and shifts the normalised input: `gamma * xhat + beta`.
+/// The scale and the shift of the normalised input: `gamma * xhat + beta`.
 #[derive(Clone, Debug, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormAffine<B: Backend> {
@@ -316,7 +321,7 @@ pub struct BatchNormAffine<B: Backend> {
     pub beta: FloatTensor<B>,
 }
 
-/// The mean and the variance that inference normalises by.
+/// The mean and the variance by which inference normalises.
 #[derive(ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormMoments<B: Backend> {
@@ -326,7 +331,7 @@ pub struct BatchNormMoments<B: Backend> {
     pub variance: FloatTensor<B>,
 }
 
-/// The statistics that normalised a batch.
+/// The statistics by which a batch was normalised.
 #[derive(ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormStatistics<B: Backend> {
@@ -349,7 +354,7 @@ pub struct BatchNormBackward<B: Backend> {
     /// Gamma and beta of the forward pass.
     #[extension_type]
     pub affine: BatchNormAffine<B>,
-    /// The statistics that normalised the input.
+    /// The statistics by which the input was normalised.
     #[extension_type]
     pub statistics: BatchNormStatistics<B>,
 }
@@ -357,14 +362,14 @@ pub struct BatchNormBackward<B: Backend> {
 /// What follows the normalisation in the same operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// Returns the normalised input.
+    /// Nothing: returns the normalised input.
     Nothing,
-    /// Applies a ReLU: `max(y, 0)`, NaN where `y` is.
+    /// A ReLU: `max(y, 0)`, NaN where `y` is.
     Relu,
 }
 
 impl Then {
-    /// The number that stands for it in a list of operations.
+    /// The number by which fusion records it in an operation.
     #[cfg(feature = "fusion")]
     fn code(self) -> i64 {
         match self {
@@ -379,7 +384,7 @@ impl Then {
     }
 }
 
-/// Batch normalisation as a backend sees it.
+/// The operations of batch normalisation that a backend computes.
 ///
 /// Tensors `[channels]` have the type of the statistics: f32 for an input of half precision, else the input's type. A
 /// backend without kernels uses the default bodies.
@@ -408,10 +413,10 @@ pub trait BatchNormBackend: Backend {
         portable::forward::<Self>(input, affine, epsilon, then)
     }
 
-    /// The gradients of [`batch_norm_forward`](Self::batch_norm_forward), given that of its output.
+    /// The gradients of [`batch_norm_forward`](Self::batch_norm_forward), given the gradient of its output.
     ///
-    /// With `frozen`, those of [`batch_norm_inference`](Self::batch_norm_inference): the statistics do not depend on
-    /// the input. `epsilon` and `then` are those of the forward pass.
+    /// With `frozen`, the gradients of [`batch_norm_inference`](Self::batch_norm_inference), whose statistics do not
+    /// depend on the input. `epsilon` and `then` are those of the forward pass.
     #[fusion(id = "burn_kindling::batch_norm_backward", meta = |saved, _epsilon, _frozen, _then| BatchNormGradientsMetadata {
         input: saved.input.clone(),
         gamma: saved.affine.gamma.clone(),

@@ -1,7 +1,7 @@
-//! Batch normalisation in a backend's own tensor operations, for the backends without kernels here.
+//! Batch normalisation in a backend's own tensor operations, for backends without kernels here.
 //!
-//! The equations are [`reference`](super::reference)'s; Burn's operations evaluate them, on the input with the mean
-//! taken off first, since Burn's own lose a small deviation from a large mean.
+//! The equations are those of [`reference`](super::reference), computed by Burn's batch norm operations. The mean is
+//! subtracted from the input first, because Burn's operations lose a small deviation from a large mean.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
@@ -70,7 +70,7 @@ pub(super) fn backward<B: Backend>(
         let (rest, variance) = (mean_rest.clone(), variance.clone());
         let affine = affine.clone();
         let output = normalise::<B>(centred.clone(), affine, rest, variance, epsilon);
-        // Rounded as the output was: what is 0 in half precision lets nothing through.
+        // Round as the forward pass did: where the output is 0 in half precision, the gradient is 0.
         let output = B::float_cast(
             B::float_cast(B::relu(output), dtype.into()),
             centred.dtype().into(),
@@ -123,10 +123,11 @@ pub(super) fn inference<B: Backend>(
     B::float_cast(output, dtype.into())
 }
 
-/// The output of the input with the mean taken off, but for the mean's `rest`.
+/// Normalises an input from which the mean has been subtracted. `rest` is the rounding error of that mean; it is
+/// subtracted here.
 ///
-/// Where a ReLU follows, the forward and the backward pass both compute the output like this, from the same statistics: the
-/// gate then agrees with the output to the bit.
+/// If a ReLU follows, the forward and the backward pass both compute the output here, from the same statistics. So the
+/// gradient passes exactly where the output is above 0.
 fn normalise<B: Backend>(
     centred: FloatTensor<B>,
     affine: BatchNormAffine<B>,
@@ -153,7 +154,7 @@ fn channel_means<B: Backend>(input: FloatTensor<B>) -> FloatTensor<B> {
     B::float_reshape(B::float_mean_dim(rows, 1), Shape::new([channels]))
 }
 
-/// The shape that lines `[channels]` up with `[batch, channels, ...]`: `[1, channels, 1, ...]`.
+/// The shape in which `[channels]` broadcasts over `[batch, channels, ...]`: `[1, channels, 1, ...]`.
 fn per_channel(shape: &Shape) -> Shape {
     let mut dims = vec![1; shape.num_dims()];
     dims[1] = shape[1];
@@ -169,8 +170,8 @@ fn in_statistics_dtype<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     }
 }
 
-/// The processor backends have kernels, so that the public functions reach this file on a GPU alone: here it runs on
-/// Flex, against the kernels.
+/// The CPU backends have kernels, so the public functions reach this file only on a GPU. These tests call it on Flex
+/// and compare it with the kernels.
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
@@ -194,7 +195,7 @@ mod tests {
         found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-4));
     }
 
-    /// Each channel has an output that is 0 up to rounding.
+    /// In each channel, one output is 0 up to rounding.
     #[test]
     fn the_gradient_passes_where_the_output_is_above_zero() {
         let device = &Device::flex();

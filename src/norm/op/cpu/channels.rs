@@ -1,4 +1,4 @@
-//! What the kernels know of each channel, in arrays that blocks are taken from.
+//! The numbers that the kernels need for each channel, in arrays from which blocks are taken.
 
 use std::borrow::Cow;
 use std::iter::repeat_n;
@@ -7,7 +7,7 @@ use super::blocks::{Line, Normalisation, Real};
 
 /// Three numbers for each channel, or for each column of a row: those of a [`Normalisation`] or of a [`Line`].
 ///
-/// Array by array, so that the same number of neighbours makes a block.
+/// Each of the three numbers has its own array, so that the numbers of neighbouring channels form a block.
 #[derive(Clone)]
 pub(super) struct PerChannel<R>([Vec<R>; 3]);
 

@@ -1,14 +1,16 @@
-//! Memory for what an operation writes.
+//! Memory for the outputs of an operation.
 //!
-//! What malloc gets back it keeps at hand only to a point; beyond, it returns memory to the kernel, which hands it out
-//! again page by page, each zeroed first. That takes several times as long as all of the arithmetic, and a training
-//! step, which frees all that it wrote at once, is always beyond that point. So what a large tensor is written to comes
-//! from a pool, and goes back to it when the tensor is dropped: from its second step on, training takes no new memory.
+//! malloc keeps freed memory only up to a threshold. Beyond it, the memory goes back to the operating system, which
+//! hands it out again page by page and zeroes each page first. This takes several times as long as all of the
+//! arithmetic, and a training step, which frees all its outputs at once, always exceeds the threshold. So the memory
+//! of a large output comes from a pool and returns to it when the tensor is dropped: from its second step on, training
+//! takes no new memory.
 //!
-//! The pool is the process's, since a tensor may be dropped anywhere. Nothing of it shows in a result: memory is
-//! written whole before it is read. What it holds, together with what is in use, is never more than what was in use at
-//! some moment before, and after some steps that need less, no more than twice what those need. (To offer free blocks to the kernel, by `MADV_FREE`, costs nothing where it has huge pages, but
-//! as much as a kernel here takes where it has none.)
+//! The pool belongs to the process, because a tensor may be dropped on any thread. It never affects a result: memory is
+//! written completely before it is read. Free and lent memory together never exceed what was in use at some earlier
+//! moment. After some steps that need less, they are at most twice what those steps need. (Offering free blocks to the
+//! operating system with `MADV_FREE` costs nothing if it has huge pages. If it has none, it costs as much as one of the
+//! kernels here.)
 
 use burn::tensor::{AllocationProperty, Bytes, Element};
 use burn_std::{AccessError, AccessPolicy, AllocationController};
@@ -17,15 +19,16 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// From this size in bytes on, memory comes from the pool. It is where malloc, at first, begins to ask the kernel for
-/// each request.
+/// Memory of at least this many bytes comes from the pool. From this size on, malloc initially asks the operating
+/// system for each request.
 const POOLED: usize = 128 << 10;
 
-/// Values written to memory from the pool, or from malloc if they are few, and what `write` returns.
+/// Lets `write` fill memory for `len` values, from the pool or, if they are few, from malloc. Returns the memory and
+/// the result of `write`.
 ///
 /// # Safety
 ///
-/// `write` must write `len` values to where it is told, without reading them before.
+/// `write` must write `len` values at the address that it gets, without reading them before.
 pub(super) unsafe fn written<T: Element, R>(
     len: usize,
     write: impl FnOnce(*mut T) -> R,
@@ -44,7 +47,7 @@ pub(super) unsafe fn written<T: Element, R>(
     (unsafe { Bytes::from_controller(lent, size) }, result)
 }
 
-/// Memory that was allocated at once.
+/// Memory from a single allocation.
 struct Block {
     start: NonNull<u8>,
     size: usize,
@@ -55,7 +58,7 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// The size of a huge page on most processors. From this size on blocks are asked to be of such.
+    /// The size of a huge page on most processors. Blocks of at least this size ask for huge pages.
     const HUGE_PAGE: usize = 2 << 20;
 
     fn new(size: usize) -> Self {
@@ -67,8 +70,8 @@ impl Block {
         };
         #[cfg(target_os = "linux")]
         if size >= Self::HUGE_PAGE {
-            // SAFETY: the range is the block's, begins with a page, and the advice changes nothing that memory holds.
-            // Where it is not known or not taken nothing is lost but time, so that the result does not matter.
+            // SAFETY: the range is the block's and starts at a page, and the advice does not change what memory holds.
+            // If the system does not know or take the advice, only time is lost, so the result does not matter.
             unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
         }
         Self { start, size }
@@ -80,25 +83,26 @@ impl Block {
         } else {
             Self::HUGE_PAGE
         };
-        Layout::from_size_align(size, align).expect("a tensor's size is one that memory can have")
+        Layout::from_size_align(size, align).expect("a tensor's size is a valid size of memory")
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and by nobody else freed.
+        // SAFETY: allocated with this layout, and freed nowhere else.
         unsafe { std::alloc::dealloc(self.start.as_ptr(), Self::layout(self.size)) };
     }
 }
 
-/// The blocks at hand, in the order in which they came back.
+/// The free blocks, and how much memory is in use.
 struct Pool {
+    /// The free blocks, in the order in which they came back.
     free: Vec<Block>,
     /// Bytes that are lent.
     lent: usize,
-    /// The most that were lent since last all was free.
+    /// The most bytes lent since all blocks were last free.
     most: usize,
-    /// The most that free and lent bytes may come to: falls by a sixteenth each time that all is free.
+    /// The most that free and lent bytes may reach together. Falls by a sixteenth each time that all blocks are free.
     limit: usize,
 }
 
@@ -115,13 +119,13 @@ impl Pool {
 
 fn pool() -> MutexGuard<'static, Pool> {
     static POOL: Mutex<Pool> = Mutex::new(Pool::new());
-    // Nothing that holds the lock leaves it half done.
+    // No code that holds the lock leaves the pool half changed.
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pool {
-    /// The smallest free block of at least `size` bytes, and the last to come back of several; a new one where the
-    /// smallest is more than twice as large.
+    /// Takes the smallest free block of at least `size` bytes; of several, the last to come back. If the smallest is
+    /// more than twice as large, takes a new block.
     fn take(&mut self, size: usize) -> Block {
         let fitting = (self.free.iter().enumerate().rev())
             .filter(|(_, block)| (size..=2 * size).contains(&block.size))
@@ -157,7 +161,7 @@ impl Pool {
         self.free.iter().map(|block| block.size).sum()
     }
 
-    /// Frees blocks, the first to have come back first, until at most `size` bytes are free.
+    /// Frees blocks, in the order in which they came back, until at most `size` bytes are free.
     fn shrink(&mut self, size: usize) {
         let mut free = self.free();
         let surplus = self.free.iter().take_while(|block| {
@@ -170,7 +174,7 @@ impl Pool {
     }
 }
 
-/// A block that a tensor holds; it goes back to the pool with the tensor.
+/// A block that a tensor holds. It returns to the pool when the tensor is dropped.
 struct Lent(Option<Block>);
 
 impl Lent {
@@ -189,7 +193,7 @@ impl Drop for Lent {
 
 impl AllocationController for Lent {
     fn alloc_align(&self) -> usize {
-        // The alignment that any value has: copies are made with it too.
+        // An alignment that suits every value. Copies are made with it too.
         align_of::<u128>()
     }
 
@@ -213,7 +217,7 @@ impl AllocationController for Lent {
     }
 }
 
-/// How much the pool holds cannot be seen from outside.
+/// Tests here, because what the pool holds cannot be seen from outside.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,7 +273,7 @@ mod tests {
                 let block = pool.take(small);
                 pool.give_back(block);
             }
-            // What is lent may be twice what was asked for.
+            // A lent block may be twice as large as requested.
             prop_assert!(pool.free() <= 2 * 2 * small);
         }
     }

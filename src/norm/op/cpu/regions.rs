@@ -1,13 +1,13 @@
 //! How a tensor is cut into regions and pieces.
 //!
-//! Its dimensions alone decide that, so the number of threads never shows in a result.
+//! Only its dimensions decide this, so the number of threads never affects a result.
 
 use std::ops::Range;
 
 use super::parallel::share;
 use crate::norm::op::layout::Dims;
 
-/// Values in a row from which on a channel is walked run by run.
+/// The least number of neighbouring values with which a channel is walked run by run.
 const LONG_RUN: usize = 64;
 /// Values that are worth a task of their own.
 const TASK: usize = 1 << 15;
@@ -76,8 +76,9 @@ impl Region {
 
 /// Runs a job over all channels.
 ///
-/// If there are enough groups of channels, each group is a job of its own, one region in one piece: its values stay in
-/// the core's cache from the sums to the output. Otherwise there is one job, over a region of all channels that is cut into pieces.
+/// If there are enough groups of channels, each group is a separate job, one region in one piece: its values stay in
+/// the core's cache from the sums to the output. Otherwise there is one job, over a region of all channels that is cut
+/// into pieces.
 pub(super) fn in_regions<C: Send>(
     dims: Dims,
     per_channel: &mut [C],
