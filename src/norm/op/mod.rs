@@ -137,14 +137,23 @@ fn train_on_nothing<const D: usize>(
     let mut broadcast = [1; D];
     broadcast[1] = channels;
     let dtype = FloatDType::from(input.dtype());
-    let [gamma, beta] = [affine.gamma, affine.beta].map(|values| {
-        let values = Tensor::<1>::from_dispatch(values);
-        values.cast(dtype).reshape(broadcast)
-    });
-    let options = (&input.device(), at_least_f32(input.dtype()));
-    let undefined = Tensor::full([channels], f64::NAN, options).detach();
+    let undefined = {
+        let options = (&input.device(), at_least_f32(input.dtype()));
+        Tensor::full([channels], f64::NAN, options).detach()
+    };
+    let output = match channels {
+        // No gamma and no beta. And to `reshape`, a 0 stands for the axis's old length.
+        0 => input,
+        _ => {
+            let [gamma, beta] = [affine.gamma, affine.beta].map(|values| {
+                let values = Tensor::<1>::from_dispatch(values);
+                values.cast(dtype).reshape(broadcast)
+            });
+            input * gamma + beta
+        }
+    };
     BatchNormOutput {
-        output: input * gamma + beta,
+        output,
         mean: undefined.clone(),
         variance: undefined,
     }
