@@ -25,7 +25,7 @@ One row per point of the forward pass, at steps 0, 50 and 100:
 One row per parameter:
   std, grad std        of its values before the step, and of its gradient
   grad:data            grad std / std
-  log10 update:data    log10 of (std of the update / std), about -3 in healthy training
+  log10 update:data    log10 of (root mean square of the update / of the values), about -3 in healthy training
 
 Lines that begin with ! name a problem, what it means, and what to try.";
 

@@ -126,11 +126,11 @@ fn saturated(layer: &Layer) -> Option<f64> {
     layer.saturated.filter(|_| ends.contains(&layer.activation))
 }
 
-/// The std of the update divided by the std of the weights, for weights that have a spread and a gradient.
+/// The root mean square of the update divided by that of the weights, for weights that are not all 0 and have a gradient.
 fn update(parameter: &Parameter) -> Option<(String, f64)> {
     parameter.gradient_std?;
-    let compared = parameter.shape.len() > 1 && parameter.std > 0.0;
-    let ratio = parameter.update_std? / parameter.std;
+    let compared = parameter.shape.len() > 1 && parameter.rms > 0.0;
+    let ratio = parameter.update_rms? / parameter.rms;
     compared.then(|| (parameter.name.clone(), ratio))
 }
 

@@ -12,9 +12,9 @@ pub(super) const SHOWN: usize = 16;
 pub(super) const SIGNAL: f64 = 10.0;
 /// The same factor for gradients.
 pub(super) const GRADIENT: f64 = 100.0;
-/// Std of the update divided by the std of the weights: a finding at or below this.
+/// Root mean square of the update divided by that of the weights: a finding at or below this.
 pub(super) const UPDATE_LEAST: f64 = 1e-5;
-/// Std of the update divided by the std of the weights: a finding at or above this.
+/// Root mean square of the update divided by that of the weights: a finding at or above this.
 pub(super) const UPDATE_MOST: f64 = 0.1;
 
 /// A problem of a network, found in a [`Report`](super::Report) by [`diagnose`](super::Report::diagnose).
@@ -52,11 +52,11 @@ pub enum Finding {
     GradientVanishes(Change),
     /// The std of the gradient grows on the way back.
     GradientExplodes(Change),
-    /// A step moves weights by far more than a thousandth. Measured: the std of the update divided by the std of the
-    /// weights.
+    /// A step moves weights by far more than a thousandth. Measured: the root mean square of the update divided
+    /// by that of the weights.
     UpdatesTooLarge(Place),
-    /// A step moves weights by far less than a thousandth. Measured: the std of the update divided by the std of the
-    /// weights.
+    /// A step moves weights by far less than a thousandth. Measured: the root mean square of the update divided
+    /// by that of the weights.
     UpdatesTooSmall(Place),
 }
 
@@ -151,7 +151,7 @@ impl Finding {
             ],
             Self::UpdatesTooLarge(it) => [
                 &format!(
-                    "updates too large: a step moves {it} by {} of its std (threshold: {UPDATE_MOST:e})",
+                    "updates too large: a step moves {it} by {} of its root mean square (threshold: {UPDATE_MOST:e})",
                     number(it.measured)
                 ),
                 "About 0.001 is healthy. A few such steps overwrite everything learned.",
@@ -159,7 +159,7 @@ impl Finding {
             ],
             Self::UpdatesTooSmall(it) => [
                 &format!(
-                    "updates too small: a step moves {it} by {} of its std (threshold: {UPDATE_LEAST:e})",
+                    "updates too small: a step moves {it} by {} of its root mean square (threshold: {UPDATE_LEAST:e})",
                     number(it.measured)
                 ),
                 "About 0.001 is healthy. Such weights learn very slowly.",

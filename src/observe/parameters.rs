@@ -106,14 +106,18 @@ impl ParameterOnDevice {
     }
 
     pub(super) fn read(self, readout: &mut Readout) -> Parameter {
-        // The largest magnitude, times the std relative to it.
-        let mut std = |_| readout.numbers().iter().product();
+        let mut spread = |_| match readout.numbers()[..] {
+            [largest, std, rms] => [largest * std, largest * rms],
+            _ => unreachable!("`spread` returns three numbers"),
+        };
+        let [std, rms] = spread(self.data);
         Parameter {
             name: self.name,
             shape: self.shape,
-            std: std(self.data),
-            gradient_std: self.gradient.map(&mut std),
-            update_std: self.update.map(&mut std),
+            std,
+            rms,
+            gradient_std: self.gradient.map(|gradient| spread(gradient)[0]),
+            update_rms: self.update.map(|update| spread(update)[1]),
         }
     }
 }

@@ -31,11 +31,12 @@ pub(super) fn number_of<const D: usize>(mask: Tensor<D, Bool>) -> Tensor<1, Int>
     mask.int().sum()
 }
 
-/// The largest magnitude of some values, and their population std divided by it: `[2]`.
+/// The largest magnitude of some values, and their population std and root mean square divided by it: `[3]`.
 pub(super) fn spread(values: Tensor<1>) -> Tensor<1> {
     let count = values.dims()[0];
     let (values, largest) = scaled(in_full_precision(values));
     let mean = values.clone().sum() / count as f64;
+    let mean_square = values.clone().square().sum() / count as f64;
     let variance = (values - mean).square().sum() / count as f64;
-    Tensor::cat(vec![largest, variance.sqrt()], 0)
+    Tensor::cat(vec![largest, variance.sqrt(), mean_square.sqrt()], 0)
 }

@@ -57,11 +57,14 @@ pub struct Parameter {
     /// Population standard deviation of its values before the step.
     #[serde(deserialize_with = "nan_for_null")]
     pub std: f64,
+    /// Root mean square of its values before the step.
+    #[serde(deserialize_with = "nan_for_null")]
+    pub rms: f64,
     /// Population standard deviation of its gradient. `None` if the backward pass did not reach it.
     pub gradient_std: Option<f64>,
-    /// Population standard deviation of the optimizer's update: the values after the step minus the values before it.
-    /// `None` if the step was not seen.
-    pub update_std: Option<f64>,
+    /// Root mean square of the optimizer's update: the values after the step minus the values before it. `None` if the
+    /// step was not seen.
+    pub update_rms: Option<f64>,
 }
 
 impl Parameter {
@@ -70,13 +73,16 @@ impl Parameter {
         Some(self.gradient_std? / self.std)
     }
 
-    /// log10 of the std of the update divided by the std of the values. `None` if the step was not seen.
+    /// log10 of the root mean square of the update divided by that of the values. `None` if the step was not seen.
     ///
-    /// For weights in healthy training it is about -3 with SGD (Karpathy, makemore part 3), and up to -1 in the first
-    /// steps of Adam; see the [module](super#what-to-look-for). It is infinite or NaN if all values are equal, as in a
-    /// bias at the start.
+    /// In healthy training it is about -3 with SGD (Karpathy, makemore part 3), and up to -1 in the first steps of Adam;
+    /// see the [module](super#what-to-look-for). It is infinite or NaN if all values are 0, as in a bias at the start.
+    ///
+    /// Karpathy compares standard deviations. For weights, whose mean is near 0, these are the same. But Adam's first
+    /// steps move all values by the same amount, and a norm's gamma starts with all values equal: their std says
+    /// nothing about the size.
     pub fn update_to_data(&self) -> Option<f64> {
-        Some((self.update_std? / self.std).log10())
+        Some((self.update_rms? / self.rms).log10())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Findings: none in healthy networks, the right ones in broken networks.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
@@ -210,7 +210,7 @@ fn each_broken_start_is_told() {
         report
             .parameters
             .iter_mut()
-            .for_each(|it| it.update_std = None);
+            .for_each(|it| it.update_rms = None);
         let found = report.diagnose();
         assert_eq!(kinds(&found), expected, "{start} {activation} {found:#?}");
     }
@@ -253,6 +253,32 @@ fn steps_of_the_wrong_size_are_told() {
     assert!(
         found.contains(&"dead") || found.contains(&"not finite"),
         "{found:?}"
+    );
+}
+
+/// Adam's first step moves every weight by the learning rate, in the direction of its gradient: where all gradients have
+/// one sign, the updates have no spread at all.
+#[test]
+fn a_step_that_moves_all_weights_alike_is_not_too_small() {
+    struct Move;
+    impl ModuleMapper for Move {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|values| (values.detach() + 1e-4).detach().require_grad())
+        }
+    }
+    let device = device().autodiff();
+    let net = Net::new(He, &[100, 100], false, &device);
+    let inputs = tensor(&normal(12800, 1), [128, 100], &device);
+    let (output, mut seen) = Observer::new().run(|| net.forward(Relu, inputs));
+    seen.backward(&net, &output.square().mean().backward());
+    seen.step(&net.map(&mut Move));
+    let report = seen.report();
+    assert_eq!(kinds(&report.diagnose()), [""; 0]);
+    // Weights of std sqrt(2 / 100).
+    let moved = report.parameters[0].update_to_data().unwrap();
+    assert!(
+        (moved - (1e-4f64 / 0.02f64.sqrt()).log10()).abs() < 0.02,
+        "{moved}"
     );
 }
 

@@ -184,6 +184,10 @@ fn std(values: &[f64]) -> f64 {
     (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
+fn rms(values: &[f64]) -> f64 {
+    (values.iter().map(|x| x * x).sum::<f64>() / values.len() as f64).sqrt()
+}
+
 #[test]
 fn parameters_are_compared_with_their_gradients_and_updates() {
     for device in autodiff_devices() {
@@ -228,9 +232,11 @@ fn parameters_are_compared_with_their_gradients_and_updates() {
         let found = &report.parameters[6];
         assert_eq!(found.shape, [48, 48]);
         let [data, slope, update] = [&weight, &gradient, &moved].map(|values| std(values));
+        let [data_rms, update_rms] = [&weight, &moved].map(|values| rms(values));
         assert_close(found.std, data, data, 1e-5);
         assert_close(found.gradient_std.unwrap(), slope, slope, 1e-5);
-        assert_close(found.update_std.unwrap(), update, update, 1e-5);
+        assert_close(found.rms, data_rms, data_rms, 1e-5);
+        assert_close(found.update_rms.unwrap(), update_rms, update_rms, 1e-5);
         assert_close(
             found.gradient_to_data().unwrap(),
             slope / data,
@@ -239,15 +245,22 @@ fn parameters_are_compared_with_their_gradients_and_updates() {
         );
         assert_close(
             found.update_to_data().unwrap(),
-            (update / data).log10(),
+            (update_rms / data_rms).log10(),
             1.0,
             1e-4,
         );
         // Plain SGD moves by the learning rate times the gradient.
         assert_close(update, 0.1 * slope, update, 1e-3);
         // A bias starts at 0, so its update has nothing to be compared with.
-        assert_eq!(report.parameters[7].std, 0.0);
+        assert_eq!(
+            (report.parameters[7].std, report.parameters[7].rms),
+            (0.0, 0.0)
+        );
         assert_eq!(report.parameters[7].update_to_data(), Some(f64::INFINITY));
+        // A gamma starts with all values 1: no spread, but a size to compare its update with.
+        let gamma = &report.parameters[2];
+        assert_eq!((gamma.std, gamma.rms), (0.0, 1.0));
+        assert_eq!(gamma.update_to_data(), gamma.update_rms.map(f64::log10));
     }
 }
 

@@ -395,11 +395,11 @@ fn stage_name(stage: usize) -> String {
     }
 }
 
-/// The logarithm to base 10 of std(update) / std(weights) of each layer; minus infinity for weights of 0.
+/// The logarithm to base 10 of rms(update) / rms(weights) of each layer; minus infinity for weights of 0.
 fn updates(report: &Report) -> Vec<f64> {
     let parameters = report.parameters.iter();
     let weights = parameters.filter(|it| it.name.ends_with("weight"));
-    let updates = weights.map(|weight| match weight.std {
+    let updates = weights.map(|weight| match weight.rms {
         0.0 => f64::NEG_INFINITY,
         _ => weight.update_to_data().unwrap_or(f64::NAN),
     });
