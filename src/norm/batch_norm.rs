@@ -46,6 +46,7 @@ use super::statistics::{BatchStatistics, Own, RunningStatistics, State};
 /// A module gets its own copy of the statistics together with its own weights: when an optimizer steps, a record is
 /// loaded, or it is frozen or moved by `to_device`. So later training does not affect a clone kept from before an
 /// optimizer step. [`valid`] and [`into_record`] always copy.
+/// To read the statistics while other threads train, read those of such a copy: both are from the same batch there.
 ///
 /// If Burn trains on several devices, each device normalises by the statistics of its own batch. Under the
 /// `MultiDevice` strategy the workers are forks and update the same running statistics: a step on `n` devices makes `n`

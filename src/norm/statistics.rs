@@ -250,7 +250,10 @@ impl RunningStatistics<'_> {
     fn store(self, values: Averages) {
         static STREAM: LazyLock<StreamId> = LazyLock::new(StreamId::allocate);
         let is_shared = Arc::strong_count(self.lock) > 1;
+        let device = self.mean.value().device();
         let store = |state: &State, value: Tensor<1>| {
+            // Before the change of streams: an operation would put the value back on this thread's.
+            let value = on(value, &device);
             let value = match is_shared {
                 true => STREAM.executes(|| value.clone()),
                 false => value,
@@ -278,15 +281,13 @@ fn id(state: &State) -> ParamId {
     id.0.expect("a running state is one parameter")
 }
 
-/// Replaces a value at once, for all that share it, in the autodiff context of the old one.
+/// Replaces a value at once, for all that share it.
 struct Store(Option<Tensor<1>>);
 
 impl ModuleMapper for Store {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, old, _) = param.consume();
         let new = self.0.take().expect("a running state is one parameter");
-        let new = on(new, &old.device());
-        Param::initialized(id, Tensor::from_dispatch(new.into_dispatch()))
+        Param::initialized(param.id, Tensor::from_dispatch(new.into_dispatch()))
     }
 }
 

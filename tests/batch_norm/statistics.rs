@@ -185,8 +185,8 @@ fn every_batch_of_every_thread_counts_once() {
                         // Half of the batches go through the model itself, half through a clone.
                         let norm = if batch % 2 == 0 { shared } else { &own };
                         norm.forward(about((thread * BATCHES + batch) as f32, device));
-                        // Mean and variance are from the same update.
-                        let variance = numbers(norm.running_var.value_sync())[0];
+                        // A copy is of one moment, whatever the other threads do.
+                        let variance = numbers(norm.valid().running_var.value())[0];
                         assert!((variance - 2.0).abs() < 1e-5, "{variance}");
                     }
                 });
