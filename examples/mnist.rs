@@ -11,8 +11,8 @@ use burn_kindling_lab::data::Mnist;
 use burn_kindling_lab::device::{self, DeviceError, Found};
 use burn_kindling_lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{
-    Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, Schedule, Setup,
-    TrainConfig, TrainError, Trainer,
+    Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, RunSetup,
+    Schedule, TrainConfig, TrainError, Trainer,
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
@@ -181,7 +181,11 @@ impl Args {
 
     /// The devices to train on, which support the float type of the run: those of the flags, else those that the run
     /// had.
-    fn devices(&self, dtype: Precision, before: Option<&Setup>) -> Result<Vec<Found>, TrainError> {
+    fn devices(
+        &self,
+        dtype: Precision,
+        before: Option<&RunSetup>,
+    ) -> Result<Vec<Found>, TrainError> {
         let names = match (&self.device.device, before) {
             (None, Some(before)) if self.devices.is_empty() => &before.devices,
             _ => &self.devices,
@@ -244,7 +248,7 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         _ => args.data.find()?,
     };
     let data = Mnist::load(&data_folder)?;
-    let setup = Setup::new(
+    let setup = RunSetup::new(
         of_devices(|found| found.name.clone()),
         &data_folder,
         &data.train,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use burn_kindling_lab::train::{RunResult, Setup};
+use burn_kindling_lab::train::{RunResult, RunSetup};
 use common::{example, small_data};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -306,8 +306,9 @@ fn a_resumed_run_takes_the_devices_and_the_data_it_had() {
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     wait_for(&run.join("checkpoint/scheduler-3.bpk"), &mut child);
     kill(child);
-    let setup =
-        || -> Setup { serde_json::from_slice(&fs::read(run.join("setup.json")).unwrap()).unwrap() };
+    let setup = || -> RunSetup {
+        serde_json::from_slice(&fs::read(run.join("setup.json")).unwrap()).unwrap()
+    };
     let before = setup();
     assert_eq!(before.devices, ["flex", "flex"]);
     assert_eq!(before.images, 1_200);

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::result::{Outcome, RunResult};
-use super::setup::Setup;
+use super::setup::RunSetup;
 use crate::model::Classifier;
 use burn_kindling::record::{self, Layout, Record};
 
@@ -20,7 +20,7 @@ const SETUP: &str = "setup.json";
 /// | file | what |
 /// | --- | --- |
 /// | `config.json` | the [`TrainConfig`] |
-/// | `setup.json` | the [`Setup`]: devices and data |
+/// | `setup.json` | the [`RunSetup`]: devices and data |
 /// | `metrics.json` | loss and accuracy of every finished epoch |
 /// | `result.json` | the [`RunResult`], once the run has ended |
 /// | `model.bpk` | the trained network: Burn's record, parameters and running statistics |
@@ -124,7 +124,7 @@ impl RunFolder {
     /// # Errors
     ///
     /// `setup.json` cannot be read, or is none.
-    pub fn setup(&self) -> Result<Option<Setup>, TrainError> {
+    pub fn setup(&self) -> Result<Option<RunSetup>, TrainError> {
         match self.path.join(SETUP).exists() {
             true => self.read_json(SETUP).map(Some),
             false => Ok(None),
@@ -136,7 +136,7 @@ impl RunFolder {
     /// # Errors
     ///
     /// `setup.json` cannot be written.
-    pub fn save_setup(&self, setup: &Setup) -> Result<(), TrainError> {
+    pub fn save_setup(&self, setup: &RunSetup) -> Result<(), TrainError> {
         self.write_json(SETUP, setup)
     }
 

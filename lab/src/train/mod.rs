@@ -39,7 +39,7 @@ pub(crate) use folder::write_atomically;
 pub use initial::initial_model;
 pub use result::{Outcome, RunResult, Timing};
 pub use scores::{Epoch, EpochScores, Score};
-pub use setup::Setup;
+pub use setup::RunSetup;
 pub use step::{StepOutput, TrainingStep, Watcher};
 pub use sweep::{Job, Sweep};
 pub use terminal::restore as restore_terminal;

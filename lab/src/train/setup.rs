@@ -13,7 +13,7 @@ use crate::data::ImageSet;
 /// On other devices or data, the run keeps its weights, its optimiser state and its place in the learning-rate schedule,
 /// but not its exact result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setup {
+pub struct RunSetup {
     /// The names of the devices, as `--devices` takes them.
     pub devices: Vec<String>,
     /// The folder of the data, as an absolute path.
@@ -24,7 +24,7 @@ pub struct Setup {
     pub checksum: u32,
 }
 
-impl Setup {
+impl RunSetup {
     /// The setup of a run on these devices, and on `train` from the folder `data`.
     ///
     /// # Errors
