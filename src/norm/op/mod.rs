@@ -24,7 +24,7 @@
         feature = "cube",
         feature = "remote"
     )),
-    allow(unused_variables)
+    allow(unused_variables, unused_imports)
 )]
 
 use burn::backend::tensor::FloatTensor;
