@@ -55,7 +55,7 @@ struct Report {
 struct Comparison {
     /// `[batch, channels, ...]`
     shape: Vec<usize>,
-    values_a_channel: usize,
+    values_per_channel: usize,
     input_mean: f64,
     input_deviation: f64,
     results: Vec<Row>,
@@ -76,7 +76,7 @@ struct Row {
 /// The running variance after training on batches of this size, whose true variance is 1.
 #[derive(Serialize)]
 struct SmallBatches {
-    values_a_channel: usize,
+    values_per_channel: usize,
     burn: f64,
     kindling: f64,
     /// How much larger Burn's outputs are in inference for it.
@@ -199,10 +199,9 @@ impl Inputs {
             true,
         );
 
-        let running = |tensor: Option<Tensor<1>>| numbers(tensor.expect("kept by default"));
         Comparison {
             shape: shape.to_vec(),
-            values_a_channel: of_last.2,
+            values_per_channel: of_last.2,
             input_mean: self.mean,
             input_deviation: self.deviation,
             results: vec![
@@ -309,7 +308,7 @@ impl SmallBatches {
             mean(kindling.running_var.value_sync()),
         );
         Self {
-            values_a_channel: values,
+            values_per_channel: values,
             burn,
             kindling,
             burn_output_factor: (kindling / burn).sqrt(),
@@ -354,7 +353,7 @@ fn verdict(comparisons: &[Comparison], small_batches: &[SmallBatches]) -> Vec<St
             "The running variance differs on purpose: the paper and burn-kindling average the unbiased variance, Burn \
              the biased one, smaller by (m - 1) / m at m values per channel. After training at m = {}, Burn's outputs \
              in inference are {:.2} times too large; from m = 100 on, by 0.5% and less.",
-            smallest.values_a_channel, smallest.burn_output_factor
+            smallest.values_per_channel, smallest.burn_output_factor
         ),
     ]
 }
@@ -370,14 +369,14 @@ impl Report {
         );
         for Comparison {
             shape,
-            values_a_channel,
+            values_per_channel,
             input_mean,
             input_deviation,
             results,
         } in &self.comparisons
         {
             println!(
-                "\n{shape:?}, {values_a_channel} values per channel, mean {input_mean}, deviation {input_deviation}, \
+                "\n{shape:?}, {values_per_channel} values per channel, mean {input_mean}, deviation {input_deviation}, \
                  {} batches",
                 self.batches
             );
@@ -407,7 +406,7 @@ impl Report {
         for row in &self.small_batches {
             println!(
                 "  {:<17}{:>15.3}{:>15.3}{:>28.1}%",
-                row.values_a_channel,
+                row.values_per_channel,
                 row.burn,
                 row.kindling,
                 (row.burn_output_factor - 1.0) * 100.0
