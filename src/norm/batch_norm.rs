@@ -15,8 +15,9 @@ use super::statistics::{BatchStatistics, Own, RunningStatistics, State};
 ///
 /// Computes `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta` for each channel, with the mean and the variance
 /// over the batch axis and all trailing axes (Ioffe & Szegedy 2015,
-/// [arXiv:1502.03167](https://arxiv.org/abs/1502.03167)). Create it with [`BatchNormConfig`](super::BatchNormConfig). It replaces
-/// `burn::nn::BatchNorm`; their records load into each other, except for the options that Burn's layer lacks.
+/// [arXiv:1502.03167](https://arxiv.org/abs/1502.03167)). Create it with
+/// [`BatchNormConfig`](super::BatchNormConfig). It replaces `burn::nn::BatchNorm`; their records load into each other,
+/// except for the options that Burn's layer lacks.
 ///
 /// # Which statistics
 ///
@@ -46,7 +47,10 @@ use super::statistics::{BatchStatistics, Own, RunningStatistics, State};
 /// A module gets its own copy of the statistics together with its own weights: when an optimizer steps, a record is
 /// loaded, or it is frozen or moved by `to_device`. So later training does not affect a clone kept from before an
 /// optimizer step. [`valid`] and [`into_record`] always copy.
-/// To read the statistics while other threads train, read those of such a copy: both are from the same batch there.
+///
+/// While other threads train, read the statistics of such a copy, not the fields. Mean and variance of a copy are from
+/// the same batch. The fields change one after the other, and on a GPU backend Burn 0.22.1 may lose a value that one
+/// thread reads while another replaces it.
 ///
 /// If Burn trains on several devices, each device normalises by the statistics of its own batch. Under the
 /// `MultiDevice` strategy the workers are forks and update the same running statistics: a step on `n` devices makes `n`
@@ -207,7 +211,9 @@ impl BatchNorm {
         }
     }
 
-    /// Returns the layer with running statistics of its own, set to these values; see [`set_running`](Self::set_running).
+    /// Returns the layer with running statistics of its own, set to these values.
+    ///
+    /// Shapes and panics are those of [`set_running`](Self::set_running).
     pub fn with_running(self, mean: Tensor<1>, variance: Tensor<1>) -> Self {
         let statistics = self.values().copy_to(&self.device());
         let layer = self.with_own(statistics);

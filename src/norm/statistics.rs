@@ -22,9 +22,6 @@ pub(super) struct BatchStatistics {
 /// A value of each channel, shared by the clones of a module.
 pub(super) type State = RunningState<Tensor<1>>;
 
-/// The same as a parameter, for traversals.
-type Value = Param<Tensor<1>>;
-
 /// The running statistics of a layer: its fields, and the lock that makes them one value.
 ///
 /// Every update is visible at once. Readers always see a matching pair.
@@ -156,11 +153,11 @@ impl RunningStatistics<'_> {
 
     /// Passes the values on `device` to a visitor, as fields of the batch norm module.
     pub(super) fn visit<V: ModuleVisitor>(self, device: &Device, visitor: &mut V) {
-        let (mean, variance, weight) = self.params(device);
-        visit_field("running_mean", &mean, visitor);
-        visit_field("running_var", &variance, visitor);
-        if let Some(weight) = weight {
-            visit_field("running_weight", &weight, visitor);
+        let copy = self.copy_to(device);
+        visit_field("running_mean", &copy.mean, visitor);
+        visit_field("running_var", &copy.variance, visitor);
+        if let Some(weight) = &copy.weight {
+            visit_field("running_weight", weight, visitor);
         }
     }
 
@@ -171,8 +168,10 @@ impl RunningStatistics<'_> {
         average: RunningAverage,
         mapper: &mut M,
     ) -> Own {
-        let (mean, variance, weight) = self.params(device);
-        let mut map = |name, param: Value| {
+        let copy = self.copy_to(device);
+        let mut map = |name, state: State| {
+            // As a parameter, whose id a mapper may change.
+            let param = Param::initialized(id(&state), state.value());
             let (id, tensor, _) = map_field(name, param, mapper).consume();
             // A mapper may turn on gradients or half precision everywhere. Running statistics get neither.
             (id, widened(tensor))
@@ -181,12 +180,15 @@ impl RunningStatistics<'_> {
             let device = tensor.device();
             State::with_id(id, on(tensor.without_autodiff(), &device))
         };
-        let (mean, variance) = (map("running_mean", mean), map("running_var", variance));
-        let weight = weight.map(|weight| match (average, map("running_weight", weight)) {
-            // A record from PyTorch has the number of batches here, but the weight of a debiased average is at most 1.
-            (RunningAverage::DebiasedExponential, (id, weight)) => (id, weight.clamp_max(1.0)),
-            (_, weight) => weight,
-        });
+        let mean = map("running_mean", copy.mean);
+        let variance = map("running_var", copy.variance);
+        let weight = copy
+            .weight
+            .map(|weight| match (average, map("running_weight", weight)) {
+                // A record from PyTorch has the number of batches here, but the weight of a debiased average is at most 1.
+                (RunningAverage::DebiasedExponential, (id, weight)) => (id, weight.clamp_max(1.0)),
+                (_, weight) => weight,
+            });
         Own {
             mean: own(mean),
             variance: own(variance),
@@ -209,20 +211,6 @@ impl RunningStatistics<'_> {
                 .map(|(state, value)| own(state, value)),
             lock: Arc::default(),
         }
-    }
-
-    /// The fields as parameters on `device`.
-    fn params(self, device: &Device) -> (Value, Value, Option<Value>) {
-        let _locked = self.locked();
-        let values = self.averages();
-        let param = |state, value| Param::initialized(id(state), on(value, device));
-        (
-            param(self.mean, values.mean),
-            param(self.variance, values.variance),
-            self.weight
-                .zip(values.weight)
-                .map(|(state, value)| param(state, value)),
-        )
     }
 
     /// Locks the values. They are valid even after a panic under the lock: the panic left the old values in place.

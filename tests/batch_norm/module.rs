@@ -633,6 +633,15 @@ fn running_statistics_can_be_set_and_reset() {
                 layer.forward(batch(&device));
             }
             assert_eq!(running(&norm), running(&fresh));
+
+            // By `with_running`, only this layer gets the values.
+            let before = running(&norm);
+            let own = norm.clone().with_running(
+                Tensor::from_floats([5.0, 6.0], &device),
+                Tensor::from_floats([7.0, 8.0], &device),
+            );
+            assert_eq!(running(&own), (vec![5.0, 6.0], vec![7.0, 8.0]));
+            assert_eq!(running(&norm), before);
         }
     }
 }

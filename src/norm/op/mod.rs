@@ -137,10 +137,8 @@ fn train_on_nothing<const D: usize>(
     let mut broadcast = [1; D];
     broadcast[1] = channels;
     let dtype = FloatDType::from(input.dtype());
-    let undefined = {
-        let options = (&input.device(), at_least_f32(input.dtype()));
-        Tensor::full([channels], f64::NAN, options).detach()
-    };
+    let options = (&input.device(), at_least_f32(input.dtype()));
+    let undefined = Tensor::full([channels], f64::NAN, options);
     let output = match channels {
         // No gamma and no beta. And to `reshape`, a 0 stands for the axis's old length.
         0 => input,
