@@ -34,7 +34,7 @@
 use burn::tensor::DeviceKind;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_kindling::norm::BatchNormConfig;
+use burn_kindling::norm::{BatchNormConfig, memory};
 use burn_kindling::norm::op::reference;
 use burn_kindling_lab::device::is_cpu_backend;
 use criterion::{
@@ -138,6 +138,11 @@ fn shape<const D: usize>(
         reference::batch_norm_train(leaf(), gamma, beta, EPSILON).output
     };
     group.bench_function("forward ours", |bencher| forward(bencher, &ours));
+    if backend == "flex" {
+        memory::limit(0);
+        group.bench_function("forward ours, new memory", |bencher| forward(bencher, &ours));
+        memory::limit(usize::MAX);
+    }
     group.bench_function("backward ours", |bencher| backward(bencher, &ours));
     let rectified = || relu(trained.forward(leaf()));
     group.bench_function("backward ours and ReLU", |bencher| {

@@ -21,7 +21,7 @@ use burn_kindling_lab::cli;
 use burn_kindling_lab::data::{ImageSet, Loader, Mnist};
 use burn_kindling_lab::model::{Classifier, Cnn, CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{
-    RunFolder, Schedule, StepOutput, TrainConfig, Trainer, initial_model,
+    RunFolder, Schedule, StepOutput, TrainConfig, Trainer,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -62,7 +62,7 @@ fn score(output: StepOutput) -> (f64, i64) {
 fn bare_epoch(config: &TrainConfig, train: &ImageSet, valid: &ImageSet) -> Duration {
     let device = Device::default();
     let training = device.clone().autodiff();
-    let mut model = initial_model(config, &training);
+    let mut model = config.init_model(&training);
     let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
     let train = Loader::new(train.clone(), config.batch_size, training).shuffled(config.seed);
     let valid = Loader::new(valid.clone(), config.batch_size, device);
@@ -222,7 +222,7 @@ fn cnn(criterion: &mut Criterion) {
         .measurement_time(Duration::from_secs(10));
 
     let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
-    let mut model = Some(initial_model(&config, &device));
+    let mut model = Some(config.init_model(&device));
     let loader = Loader::new(images, BATCH, device.clone()).shuffled(1);
     group.bench_function("step", |bencher| {
         bencher.iter(|| {

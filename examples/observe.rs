@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, loss::MseLoss, loss::Reduction};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::init::{Activation, InitStrategy, initialize};
 use burn_kindling::observe::{Observer, Point, watch};
 use burn_kindling_lab::cli::{self, DeviceFlag};
 use clap::Parser;
@@ -54,15 +54,15 @@ struct Net {
 impl Net {
     fn new(init: Option<InitStrategy>, device: &Device) -> Self {
         let linear = |inputs, outputs| {
-            let layer = LinearConfig::new(inputs, outputs).init(device);
-            match init {
-                Some(init) => init.apply(layer),
-                None => layer,
-            }
+            LinearConfig::new(inputs, outputs).init(device)
         };
-        Self {
+        let net = Self {
             hidden: vec![linear(8, 64), linear(64, 64), linear(64, 64)],
             output: linear(64, 1),
+        };
+        match init {
+            Some(init) => initialize(net, init, 42).0,
+            None => net,
         }
     }
 

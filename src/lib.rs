@@ -8,40 +8,46 @@
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
 //! use burn::prelude::*;
-//! use burn_kindling::init::InitStrategy;
+//! use burn_kindling::init::{InitStrategy, initialize};
 //! use burn_kindling::norm::{BatchNorm, BatchNormConfig}; // instead of burn::nn's
 //!
 //! #[derive(Module, Debug)]
-//! struct Hidden {
-//!     linear: Linear,
+//! struct Net {
+//!     hidden: Linear,
 //!     norm: BatchNorm,
+//!     output: Linear,
 //! }
 //!
-//! impl Hidden {
-//!     fn new(inputs: usize, units: usize, device: &Device) -> Self {
-//!         // He initialisation suits ReLU. Batch norm has its own bias.
-//!         let linear = LinearConfig::new(inputs, units).with_bias(false).init(device);
-//!         Self {
-//!             linear: InitStrategy::He.apply(linear),
-//!             norm: BatchNormConfig::new(units).init(device),
-//!         }
+//! impl Net {
+//!     fn new(device: &Device) -> Self {
+//!         let net = Self {
+//!             // Batch norm has its own bias.
+//!             hidden: LinearConfig::new(784, 100).with_bias(false).init(device),
+//!             norm: BatchNormConfig::new(100).init(device),
+//!             output: LinearConfig::new(100, 10).init(device),
+//!         };
+//!         // Weights by fan-in, for ReLU; biases 0. The seed decides, on every backend.
+//!         let (net, _table) = initialize(net, InitStrategy::He, 42);
+//!         net
 //!     }
 //!
 //!     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-//!         burn::tensor::activation::relu(self.norm.forward(self.linear.forward(input)))
+//!         // relu(self.norm.forward(..)), in one operation.
+//!         let hidden = self.norm.forward_relu(self.hidden.forward(input));
+//!         self.output.forward(hidden)
 //!     }
 //! }
 //!
 //! let device = Device::flex().autodiff();
-//! let hidden = Hidden::new(784, 100, &device);
-//! let output = hidden.forward(Tensor::ones([32, 784], &device));
-//! assert_eq!(output.dims(), [32, 100]);
+//! let net = Net::new(&device);
+//! let logits = net.forward(Tensor::ones([32, 784], &device));
+//! assert_eq!(logits.dims(), [32, 10]);
 //! ```
 //!
 //! # Modules
 //!
-//! - [`init`]: initial weights. Five strategies, fan-in and fan-out, and which strategy suits which
-//!   activation.
+//! - [`init`]: initial weights of whole models: which scheme suits which activation, fan-in and fan-out, and what
+//!   theory predicts.
 //! - [`norm`]: batch normalisation. The layer, its running statistics, folding and recalibrating,
 //!   and the operation behind it.
 //! - [`observe`]: what happens inside a network. Statistics of every layer's activations, gradients

@@ -24,8 +24,8 @@ fn the_example_compiles_as_a_project() {
 
     let program = format!(
         "{}\n\nfn main() {{\n    let device = Device::flex().autodiff();\n    \
-         let output = Hidden::new(784, 100, &device).forward(Tensor::ones([32, 784], &device));\n    \
-         assert_eq!(output.dims(), [32, 100]);\n}}\n",
+         let output = Net::new(&device).forward(Tensor::ones([32, 784], &device));\n    \
+         assert_eq!(output.dims(), [32, 10]);\n}}\n",
         block(&readme, "rust")
     );
     let dependencies = dependencies.replace("[dependencies]\n", "");

@@ -18,7 +18,7 @@ use burn_kindling_lab::page;
 use burn_kindling_lab::study::{
     Bound, Experiment, ExperimentError, Findings, Setup, Size, Source, Table,
 };
-use burn_kindling_lab::train::{Outcome, RunFolder, TrainConfig, Trainer, initial_model};
+use burn_kindling_lab::train::{Outcome, RunFolder, TrainConfig, Trainer};
 
 static MNIST: LazyLock<Mnist> = LazyLock::new(|| Mnist::load(&Mnist::find(None).unwrap()).unwrap());
 
@@ -482,7 +482,7 @@ fn networks_drawn_at_the_same_time_are_those_drawn_one_after_the_other() {
             seed,
             ..TrainConfig::default()
         };
-        initial_model(&config, &Device::flex())
+        config.init_model(&Device::flex())
     };
     let numbers = |model: Classifier| {
         let Classifier::Mlp(model) = model else {
@@ -514,7 +514,7 @@ fn the_weight_scale_is_the_standard_deviation_of_standard_normal_weights() {
         ),
         ..TrainConfig::default()
     };
-    let Classifier::Mlp(model) = initial_model(&config, &device.clone().autodiff()) else {
+    let Classifier::Mlp(model) = config.init_model(&device.clone().autodiff()) else {
         panic!("an MLP was asked for")
     };
     let weight = model.hidden[0].affine.weight.val();

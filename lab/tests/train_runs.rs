@@ -14,7 +14,7 @@ use burn_kindling_lab::data::{Loader, Mnist};
 use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{
     Interrupter, OptimizerKind, Outcome, RunFolder, RunResult, Schedule, TrainConfig, TrainError,
-    Trainer, initial_model,
+    Trainer,
 };
 
 static MNIST: LazyLock<Mnist> = LazyLock::new(|| Mnist::load(&Mnist::find(None).unwrap()).unwrap());
@@ -168,7 +168,7 @@ fn losses(norm: Normalization, model: ModelConfig, steps: usize) -> Vec<f64> {
         ..TrainConfig::default()
     };
     let device = Device::flex().autodiff();
-    let mut model = initial_model(&config, &device);
+    let mut model = config.init_model(&device);
     let mut optimizer = SgdConfig::new().init();
     let loader = Loader::new(part(6_000).train, 64, device).shuffled(7);
     let mut losses = Vec::new();

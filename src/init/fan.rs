@@ -34,10 +34,16 @@ impl Fan {
     ///
     /// Panics if the weight has no kernel axis (`D < 3`), or if `groups` is 0 or does not divide `channels_out`.
     pub fn conv<const D: usize>(weight: [usize; D], groups: usize) -> Self {
+        Self::conv_of(&weight, groups)
+    }
+
+    /// [`conv`](Self::conv) of a shape whose rank is known at run time.
+    pub(super) fn conv_of(weight: &[usize], groups: usize) -> Self {
         assert!(
-            D >= 3,
+            weight.len() >= 3,
             "The weight of a convolution is [channels_out, channels_in / groups, kernel...], of rank 3 or more; \
-             got rank {D}, {weight:?}."
+             got rank {}, {weight:?}.",
+            weight.len()
         );
         assert!(
             groups > 0 && weight[0].is_multiple_of(groups),
@@ -69,7 +75,12 @@ impl Fan {
     ///
     /// Panics as [`conv`](Self::conv) does.
     pub fn conv_transpose<const D: usize>(weight: [usize; D], groups: usize) -> Self {
-        let Self { fan_in, fan_out } = Self::conv(weight, groups);
+        Self::conv_transpose_of(&weight, groups)
+    }
+
+    /// [`conv_transpose`](Self::conv_transpose) of a shape whose rank is known at run time.
+    pub(super) fn conv_transpose_of(weight: &[usize], groups: usize) -> Self {
+        let Self { fan_in, fan_out } = Self::conv_of(weight, groups);
         Self {
             fan_in: fan_out,
             fan_out: fan_in,

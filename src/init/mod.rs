@@ -42,15 +42,23 @@
 //! ```
 
 mod activation;
+mod draw;
 mod fan;
+mod layer;
+mod matrix;
+mod model;
 mod names;
-mod reinit;
+mod scheme;
 mod strategy;
+mod table;
 mod theory;
 
 pub use activation::Activation;
 pub use fan::Fan;
+pub use layer::LayerKind;
+pub use model::{InitPlan, initialize};
 pub use names::UnknownName;
-pub use reinit::Reinit;
+pub use scheme::{FanMode, Scheme};
 pub use strategy::InitStrategy;
+pub use table::{InitAction, InitRow, InitTable, Kept};
 pub use theory::LayerSignal;

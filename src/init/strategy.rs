@@ -1,10 +1,6 @@
 //! The five initialisation strategies.
 
-use burn::{
-    module::{Param, ParamId},
-    nn::Initializer,
-    tensor::{Device, Distribution, Shape, Tensor, TensorCreationOptions},
-};
+use burn::nn::Initializer;
 
 use super::activation::Activation;
 
@@ -61,52 +57,17 @@ impl InitStrategy {
         }
     }
 
-    /// Creates a trainable parameter of this shape, in the device's default float type.
+    /// The same distribution as a Burn `Initializer`, to make the parameters of your own layer.
     ///
-    /// It is lazy, like the parameters of Burn's `Initializer`: its values are drawn at the first access, and never if
-    /// a record is loaded before. They depend on the last `Device::seed` before that access, and on the order in which
-    /// the parameters are accessed.
-    ///
-    /// # Panics
-    ///
-    /// Panics if `fan_in` is 0.
-    pub fn init<const D: usize>(
-        &self,
-        shape: impl Into<Shape>,
-        fan_in: usize,
-        device: &Device,
-    ) -> Param<Tensor<D>> {
-        let strategy = *self;
-        let shape = shape.into();
-        // Panic here, not at the first access, where the mistake is hard to trace.
-        strategy.std(fan_in);
-
-        let drawn_shape = shape.clone();
-        Param::uninitialized(
-            ParamId::new(),
-            move |device, require_grad| {
-                strategy
-                    .sample(drawn_shape, fan_in, device)
-                    .set_require_grad(require_grad)
-            },
-            device.clone(),
-            true,
-            shape,
-        )
-    }
-
-    /// The same distribution as a Burn `Initializer`, for layers that do not implement [`Reinit`](super::Reinit).
-    ///
-    /// If the layer has a bias, Burn draws that too from this distribution; it should start at 0. Use
-    /// [`apply`](Self::apply) where it is available: it sets the bias to 0 and counts the fan-in itself.
+    /// Burn draws from it by the device's seeded sequence, which differs between backends, and draws the bias of a layer
+    /// from it too. [`initialize`](super::initialize) does neither.
     ///
     /// ```
-    /// use burn::nn::{Embedding, EmbeddingConfig};
+    /// use burn::module::Param;
+    /// use burn::tensor::{Device, Tensor};
     /// use burn_kindling::init::InitStrategy;
     ///
-    /// # let device = burn::tensor::Device::flex();
-    /// let vectors = InitStrategy::SmallNormal.initializer(1);
-    /// let embedding = EmbeddingConfig::new(1000, 64).with_initializer(vectors).init(&device);
+    /// let weight: Param<Tensor<2>> = InitStrategy::He.initializer(784).init([784, 100], &Device::flex());
     /// ```
     ///
     /// # Panics
@@ -128,21 +89,5 @@ impl InitStrategy {
             Activation::Sigmoid | Activation::Tanh => Self::Xavier,
             Activation::Relu | Activation::LeakyRelu | Activation::Gelu => Self::He,
         }
-    }
-
-    /// Draws the values, in memory that the backend reserves for long-lived tensors.
-    pub(super) fn sample<const D: usize>(
-        &self,
-        shape: Shape,
-        fan_in: usize,
-        options: impl Into<TensorCreationOptions>,
-    ) -> Tensor<D> {
-        let std = self.std(fan_in);
-        let options = options.into();
-        let device = options.device.clone();
-        device.memory_persistent_allocations((shape, options), |(shape, options)| match self {
-            Self::Zeros => Tensor::zeros(shape, options),
-            _ => Tensor::random(shape, Distribution::Normal(0.0, std), options),
-        })
     }
 }

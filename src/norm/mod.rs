@@ -88,8 +88,9 @@
 //! # Pages
 //!
 //! [`op`] holds the operation itself, and [`op::reference`] its equations. [`Fold`] and [`recalibrate`] are for trained
-//! models.
+//! models. [`memory`] releases what the layers keep between steps.
 
+pub mod memory;
 pub mod op;
 
 mod average;

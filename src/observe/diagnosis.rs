@@ -17,13 +17,13 @@ impl Report {
     /// ```
     /// # use burn::nn::LinearConfig;
     /// # use burn::tensor::{Device, Distribution, Tensor};
-    /// use burn_kindling::init::{Activation, InitStrategy};
+    /// use burn_kindling::init::{Activation, InitStrategy, initialize};
     /// use burn_kindling::observe::{Finding, Observer, Point};
     ///
     /// # let device = Device::flex();
     /// # let x = Tensor::<2>::random([32, 100], Distribution::Default, &device);
     /// let layer = LinearConfig::new(100, 100).init(&device);
-    /// let layer = InitStrategy::Zeros.apply(layer);
+    /// let (layer, _) = initialize(layer, InitStrategy::Zeros, 42);
     /// let point = Point::new("hidden").after(Activation::Tanh);
     /// let (_, seen) = Observer::new().run(|| point.watch(layer.forward(x).tanh()));
     ///

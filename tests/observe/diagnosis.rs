@@ -6,6 +6,7 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use burn_kindling::init::Activation::{self, Relu, Sigmoid, Tanh};
 use burn_kindling::init::InitStrategy::{self, He, SmallNormal, StandardNormal, Xavier, Zeros};
+use burn_kindling::init::initialize;
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
 use burn_kindling::observe::{Change, Finding, Observer, Place, Point, Report, watch};
 use proptest::prelude::*;
@@ -23,15 +24,16 @@ const CLASSES: usize = 10;
 
 impl Net {
     fn new(start: InitStrategy, widths: &[usize], norm: bool, device: &Device) -> Self {
-        let linear = |inputs, outputs| start.apply(LinearConfig::new(inputs, outputs).init(device));
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
         let norms = widths[1..].iter().filter(|_| norm);
-        Self {
+        let net = Self {
             hidden: widths.windows(2).map(|it| linear(it[0], it[1])).collect(),
             norms: norms
                 .map(|&it| BatchNormConfig::new(it).init(device))
                 .collect(),
             output: linear(widths[widths.len() - 1], CLASSES),
-        }
+        };
+        initialize(net, start, 1).0
     }
 
     /// `[batch, inputs]` to `[batch, classes]`.

@@ -10,7 +10,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Gradients, Tensor};
-use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::init::{Activation, InitStrategy, initialize};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
 use burn_kindling::observe::{Observation, Observer, Point, Report, watch};
 
@@ -28,16 +28,14 @@ struct Net {
 
 impl Net {
     fn new(device: &Device) -> Self {
-        device.seed(11);
-        let xavier = |inputs, outputs| {
-            InitStrategy::Xavier.apply(LinearConfig::new(inputs, outputs).init(device))
-        };
-        Self {
-            conv: InitStrategy::He.apply(Conv2dConfig::new([1, 3], [3, 3]).init(device)),
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
+        let net = Self {
+            conv: Conv2dConfig::new([1, 3], [3, 3]).init(device),
             norm: BatchNormConfig::new(3).init(device),
-            hidden: vec![xavier(48, 48), xavier(48, 48)],
-            output: xavier(48, 2),
-        }
+            hidden: vec![linear(48, 48), linear(48, 48)],
+            output: linear(48, 2),
+        };
+        initialize(net, InitStrategy::Xavier, 11).0
     }
 
     /// Shapes: `[batch, 1, 6, 6]` to `[batch, 2]`.
@@ -370,11 +368,7 @@ fn zeros_leave_every_unit_a_copy() {
     for device in devices() {
         let device = device.autodiff();
         let mut model = Net::new(&device);
-        model.hidden = model
-            .hidden
-            .into_iter()
-            .map(|layer| InitStrategy::Zeros.apply(layer))
-            .collect();
+        model.hidden = initialize(model.hidden, InitStrategy::Zeros, 1).0;
         let (_, seen) = Observer::new().run(|| model.forward(images(&device)));
         let report = seen.report();
         let hidden = report

@@ -26,11 +26,17 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Makes the network on `device`. Weights are drawn on first use, so loading a record first skips the drawing.
+    /// Makes the network on `device`, with the weights of seed 0. Weights are drawn on first use, so loading a record
+    /// first skips the drawing.
     pub fn init(&self, device: &Device) -> Classifier {
+        self.init_with_seed(device, 0)
+    }
+
+    /// Makes the network on `device`, with weights that depend on `seed` alone: they are the same on every backend.
+    pub fn init_with_seed(&self, device: &Device, seed: u64) -> Classifier {
         match self {
-            Self::Mlp(config) => Classifier::Mlp(config.init(device)),
-            Self::Cnn(config) => Classifier::Cnn(config.init(device)),
+            Self::Mlp(config) => Classifier::Mlp(config.init_with_seed(device, seed)),
+            Self::Cnn(config) => Classifier::Cnn(config.init_with_seed(device, seed)),
         }
     }
 

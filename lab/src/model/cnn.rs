@@ -6,7 +6,7 @@ use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
 use super::block::{Affine, Block, Normalization};
-use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::init::{Activation, InitStrategy, initialize};
 
 /// Configuration of a [`Cnn`].
 #[derive(Config, Debug, PartialEq)]
@@ -35,12 +35,21 @@ pub struct CnnConfig {
 }
 
 impl CnnConfig {
-    /// Makes the network on `device`.
+    /// Makes the network on `device`, with the weights of seed 0.
     ///
     /// # Panics
     ///
     /// If a layer has no channels or units, or the images are smaller than 4x4 pixels.
     pub fn init(&self, device: &Device) -> Cnn {
+        self.init_with_seed(device, 0)
+    }
+
+    /// Makes the network on `device`, with weights that depend on `seed` alone: they are the same on every backend.
+    ///
+    /// # Panics
+    ///
+    /// If a layer has no channels or units, or the images are smaller than 4x4 pixels.
+    pub fn init_with_seed(&self, device: &Device, seed: u64) -> Cnn {
         let [first, second] = self.channels;
         assert!(
             self.side >= 4 && first > 0 && second > 0 && self.dense > 0 && self.classes > 0,
@@ -50,22 +59,20 @@ impl CnnConfig {
         let convolution = |inputs, outputs| {
             let layer = Conv2dConfig::new([inputs, outputs], [3, 3])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .with_bias(bias)
-                .init(device);
+                .with_bias(bias);
             Block {
-                affine: self.init.apply(layer),
+                affine: layer.init(device),
                 norm: self.norm.init(outputs, device),
                 activation: self.activation,
             }
         };
         let linear = |inputs, outputs, bias| {
-            let layer = LinearConfig::new(inputs, outputs)
+            LinearConfig::new(inputs, outputs)
                 .with_bias(bias)
-                .init(device);
-            self.init.apply(layer)
+                .init(device)
         };
         let pooled = self.side / 4;
-        Cnn {
+        let network = Cnn {
             convolutions: vec![convolution(1, first), convolution(first, second)],
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
             dense: Block {
@@ -74,7 +81,8 @@ impl CnnConfig {
                 activation: self.activation,
             },
             output: linear(self.dense, self.classes, true),
-        }
+        };
+        initialize(network, self.init, seed).0
     }
 }
 

@@ -1,10 +1,10 @@
 use burn::config::Config;
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::block::{Affine, Block, Normalization};
-use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::init::{Activation, InitStrategy, Scheme, initialize};
 use burn_kindling::observe::Point;
 
 /// Configuration of an [`Mlp`].
@@ -34,27 +34,30 @@ pub struct MlpConfig {
 }
 
 impl MlpConfig {
-    /// Makes the network on `device`.
+    /// Makes the network on `device`, with the weights of seed 0.
     ///
     /// # Panics
     ///
     /// If a layer has no units.
     pub fn init(&self, device: &Device) -> Mlp {
+        self.init_with_seed(device, 0)
+    }
+
+    /// Makes the network on `device`, with weights that depend on `seed` alone: they are the same on every backend.
+    ///
+    /// # Panics
+    ///
+    /// If a layer has no units.
+    pub fn init_with_seed(&self, device: &Device, seed: u64) -> Mlp {
         let mut inputs = self.inputs;
         let mut linear = |outputs: usize, bias: bool| {
             assert!(
                 inputs > 0 && outputs > 0,
                 "every layer of an Mlp needs at least one unit, found {inputs} -> {outputs}"
             );
-            let layer = LinearConfig::new(inputs, outputs)
-                .with_bias(bias)
-                .init(device);
+            let layer = LinearConfig::new(inputs, outputs).with_bias(bias);
             inputs = outputs;
-            let mut layer = self.init.apply(layer);
-            if self.weight_scale != 1.0 {
-                layer.weight = scaled(layer.weight, self.weight_scale);
-            }
-            layer
+            layer.init(device)
         };
         let hidden = self
             .hidden
@@ -65,19 +68,13 @@ impl MlpConfig {
                 activation: self.activation,
             })
             .collect();
-        Mlp {
+        let network = Mlp {
             hidden,
             output: linear(self.classes, true),
-        }
+        };
+        let scheme = Scheme::from(self.init).scaled(self.weight_scale);
+        initialize(network, scheme, seed).0
     }
-}
-
-/// Multiplies the initial value of a parameter by `scale`.
-fn scaled(param: Param<Tensor<2>>, scale: f64) -> Param<Tensor<2>> {
-    param.init_mapper(move |drawn| {
-        let trains = drawn.is_require_grad();
-        (drawn.detach() * scale).set_require_grad(trains)
-    })
 }
 
 /// A multi-layer perceptron: hidden [`Block`]s of linear layers, then a linear layer to the logits.

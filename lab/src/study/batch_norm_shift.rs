@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use burn_kindling::norm::Mode;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 
 use super::claim::{Bound, Claim, IOFFE};
@@ -16,8 +17,7 @@ use super::setup::{Setup, mlp, probe, sgd};
 use super::table::Table;
 use crate::figure::{Axis, Figure, Panel, Series, Stroke};
 use crate::model::{Mlp, MlpConfig, Normalization};
-use crate::random::normal;
-use crate::train::{TrainConfig, initial_model};
+use crate::train::TrainConfig;
 
 const DEPTH: usize = 10;
 /// Std of the change, as a share of the std of the weights.
@@ -70,7 +70,7 @@ impl Setting for Norms {
     /// between normal distributions with these means and stds.
     fn run(&self, run: &Run) -> Result<Vec<f64>, ExperimentError> {
         let setup = run.setup;
-        let mut network = mlp(initial_model(run.config, &setup.device));
+        let mut network = mlp(run.config.init_model(&setup.device));
         if *self == Self::First {
             for block in &mut network.hidden[1..] {
                 block.norm = None;
@@ -83,7 +83,7 @@ impl Setting for Norms {
         let weight = network.hidden[0].affine.weight.val();
         let mut random = StdRng::seed_from_u64(run.config.seed);
         let shape = weight.shape();
-        let noise = std::iter::repeat_with(|| normal(&mut random) as f32);
+        let noise = std::iter::repeat_with(|| StandardNormal.sample(&mut random));
         let noise: Vec<f32> = noise.take(shape.num_elements()).collect();
         let noise = Tensor::<2>::from_data(TensorData::new(noise, shape), &setup.device);
         let std = weight.clone().square().mean().sqrt().into_scalar::<f64>();

@@ -9,6 +9,7 @@ use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::observe::{Layer, Observer, Summary};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 
 use super::claim::{Bound, Claim, GLOROT, HE, POOLE, SAITO};
@@ -21,8 +22,7 @@ use super::setup::{Setup, mlp, sgd};
 use super::table::Table;
 use crate::figure::{Axis, Figure, Panel, Series, Stroke};
 use crate::model::{MlpConfig, Normalization};
-use crate::random::normal;
-use crate::train::{TrainConfig, initial_model};
+use crate::train::TrainConfig;
 
 const SAMPLES: usize = 1000;
 const WIDTH: usize = 100;
@@ -59,10 +59,10 @@ impl Setting for Start {
     /// Observes the layers, and the gradients of a loss with random weights for the outputs of the last layer.
     fn run(&self, run: &Run) -> Result<Vec<Layer>, ExperimentError> {
         let device = run.setup.device.clone().autodiff();
-        let network = mlp(initial_model(run.config, &device));
+        let network = mlp(run.config.init_model(&device));
         let mut random = StdRng::seed_from_u64(run.config.seed);
         let mut numbers = || {
-            let values = std::iter::repeat_with(|| normal(&mut random) as f32);
+            let values = std::iter::repeat_with(|| StandardNormal.sample(&mut random));
             let values: Vec<f32> = values.take(SAMPLES * WIDTH).collect();
             Tensor::<2>::from_data(TensorData::new(values, [SAMPLES, WIDTH]), &device)
         };

@@ -2,11 +2,12 @@ use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainError;
 use crate::data::ImageSet;
-use crate::model::{ModelConfig, Normalization};
+use crate::model::{Classifier, ModelConfig, Normalization};
 use crate::precision::Precision;
 
 /// Everything that decides what a training run computes. The same configuration, data and backend give the same result.
@@ -53,6 +54,11 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Makes the network on `device`, before its first step. The same seed gives the same weights on every backend.
+    pub fn init_model(&self, device: &Device) -> Classifier {
+        self.model.init_with_seed(device, self.seed)
+    }
+
     /// Checks that a run is possible with this configuration.
     ///
     /// # Errors

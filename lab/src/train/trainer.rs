@@ -20,7 +20,6 @@ use super::display::{Display, Lines};
 use super::error::TrainError;
 use super::folder::RunFolder;
 use super::history::{End, History};
-use super::initial::initial_model;
 use super::result::{Outcome, RunResult, Timing};
 use super::scores::{Epoch, EpochScores, Score, best_epoch, valid_losses};
 use super::step::{Scale, TrainingStep, Watched, Watcher};
@@ -249,7 +248,7 @@ impl Trainer {
         let finished = epochs.len();
         let devices: Vec<Device> = self.devices.iter().cloned().map(Device::autodiff).collect();
         let scale = Scale::new(config.dtype, devices.len());
-        let model = Watched::new(initial_model(config, &devices[0]), watcher, scale);
+        let model = Watched::new(config.init_model(&devices[0]), watcher, scale);
 
         let train_loader: Arc<dyn DataLoader<DigitBatch>> = Arc::new(
             Loader::new(train.clone(), config.batch_size, devices[0].clone())

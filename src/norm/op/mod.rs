@@ -36,7 +36,7 @@ use crate::dtype::at_least_f32;
 
 mod autodiff;
 #[cfg(feature = "cpu-kernels")]
-mod cpu;
+pub(super) mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 #[cfg(any(feature = "cpu-kernels", feature = "cube"))]

@@ -47,6 +47,18 @@ pub(super) unsafe fn written<T: Element, R>(
     (unsafe { Bytes::from_controller(lent, size) }, result)
 }
 
+/// Frees the blocks that are not lent.
+pub(in crate::norm) fn release() {
+    pool().shrink(0);
+}
+
+/// Sets the most bytes that free blocks may have together.
+pub(in crate::norm) fn limit(bytes: usize) {
+    let mut pool = pool();
+    pool.keep = bytes;
+    pool.shrink(bytes);
+}
+
 /// Memory from a single allocation.
 struct Block {
     start: NonNull<u8>,
@@ -104,6 +116,8 @@ struct Pool {
     most: usize,
     /// The most that free and lent bytes may reach together. Falls by a sixteenth each time that all blocks are free.
     limit: usize,
+    /// The most that free bytes may reach.
+    keep: usize,
 }
 
 impl Pool {
@@ -113,6 +127,7 @@ impl Pool {
             lent: 0,
             most: 0,
             limit: 0,
+            keep: usize::MAX,
         }
     }
 }
@@ -147,6 +162,9 @@ impl Pool {
     fn give_back(&mut self, block: Block) {
         self.lent -= block.size;
         self.free.push(block);
+        if self.free() > self.keep {
+            self.shrink(self.keep);
+        }
         if self.lent == 0 {
             self.limit = self.most.max(self.limit - self.limit.div_ceil(16));
             self.most = 0;
@@ -244,6 +262,21 @@ mod tests {
                 peak = peak.max(in_use);
                 prop_assert!(in_use + free <= peak);
             }
+        }
+
+        #[test]
+        fn holds_no_more_free_memory_than_the_limit(
+            sizes in prop::collection::vec(1_usize..5000, 1..20), keep in 0_usize..20_000
+        ) {
+            let mut pool = Pool::new();
+            pool.keep = keep;
+            let blocks: Vec<Block> = sizes.iter().map(|&size| pool.take(size)).collect();
+            for block in blocks {
+                pool.give_back(block);
+                prop_assert!(pool.free() <= keep);
+            }
+            pool.shrink(0);
+            prop_assert_eq!(pool.free(), 0);
         }
 
         #[test]

@@ -38,7 +38,7 @@ mod traversal;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
-mod memory;
+pub(in crate::norm) mod memory;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 

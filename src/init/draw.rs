@@ -1,0 +1,228 @@
+//! Values drawn on the host, so that they do not depend on the device.
+//!
+//! Every parameter has a generator of its own, ChaCha with 8 rounds, whose key is made from the seed and the name of the
+//! parameter. The values are drawn in runs of [`RUN`], each from a stream of its own. So they depend neither on the
+//! order in which parameters are drawn, nor on the number of threads that draw them.
+
+use burn::tensor::{DType, Element, TensorData};
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::{Rng, SeedableRng};
+use rand_distr::{Distribution as _, StandardNormal};
+use rayon::prelude::*;
+
+use super::matrix;
+use super::scheme::{Distribution, Scheme, zeros_of};
+
+/// Number of values that one stream gives.
+const RUN: usize = 4096;
+
+/// The standard deviation of N(0, 1) without what lies more than two standard deviations away:
+/// `sqrt(1 - 4 φ(2) / (2 Φ(2) - 1))`.
+const TRUNCATED_STD: f64 = 0.879_625_661_034_239_8;
+
+/// What identifies the values of a parameter: the seed, and the name of the parameter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    pub(super) fn new(seed: u64, name: &str) -> Self {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&fnv_1a(name.as_bytes()).to_le_bytes());
+        Self(key)
+    }
+
+    fn stream(&self, number: usize) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::from_seed(self.0);
+        random.set_stream(number as u64);
+        random
+    }
+}
+
+/// The 64-bit FNV-1a hash (Fowler, Noll, Vo).
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// How the values of a weight are arranged.
+#[derive(Clone, Debug)]
+pub(super) struct Arrangement {
+    /// The shape of the weight.
+    pub shape: Vec<usize>,
+    /// The groups of a convolution. Each has an equal part of the first axis.
+    pub groups: usize,
+    /// Whether the first axis counts the inputs, not the units.
+    pub inputs_first: bool,
+}
+
+impl Arrangement {
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The weight as matrices, one a group.
+    fn matrices(&self) -> Matrices {
+        let axis = |axis: usize| self.shape.get(axis).copied().unwrap_or(1);
+        let kernel = self.shape.get(2..).unwrap_or_default();
+        Matrices {
+            rows: axis(0) / self.groups,
+            columns: axis(1),
+            taps: kernel.iter().product(),
+            centre: (kernel.iter()).fold(0, |index, &size| index * size + size / 2),
+        }
+    }
+}
+
+/// A weight as matrices whose entries are kernels.
+struct Matrices {
+    rows: usize,
+    columns: usize,
+    /// The number of values of a kernel.
+    taps: usize,
+    /// The index of the central value of a kernel.
+    centre: usize,
+}
+
+/// Draws the values of a parameter: `mean + factor * z`, in `dtype` if that is f64, else in f32.
+pub(super) fn data(
+    scheme: &Scheme,
+    factor: f64,
+    arrangement: &Arrangement,
+    key: Key,
+    dtype: DType,
+) -> TensorData {
+    match dtype {
+        DType::F64 => tensor_data::<f64>(scheme, factor, arrangement, key, |value| value),
+        _ => tensor_data::<f32>(scheme, factor, arrangement, key, |value| value as f32),
+    }
+}
+
+fn tensor_data<T: Element>(
+    scheme: &Scheme,
+    factor: f64,
+    arrangement: &Arrangement,
+    key: Key,
+    round: impl Fn(f64) -> T + Sync,
+) -> TensorData {
+    let mean = scheme.mean;
+    let mut values = vec![round(mean); arrangement.len()];
+    if values.is_empty() {
+        return TensorData::new(values, arrangement.shape.clone());
+    }
+    let scaled = |z: f64| round(mean + factor * z);
+    let Matrices {
+        rows,
+        columns,
+        taps,
+        centre,
+    } = arrangement.matrices();
+    match scheme.shape {
+        Distribution::Constant => (),
+        Distribution::Normal => fill(&mut values, key, |random| scaled(normal(random))),
+        Distribution::TruncatedNormal => {
+            fill(&mut values, key, |random| scaled(truncated_normal(random)));
+        }
+        Distribution::Uniform => fill(&mut values, key, |random| scaled(uniform(random))),
+        Distribution::Sparse { sparsity } => {
+            fill(&mut values, key, |random| scaled(normal(random)));
+            drop_inputs(&mut values, sparsity, arrangement, key, round(0.0));
+        }
+        Distribution::Orthogonal { at_centre: false } => {
+            let entries = orthogonal(arrangement.groups, rows, columns * taps, key);
+            for (value, entry) in values.iter_mut().zip(entries) {
+                *value = scaled(entry);
+            }
+        }
+        Distribution::Orthogonal { at_centre: true } => {
+            let entries = orthogonal(arrangement.groups, rows, columns, key);
+            let centres = values[centre..].iter_mut().step_by(taps);
+            for (value, entry) in centres.zip(entries) {
+                *value = scaled(entry);
+            }
+        }
+        Distribution::Identity => {
+            for group in values.chunks_mut(rows * columns * taps) {
+                for i in 0..rows.min(columns) {
+                    group[(i * columns + i) * taps + centre] = scaled(1.0);
+                }
+            }
+        }
+    }
+    TensorData::new(values, arrangement.shape.clone())
+}
+
+/// Fills `values`, in parallel.
+fn fill<T: Send>(values: &mut [T], key: Key, draw: impl Fn(&mut ChaCha8Rng) -> T + Sync) {
+    let fill = |(number, run): (usize, &mut [T])| {
+        let mut random = key.stream(number);
+        run.fill_with(|| draw(&mut random));
+    };
+    // One run is too little to share.
+    if values.len() <= RUN {
+        fill((0, values));
+    } else {
+        values.par_chunks_mut(RUN).enumerate().for_each(fill);
+    }
+}
+
+fn normal(random: &mut ChaCha8Rng) -> f64 {
+    StandardNormal.sample(random)
+}
+
+fn truncated_normal(random: &mut ChaCha8Rng) -> f64 {
+    loop {
+        let z: f64 = normal(random);
+        if z.abs() <= 2.0 {
+            return z / TRUNCATED_STD;
+        }
+    }
+}
+
+/// Uniform in [-sqrt(3), sqrt(3)), of variance 1.
+fn uniform(random: &mut ChaCha8Rng) -> f64 {
+    const ULP: f64 = 1.0 / (1_u64 << 53) as f64;
+    let unit = (random.next_u64() >> 11) as f64 * ULP;
+    3f64.sqrt() * (2.0 * unit - 1.0)
+}
+
+/// The entries of `groups` matrices with orthonormal rows, or columns if there are fewer of them, one after another.
+fn orthogonal(groups: usize, rows: usize, columns: usize, key: Key) -> Vec<f64> {
+    let mut entries = vec![0.0; groups * rows * columns];
+    fill(&mut entries, key, normal);
+    for matrix in entries.chunks_mut(rows * columns) {
+        matrix::orthonormalize(matrix, rows, columns);
+    }
+    entries
+}
+
+/// Sets some inputs of every unit to `zero`.
+fn drop_inputs<T: Copy>(
+    values: &mut [T],
+    sparsity: f64,
+    arrangement: &Arrangement,
+    key: Key,
+    zero: T,
+) {
+    let rows = arrangement.shape[0];
+    let rest = arrangement.len() / rows;
+    // The step from one input of a unit to the next, and from a unit to the next.
+    let (units, inputs, step, next) = if arrangement.inputs_first {
+        (rest, rows, rest, 1)
+    } else {
+        (rows, rest, 1, rest)
+    };
+    let dropped = zeros_of(sparsity, inputs);
+    let mut random = key.stream(usize::MAX);
+    let mut order: Vec<usize> = (0..inputs).collect();
+    for unit in 0..units {
+        // The first steps of a Fisher-Yates shuffle choose without replacement.
+        for i in 0..dropped {
+            let left = (inputs - i) as u64;
+            let chosen = i + ((u128::from(random.next_u64()) * u128::from(left)) >> 64) as usize;
+            order.swap(i, chosen);
+            values[unit * next + order[i] * step] = zero;
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Initialises whole models.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, Param, ParamGroup, ParamId};
+use burn::tensor::{DType, Device, Tensor, TensorCreationOptions};
+
+use super::draw::{self, Arrangement, Key};
+use super::layer::{Fields, Layer, LayerKind, Role};
+use super::scheme::{Distribution, Scheme};
+use super::table::{InitAction, InitRow, InitTable, Kept};
+
+/// Initialises every layer of a model: weights from `scheme`, biases 0. Returns the model, and a table of what was done
+/// to each parameter.
+///
+/// This is [`InitPlan::new(scheme)`](InitPlan::new)`.apply(model, seed)`; use an [`InitPlan`] to treat some parameters
+/// in another way.
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::{Linear, LinearConfig, Relu};
+/// use burn::tensor::Device;
+/// use burn_kindling::init::{InitStrategy, initialize};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     hidden: Vec<Linear>,
+///     activation: Relu,
+///     output: Linear,
+/// }
+///
+/// let device = Device::flex();
+/// let net = Net {
+///     hidden: vec![LinearConfig::new(784, 100).init(&device), LinearConfig::new(100, 100).init(&device)],
+///     activation: Relu::new(),
+///     output: LinearConfig::new(100, 10).init(&device),
+/// };
+/// let (net, table) = initialize(net, InitStrategy::He, 42);
+///
+/// println!("{table}");
+/// assert_eq!(table.rows[0].path, "hidden.0.weight");
+/// # assert_eq!(table.rows.len(), 6);
+/// # assert_eq!(net.output.bias.unwrap().val().abs().max().into_scalar::<f32>(), 0.0);
+/// ```
+pub fn initialize<M: Module>(
+    model: M,
+    scheme: impl Into<Scheme>,
+    seed: u64,
+) -> (M, InitTable) {
+    InitPlan::new(scheme).apply(model, seed)
+}
+
+/// How to initialise a model: a scheme for its weights, and exceptions.
+///
+/// # What is known
+///
+/// The layers of `burn::nn` are found by the names of their structs and fields, inside of any struct, enum, array,
+/// tuple, `Vec` or `Option`: `Linear` (also within recurrent layers, attention, transformers and `SwiGlu`), `Conv1d` to
+/// `Conv3d`, `DeformConv2d`, `ConvTranspose1d` to `ConvTranspose3d`, and `Embedding`. Strides and groups come from the
+/// `Debug` text of the model, because a Burn module does not show them otherwise.
+///
+/// - Weights are drawn from the scheme, with the [fan](super::Fan) of the layer.
+/// - Biases are set to 0.
+/// - Normalisations stay as they are: gamma 1 and beta 0, if they are new.
+/// - Frozen parameters stay as they are, because they are probably pretrained.
+/// - Everything else stays as it is, and the table lists it as unknown. It gets values if a rule names it.
+///
+/// A struct of your own with the name and the fields of one of Burn's layers is taken for it. Check the table, or
+/// [keep](Self::keep) it.
+///
+/// # Exceptions
+///
+/// The last rule that matches a parameter decides. A [`ParamGroup`] names parameters by their path, such as
+/// `blocks.3.norm2.gamma`:
+///
+/// ```
+/// use burn::module::ParamGroup;
+/// use burn_kindling::init::{InitPlan, InitStrategy, LayerKind, Scheme};
+///
+/// let plan = InitPlan::new(InitStrategy::He)
+///     // A scheme of its own for the last layer.
+///     .draw(ParamGroup::from_path("output.weight"), Scheme::glorot())
+///     // Every residual branch starts at 0 (Goyal et al. 2017, section 5.1).
+///     .fill(ParamGroup::from_regex(r"blocks\.\d+\.norm2\.gamma$").unwrap(), 0.0)
+///     // An LSTM remembers at first (Jozefowicz et al. 2015).
+///     .fill(ParamGroup::from_regex(r"forget_gate\.input_transform\.bias$").unwrap(), 1.0)
+///     .draw_kind(LayerKind::Embedding, Scheme::normal(0.02))
+///     // Pretrained.
+///     .keep(ParamGroup::from_predicate("backbone"));
+/// ```
+///
+/// # The same values everywhere
+///
+/// Values are drawn on the host by a generator that is keyed by the seed and the path of the parameter (ChaCha with 8
+/// rounds). So they are the same on every backend and for any number of threads, do not depend on
+/// `Device::seed`, and a new layer does not change those of the others. In f16 and bf16 they are those of f32, rounded.
+/// A tensor that stands at several paths, with the same parameter id, is drawn once and stays tied.
+///
+/// A parameter whose values have not been drawn yet stays lazy. It keeps its id, device and float type.
+#[derive(Clone, Debug)]
+pub struct InitPlan {
+    scheme: Scheme,
+    rules: Vec<(Target, Rule)>,
+}
+
+/// The parameters that a rule is for.
+#[derive(Clone, Debug)]
+enum Target {
+    Group(ParamGroup),
+    Kind(LayerKind),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    Draw(Scheme),
+    Fill(f64),
+    Keep,
+}
+
+impl InitPlan {
+    /// Draws all weights from `scheme`.
+    pub fn new(scheme: impl Into<Scheme>) -> Self {
+        Self {
+            scheme: scheme.into(),
+            rules: Vec::new(),
+        }
+    }
+
+    /// Draws the matching weights from another scheme. Matching biases and normalisations are not affected.
+    ///
+    /// A parameter of an unknown layer is drawn too. If the scheme depends on the fan, say the fan by
+    /// [`Scheme::by`]`(FanMode::Of(..))`; [`apply`](Self::apply) panics otherwise.
+    pub fn draw(self, group: ParamGroup, scheme: impl Into<Scheme>) -> Self {
+        self.rule(Target::Group(group), Rule::Draw(scheme.into()))
+    }
+
+    /// Draws the weights of all layers of this kind from another scheme.
+    pub fn draw_kind(self, kind: LayerKind, scheme: impl Into<Scheme>) -> Self {
+        self.rule(Target::Kind(kind), Rule::Draw(scheme.into()))
+    }
+
+    /// Sets every value of the matching parameters to `value`: weights, biases and normalisations alike.
+    pub fn fill(self, group: ParamGroup, value: f64) -> Self {
+        self.rule(Target::Group(group), Rule::Fill(value))
+    }
+
+    /// Leaves the matching parameters as they are.
+    pub fn keep(self, group: ParamGroup) -> Self {
+        self.rule(Target::Group(group), Rule::Keep)
+    }
+
+    fn rule(mut self, target: Target, rule: Rule) -> Self {
+        self.rules.push((target, rule));
+        self
+    }
+
+    /// Initialises a model. Returns it with a table of what was done to each parameter.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a rule draws a parameter of an unknown layer from a scheme that needs a fan.
+    pub fn apply<M: Module>(&self, model: M, seed: u64) -> (M, InitTable) {
+        let text = format!("{model:?}");
+        let mut walk = Walk {
+            plan: self,
+            seed,
+            text: &text,
+            path: Vec::new(),
+            containers: Vec::new(),
+            done: HashMap::new(),
+            table: InitTable::default(),
+        };
+        let model = model.map(&mut walk);
+        (model, walk.table)
+    }
+
+    /// The last rule for a parameter.
+    fn rule_for(&self, id: &ParamId, path: &str, kind: LayerKind, role: Role) -> Option<Rule> {
+        let matching = self.rules.iter().rev().find(|(target, rule)| {
+            // A scheme is for weights: a bias from it would not be what anybody means.
+            let concerned = match rule {
+                Rule::Draw(_) => role == Role::Weight || kind == LayerKind::Other,
+                Rule::Fill(_) | Rule::Keep => true,
+            };
+            concerned
+                && match target {
+                    Target::Group(group) => group.matches(id, Some(path)),
+                    Target::Kind(wanted) => *wanted == kind,
+                }
+        });
+        matching.map(|(_, rule)| *rule)
+    }
+}
+
+/// A walk over the parameters of a model.
+struct Walk<'a> {
+    plan: &'a InitPlan,
+    seed: u64,
+    /// The `Debug` text of the model.
+    text: &'a str,
+    path: Vec<String>,
+    containers: Vec<String>,
+    /// The paths of the parameters that were met, by id.
+    done: HashMap<ParamId, String>,
+    table: InitTable,
+}
+
+impl ModuleMapper for Walk<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.push(name.to_owned());
+        self.containers.push(container_type.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+        self.containers.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let id = param.id;
+        let (layer, role) = self.layer(&param, D);
+        let shape = shape_of(&param);
+        let (param, action) = match self.done.get(&id) {
+            _ if shape.contains(&0) => (param, InitAction::Kept(Kept::Empty)),
+            Some(first) if *first != path => {
+                let first = first.clone();
+                let (param, action) = self.initialize(param, &first, &layer, role, &shape);
+                let action = match action {
+                    InitAction::Kept(why) => InitAction::Kept(why),
+                    _ => InitAction::Tied(first),
+                };
+                (param, action)
+            }
+            _ => self.initialize(param, &path, &layer, role, &shape),
+        };
+        self.done.entry(id).or_insert_with(|| path.clone());
+        self.table.rows.push(InitRow {
+            path,
+            layer: layer.kind,
+            shape,
+            assumed: layer.assumed && matches!(action, InitAction::Drawn { .. }),
+            action,
+        });
+        param
+    }
+}
+
+impl Walk<'_> {
+    /// The layer of a parameter, and what the parameter is in it.
+    fn layer<const D: usize>(&self, param: &Param<Tensor<D>>, rank: usize) -> (Layer, Role) {
+        let container = self.containers.last().map_or("", String::as_str);
+        let container = container.strip_prefix("Struct:").unwrap_or_default();
+        let field = self.path.last().map_or("", String::as_str);
+        let fields = Fields::find(self.text, container, &param.id.to_string());
+        Layer::recognize(container, field, rank, fields.as_ref())
+    }
+
+    /// Initialises a parameter as `path`.
+    fn initialize<const D: usize>(
+        &self,
+        param: Param<Tensor<D>>,
+        path: &str,
+        layer: &Layer,
+        role: Role,
+        shape: &[usize],
+    ) -> (Param<Tensor<D>>, InitAction) {
+        let rule = self.plan.rule_for(&param.id, path, layer.kind, role);
+        let scheme = match (rule, role, layer.kind) {
+            (Some(Rule::Keep), ..) => return (param, InitAction::Kept(Kept::Plan)),
+            _ if is_quantized(&param) => return (param, InitAction::Kept(Kept::Quantized)),
+            (_, Role::Statistics, _) | (None, Role::Other, LayerKind::Norm) => {
+                return (param, InitAction::Kept(Kept::Norm));
+            }
+            (Some(Rule::Fill(value)), ..) => Scheme::constant(value),
+            (Some(Rule::Draw(scheme)), ..) => scheme,
+            (None, Role::Other, _) => return (param, InitAction::Kept(Kept::Unknown)),
+            _ if !is_trained(&param) => return (param, InitAction::Kept(Kept::Frozen)),
+            (None, Role::Weight, _) => self.plan.scheme,
+            (None, Role::Bias, _) => Scheme::zeros(),
+        };
+        let fan = match role {
+            Role::Weight => layer.fan(shape),
+            _ => None,
+        };
+        let Some(factor) = scheme.factor(fan) else {
+            panic!(
+                "The scheme `{scheme}` needs a fan, and that of `{path}`, of shape {shape:?}, is not known; say it by \
+                 `Scheme::by(FanMode::Of(..))`."
+            );
+        };
+        let action = match scheme.shape {
+            Distribution::Constant => InitAction::Filled(scheme.mean),
+            _ => InitAction::Drawn {
+                scheme,
+                fan,
+                std: fan.map_or(factor, |fan| scheme.std(fan)),
+            },
+        };
+        let draw = Draw {
+            scheme,
+            factor,
+            arrangement: layer.arrangement(shape.to_vec()),
+            key: Key::new(self.seed, path),
+        };
+        (draw.set(param), action)
+    }
+}
+
+/// How to draw the values of a parameter.
+#[derive(Clone, Debug)]
+struct Draw {
+    scheme: Scheme,
+    factor: f64,
+    arrangement: Arrangement,
+    key: Key,
+}
+
+impl Draw {
+    /// Replaces the values of a parameter. Everything else stays; a lazy parameter stays lazy.
+    fn set<const D: usize>(self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if param.is_initialized() || has_mapper(&param) {
+            return param.init_mapper(move |old| {
+                let trains = old.is_require_grad();
+                let options = TensorCreationOptions::from((&old.device(), old.dtype()));
+                self.tensor(options).set_require_grad(trains)
+            });
+        }
+        // The values that the layer's own config would draw are not needed.
+        let trains = is_trained(&param);
+        Param::uninitialized(
+            param.id,
+            move |device: &Device, trains| {
+                self.tensor(TensorCreationOptions::from(device))
+                    .set_require_grad(trains)
+            },
+            param.lazy_device(),
+            trains,
+            param.lazy_shape(),
+        )
+    }
+
+    /// The values, in memory that the backend reserves for long-lived tensors.
+    fn tensor<const D: usize>(&self, options: TensorCreationOptions) -> Tensor<D> {
+        let dtype = options.dtype_or(options.device.settings().float_dtype.into());
+        let data = draw::data(&self.scheme, self.factor, &self.arrangement, self.key, dtype);
+        let device = options.device.clone();
+        device.memory_persistent_allocations((data, options), |(data, options)| {
+            Tensor::from_data(data, options)
+        })
+    }
+}
+
+/// The shape of the values of a parameter.
+///
+/// The lazy shape of a parameter with a mapper is that of its record. Burn has one such layer: a `Linear` in `Col`
+/// layout, whose record has the axes exchanged.
+fn shape_of<const D: usize>(param: &Param<Tensor<D>>) -> Vec<usize> {
+    let mut shape = param.lazy_shape().to_vec();
+    if !param.is_initialized() && has_mapper(param) && D == 2 {
+        shape.reverse();
+    }
+    shape
+}
+
+/// Whether the parameter's values are transformed on their way into a record and back.
+fn has_mapper<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    // Burn shows the mapper nowhere else.
+    !format!("{param:?}").contains("load: false")
+}
+
+fn is_quantized<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.is_initialized() && matches!(param.base().dtype(), DType::QFloat(_))
+}
+
+/// Whether the parameter is trained, or is after `Module::train`. Does not draw the values of a lazy one.
+fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    // A parameter without autodiff does not show it, and a lazy one neither; one that is loaded in its place does.
+    let probe = Tensor::zeros([1; D], &param.lazy_device());
+    let loaded = param.clone().transform_for_load(probe, param.id);
+    loaded.train().is_require_grad()
+}

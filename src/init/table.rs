@@ -1,0 +1,148 @@
+//! What was done to each parameter.
+
+use std::fmt;
+
+use super::fan::Fan;
+use super::layer::LayerKind;
+use super::scheme::Scheme;
+
+/// What [`initialize`](super::initialize) did to each parameter, in the order of the module's fields.
+///
+/// Displayed as a table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InitTable {
+    /// One row a float parameter.
+    pub rows: Vec<InitRow>,
+}
+
+/// What was done to a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InitRow {
+    /// The names of the fields that lead to the parameter, joined by dots, as
+    /// [`ParamGroup`](burn::module::ParamGroup) matches them.
+    pub path: String,
+    /// The kind of the layer that it belongs to.
+    pub layer: LayerKind,
+    /// The shape of its values.
+    pub shape: Vec<usize>,
+    /// What was done.
+    pub action: InitAction,
+    /// Whether the groups and strides of the layer were not found, so that 1 was assumed. Only for convolutions inside
+    /// of a module with a `Debug` implementation of its own.
+    pub assumed: bool,
+}
+
+/// What was done to a parameter, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InitAction {
+    /// The values were drawn from a scheme.
+    Drawn {
+        /// The scheme.
+        scheme: Scheme,
+        /// The fan of the layer, if it can be counted.
+        fan: Option<Fan>,
+        /// The standard deviation of the distribution; see [`Scheme::std`].
+        std: f64,
+    },
+    /// Every value was set to this number.
+    Filled(f64),
+    /// The same tensor as at this path, where it was initialised.
+    Tied(String),
+    /// The values stay as they were.
+    Kept(Kept),
+}
+
+/// Why a parameter stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// It belongs to a normalisation.
+    Norm,
+    /// It is frozen: it requires no gradient.
+    Frozen,
+    /// The plan keeps it.
+    Plan,
+    /// It is quantised.
+    Quantized,
+    /// It has no values.
+    Empty,
+    /// Its layer is not known. Give the plan a rule for it.
+    Unknown,
+}
+
+impl InitTable {
+    /// The row of a parameter.
+    pub fn row(&self, path: &str) -> Option<&InitRow> {
+        self.rows.iter().find(|row| row.path == path)
+    }
+
+    /// The rows of parameters that stay as they were because their layer is not known.
+    pub fn unknown(&self) -> impl Iterator<Item = &InitRow> {
+        (self.rows.iter()).filter(|row| row.action == InitAction::Kept(Kept::Unknown))
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Norm => "kept: normalisation",
+            Self::Frozen => "kept: frozen",
+            Self::Plan => "kept by the plan",
+            Self::Quantized => "kept: quantised",
+            Self::Empty => "kept: no values",
+            Self::Unknown => "kept: unknown layer",
+        })
+    }
+}
+
+impl fmt::Display for InitTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = ["parameter", "layer", "shape", "fan-in", "fan-out", "std", "values"];
+        let mut lines = vec![header.map(str::to_owned)];
+        lines.extend(self.rows.iter().map(InitRow::columns));
+        let widths: [usize; 7] = std::array::from_fn(|column| {
+            let width = |line: &[String; 7]| line[column].chars().count();
+            lines.iter().map(width).max().unwrap_or(0)
+        });
+        for (number, [path, layer, shape, fan_in, fan_out, std, values]) in lines.iter().enumerate() {
+            let [w0, w1, w2, w3, w4, w5, _] = widths;
+            if number > 0 {
+                writeln!(f)?;
+            }
+            write!(
+                f,
+                "{path:w0$}  {layer:w1$}  {shape:w2$}  {fan_in:>w3$}  {fan_out:>w4$}  {std:>w5$}  {values}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl InitRow {
+    /// What the table shows.
+    fn columns(&self) -> [String; 7] {
+        let fan = |count: fn(&Fan) -> usize| match &self.action {
+            InitAction::Drawn { fan: Some(fan), .. } => count(fan).to_string(),
+            _ => String::new(),
+        };
+        let (std, values) = match &self.action {
+            InitAction::Drawn { scheme, std, .. } => (format!("{std:.3e}"), scheme.to_string()),
+            InitAction::Filled(value) => (String::new(), format!("constant {value}")),
+            InitAction::Tied(path) => (String::new(), format!("the same as {path}")),
+            InitAction::Kept(why) => (String::new(), why.to_string()),
+        };
+        let note = if self.assumed {
+            " (stride and groups of 1 assumed)"
+        } else {
+            ""
+        };
+        [
+            self.path.clone(),
+            self.layer.to_string(),
+            format!("{:?}", self.shape),
+            fan(|fan| fan.fan_in),
+            fan(|fan| fan.fan_out),
+            std,
+            values + note,
+        ]
+    }
+}
