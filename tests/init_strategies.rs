@@ -621,7 +621,9 @@ fn recommendations_are_the_textbook_pairs() {
             "tanh: xavier",
             "relu: he",
             "leaky-relu: he",
-            "gelu: he"
+            "gelu: he",
+            "selu: xavier",
+            "silu: he"
         ]
     );
 }
@@ -640,6 +642,9 @@ fn activations_follow_their_formulas() {
                     Activation::Relu => x.max(0.0),
                     Activation::LeakyRelu => x.max(0.01 * x),
                     Activation::Gelu => x * phi(x),
+                    Activation::Selu if x > 0.0 => 1.0507009873554805 * x,
+                    Activation::Selu => 1.0507009873554805 * 1.6732632423543772 * x.exp_m1(),
+                    Activation::Silu => x / (1.0 + (-x).exp()),
                 };
                 assert!(
                     (y - expected).abs() < 2e-6,
@@ -674,7 +679,15 @@ fn names_round_trip() {
     );
     check(
         &Activation::ALL,
-        &["sigmoid", "tanh", "relu", "leaky-relu", "gelu"],
+        &[
+            "sigmoid",
+            "tanh",
+            "relu",
+            "leaky-relu",
+            "gelu",
+            "selu",
+            "silu",
+        ],
     );
 }
 
@@ -690,7 +703,7 @@ fn an_unknown_name_is_told_the_known_ones() {
     let error = "ReLU".parse::<Activation>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "unknown activation `ReLU`; the names are: sigmoid, tanh, relu, leaky-relu, gelu"
+        "unknown activation `ReLU`; the names are: sigmoid, tanh, relu, leaky-relu, gelu, selu, silu"
     );
 }
 

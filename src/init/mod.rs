@@ -23,7 +23,8 @@
 //!
 //! Biases start at 0: they have no symmetry to break. [`Fan`] counts the fan-in n; [`InitStrategy::recommended_for`]
 //! names the strategy for an [`Activation`]; [`InitStrategy::propagate`] predicts the signal, and
-//! [`observe`](crate::observe) measures it.
+//! [`observe`](crate::observe) measures it. [`InitStrategy::propagate_pair`] predicts whether two inputs stay apart, and
+//! [`MeanField`] how deep a signal and its gradient travel.
 //!
 //! ```
 //! use burn::{nn::LinearConfig, tensor::Device};
@@ -53,4 +54,6 @@ pub use fan::Fan;
 pub use names::UnknownName;
 pub use reinit::Reinit;
 pub use strategy::InitStrategy;
-pub use theory::LayerSignal;
+pub use theory::{
+    Advice, BlockSignal, FixedPoint, LayerSignal, MeanField, PairSignal, Residual, WeightEnsemble,
+};
