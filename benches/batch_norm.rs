@@ -34,8 +34,8 @@
 use burn::tensor::DeviceKind;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_kindling::norm::{BatchNormConfig, memory};
 use burn_kindling::norm::op::reference;
+use burn_kindling::norm::{BatchNormConfig, memory};
 use burn_kindling_lab::device::is_cpu_backend;
 use criterion::{
     Bencher, BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
@@ -140,7 +140,9 @@ fn shape<const D: usize>(
     group.bench_function("forward ours", |bencher| forward(bencher, &ours));
     if backend == "flex" {
         memory::limit(0);
-        group.bench_function("forward ours, new memory", |bencher| forward(bencher, &ours));
+        group.bench_function("forward ours, new memory", |bencher| {
+            forward(bencher, &ours)
+        });
         memory::limit(usize::MAX);
     }
     group.bench_function("backward ours", |bencher| backward(bencher, &ours));

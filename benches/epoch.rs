@@ -20,9 +20,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling_lab::cli;
 use burn_kindling_lab::data::{ImageSet, Loader, Mnist};
 use burn_kindling_lab::model::{Classifier, Cnn, CnnConfig, MlpConfig, ModelConfig, Normalization};
-use burn_kindling_lab::train::{
-    RunFolder, Schedule, StepOutput, TrainConfig, Trainer,
-};
+use burn_kindling_lab::train::{RunFolder, Schedule, StepOutput, TrainConfig, Trainer};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const BATCH: usize = 128;

@@ -53,9 +53,7 @@ struct Net {
 
 impl Net {
     fn new(init: Option<InitStrategy>, device: &Device) -> Self {
-        let linear = |inputs, outputs| {
-            LinearConfig::new(inputs, outputs).init(device)
-        };
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
         let net = Self {
             hidden: vec![linear(8, 64), linear(64, 64), linear(64, 64)],
             output: linear(64, 1),

@@ -1,7 +1,7 @@
 //! Random numbers generated on the host, so they do not depend on the device.
 
-use rand::rngs::StdRng;
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 /// Makes the generator of stream `number` of a seed. Stream `n` shuffles the images of epoch `n`. The streams are
 /// independent.

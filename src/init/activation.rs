@@ -5,10 +5,14 @@ use burn::tensor::{Tensor, activation};
 /// The slope of leaky ReLU below 0.
 pub(super) const LEAKY_SLOPE: f64 = 0.01;
 
+/// SELU's alpha and lambda, for which N(0, 1) keeps its mean and variance (Klambauer et al. 2017, eq. 14).
+pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+
 /// An activation function between two layers. It determines how large their initial weights should be
 /// ([`InitStrategy::recommended_for`](super::InitStrategy::recommended_for)).
 ///
-/// Displayed, parsed and serialised as `sigmoid`, `tanh`, `relu`, `leaky-relu`, `gelu`.
+/// Displayed, parsed and serialised as `sigmoid`, `tanh`, `relu`, `leaky-relu`, `gelu`, `selu`, `silu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `1 / (1 + exp(-x))`.
@@ -22,6 +26,12 @@ pub enum Activation {
     /// `x Phi(x)`, where `Phi` is the distribution function of N(0, 1), exact rather than its tanh approximation
     /// (Hendrycks & Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)).
     Gelu,
+    /// `lambda x` above 0, `lambda alpha (exp(x) - 1)` below, where `lambda = 1.0507...` and `alpha = 1.6733...`
+    /// (Klambauer et al. 2017, [arXiv:1706.02515](https://arxiv.org/abs/1706.02515), eq. 2).
+    Selu,
+    /// `x / (1 + exp(-x))`, also called swish (Elfwing et al. 2018,
+    /// [arXiv:1702.03118](https://arxiv.org/abs/1702.03118)).
+    Silu,
 }
 
 crate::names!(Activation, "activation":
@@ -30,6 +40,8 @@ crate::names!(Activation, "activation":
     Relu = "relu",
     LeakyRelu = "leaky-relu",
     Gelu = "gelu",
+    Selu = "selu",
+    Silu = "silu",
 );
 
 impl Activation {
@@ -41,6 +53,37 @@ impl Activation {
             Self::Relu => activation::relu(input),
             Self::LeakyRelu => activation::leaky_relu(input, LEAKY_SLOPE),
             Self::Gelu => activation::gelu(input),
+            Self::Selu => {
+                // Burn's own computes exp above 0 too, where it overflows and makes the gradient NaN.
+                let below = (input.clone().clamp_max(0.0).exp() - 1.0) * SELU_ALPHA;
+                (activation::relu(input) + below) * SELU_SCALE
+            }
+            Self::Silu => activation::silu(input),
+        }
+    }
+
+    /// The gain g: weights from N(0, g²/n) suit a layer of fan-in n between two such activations.
+    ///
+    /// | activation | gain | source |
+    /// | --- | --- | --- |
+    /// | sigmoid | 1 | PyTorch's `calculate_gain` |
+    /// | tanh | 5/3 | PyTorch's `calculate_gain` |
+    /// | ReLU | `sqrt(2)` | `1 / sqrt(E[phi(z)²])`; He et al. 2015, eq. 10 |
+    /// | leaky ReLU | `sqrt(2 / (1 + 0.01²))` | `1 / sqrt(E[phi(z)²])`; He et al. 2015, eq. 15 |
+    /// | GELU | 1.5335 | `1 / sqrt(E[phi(z)²])` |
+    /// | SELU | 1 | `1 / sqrt(E[phi(z)²])`; Klambauer et al. 2017 |
+    /// | SiLU | 1.6765 | `1 / sqrt(E[phi(z)²])` |
+    ///
+    /// With `g = 1 / sqrt(E[phi(z)²])`, z from N(0, 1), wide layers keep a second moment of 1. PyTorch's gain for SELU
+    /// is 3/4; it has none for GELU and SiLU. [`MeanField::critical`](super::MeanField::critical) compares gains.
+    pub fn gain(&self) -> f64 {
+        match self {
+            Self::Sigmoid | Self::Selu => 1.0,
+            Self::Tanh => 5.0 / 3.0,
+            Self::Relu => 2f64.sqrt(),
+            Self::LeakyRelu => (2.0 / (1.0 + LEAKY_SLOPE.powi(2))).sqrt(),
+            Self::Gelu => 1.533_530_441_195_535_2,
+            Self::Silu => 1.676_532_470_331_091_2,
         }
     }
 }

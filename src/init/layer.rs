@@ -100,7 +100,9 @@ impl Layer {
         let layer = Self {
             kind,
             assumed: matches!(kind, Conv | ConvTranspose) && (groups.is_none() || stride.is_none()),
-            groups: groups.and_then(|groups| groups.first().copied()).unwrap_or(1),
+            groups: groups
+                .and_then(|groups| groups.first().copied())
+                .unwrap_or(1),
             stride: stride.unwrap_or_else(|| vec![1]),
         };
         (layer, role)
@@ -192,7 +194,10 @@ impl<'a> Fields<'a> {
     }
 
     fn names_are(&self, names: &[&str]) -> bool {
-        self.0.iter().map(|(name, _)| *name).eq(names.iter().copied())
+        self.0
+            .iter()
+            .map(|(name, _)| *name)
+            .eq(names.iter().copied())
     }
 }
 

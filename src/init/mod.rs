@@ -23,7 +23,8 @@
 //!
 //! Biases start at 0: they have no symmetry to break. [`Fan`] counts the fan-in n; [`InitStrategy::recommended_for`]
 //! names the strategy for an [`Activation`]; [`InitStrategy::propagate`] predicts the signal, and
-//! [`observe`](crate::observe) measures it.
+//! [`observe`](crate::observe) measures it. [`InitStrategy::propagate_pair`] predicts whether two inputs stay apart, and
+//! [`MeanField`] how deep a signal and its gradient travel.
 //!
 //! ```
 //! use burn::{nn::LinearConfig, tensor::Device};
@@ -61,4 +62,6 @@ pub use names::UnknownName;
 pub use scheme::{FanMode, Scheme};
 pub use strategy::InitStrategy;
 pub use table::{InitAction, InitRow, InitTable, Kept};
-pub use theory::LayerSignal;
+pub use theory::{
+    Advice, BlockSignal, FixedPoint, LayerSignal, MeanField, PairSignal, Residual, WeightEnsemble,
+};

@@ -42,11 +42,7 @@ use super::table::{InitAction, InitRow, InitTable, Kept};
 /// # assert_eq!(table.rows.len(), 6);
 /// # assert_eq!(net.output.bias.unwrap().val().abs().max().into_scalar::<f32>(), 0.0);
 /// ```
-pub fn initialize<M: Module>(
-    model: M,
-    scheme: impl Into<Scheme>,
-    seed: u64,
-) -> (M, InitTable) {
+pub fn initialize<M: Module>(model: M, scheme: impl Into<Scheme>, seed: u64) -> (M, InitTable) {
     InitPlan::new(scheme).apply(model, seed)
 }
 
@@ -343,7 +339,13 @@ impl Draw {
     /// The values, in memory that the backend reserves for long-lived tensors.
     fn tensor<const D: usize>(&self, options: TensorCreationOptions) -> Tensor<D> {
         let dtype = options.dtype_or(options.device.settings().float_dtype.into());
-        let data = draw::data(&self.scheme, self.factor, &self.arrangement, self.key, dtype);
+        let data = draw::data(
+            &self.scheme,
+            self.factor,
+            &self.arrangement,
+            self.key,
+            dtype,
+        );
         let device = options.device.clone();
         device.memory_persistent_allocations((data, options), |(data, options)| {
             Tensor::from_data(data, options)

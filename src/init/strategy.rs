@@ -80,14 +80,19 @@ impl InitStrategy {
         }
     }
 
-    /// The strategy for layers before this activation: Xavier for sigmoid and tanh, He for ReLU, leaky ReLU and GELU.
+    /// The strategy for layers before this activation: Xavier for sigmoid, tanh and SELU, He for ReLU, leaky ReLU, GELU
+    /// and SiLU.
     ///
     /// For leaky ReLU of slope a, He et al. 2015 give a std of `sqrt(2 / ((1 + a²) n))`. At the slope of 0.01 used
-    /// here, that is 0.005 % less. For GELU, He is customary but does not keep the second moment exactly.
+    /// here, that is 0.005 % less. For GELU and SiLU, He is customary but does not keep the second moment:
+    /// [`Activation::gain`] gives the factor that does. For SELU, Klambauer et al. 2017 use N(0, 1/n), which is Xavier
+    /// here and "LeCun normal" elsewhere.
     pub fn recommended_for(activation: Activation) -> Self {
         match activation {
-            Activation::Sigmoid | Activation::Tanh => Self::Xavier,
-            Activation::Relu | Activation::LeakyRelu | Activation::Gelu => Self::He,
+            Activation::Sigmoid | Activation::Tanh | Activation::Selu => Self::Xavier,
+            Activation::Relu | Activation::LeakyRelu | Activation::Gelu | Activation::Silu => {
+                Self::He
+            }
         }
     }
 }

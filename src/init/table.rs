@@ -96,14 +96,23 @@ impl fmt::Display for Kept {
 
 impl fmt::Display for InitTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = ["parameter", "layer", "shape", "fan-in", "fan-out", "std", "values"];
+        let header = [
+            "parameter",
+            "layer",
+            "shape",
+            "fan-in",
+            "fan-out",
+            "std",
+            "values",
+        ];
         let mut lines = vec![header.map(str::to_owned)];
         lines.extend(self.rows.iter().map(InitRow::columns));
         let widths: [usize; 7] = std::array::from_fn(|column| {
             let width = |line: &[String; 7]| line[column].chars().count();
             lines.iter().map(width).max().unwrap_or(0)
         });
-        for (number, [path, layer, shape, fan_in, fan_out, std, values]) in lines.iter().enumerate() {
+        for (number, [path, layer, shape, fan_in, fan_out, std, values]) in lines.iter().enumerate()
+        {
             let [w0, w1, w2, w3, w4, w5, _] = widths;
             if number > 0 {
                 writeln!(f)?;

@@ -79,8 +79,9 @@ impl UnitsOnDevice {
 fn saturates(activation: Activation) -> bool {
     match activation {
         Activation::Sigmoid | Activation::Tanh | Activation::Relu => true,
-        // Leaky ReLU is flat nowhere. GELU is flat in places, but an output close to 0 may also come from a steep part.
-        Activation::LeakyRelu | Activation::Gelu => false,
+        // Leaky ReLU is flat nowhere. GELU and SiLU are flat in places, but an output close to 0 may also come from a
+        // steep part. SELU is flat far below 0; this is not counted.
+        Activation::LeakyRelu | Activation::Gelu | Activation::Selu | Activation::Silu => false,
     }
 }
 

@@ -3,7 +3,8 @@
 use burn::nn::{
     Initializer, LinearConfig,
     conv::{
-        Conv1dConfig, Conv2dConfig, Conv3dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, ConvTranspose3dConfig,
+        Conv1dConfig, Conv2dConfig, Conv3dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
+        ConvTranspose3dConfig,
     },
 };
 use burn::tensor::{Device, Tensor};

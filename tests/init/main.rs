@@ -3,10 +3,12 @@
 #[path = "../common/devices.rs"]
 mod devices;
 mod fans;
+mod mean_field;
 mod models;
 mod pytorch;
 mod schemes;
 mod strategies;
+mod theory;
 
 use std::f64::consts::PI;
 

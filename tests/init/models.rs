@@ -5,18 +5,20 @@ use std::fmt;
 use burn::module::{Module, Param, ParamGroup};
 use burn::nn::attention::{MultiHeadAttention, MultiHeadAttentionConfig};
 use burn::nn::conv::{
-    Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Conv3d, Conv3dConfig, ConvTranspose1d, ConvTranspose1dConfig,
-    ConvTranspose2d, ConvTranspose2dConfig, ConvTranspose3d, ConvTranspose3dConfig, DeformConv2d, DeformConv2dConfig,
+    Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Conv3d, Conv3dConfig, ConvTranspose1d,
+    ConvTranspose1dConfig, ConvTranspose2d, ConvTranspose2dConfig, ConvTranspose3d,
+    ConvTranspose3dConfig, DeformConv2d, DeformConv2dConfig,
 };
 use burn::nn::gru::{Gru, GruConfig};
 use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig};
 use burn::nn::{
-    Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayout, Lstm,
-    LstmConfig, PRelu, PReluConfig, SwiGlu, SwiGluConfig,
+    Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
+    LinearLayout, Lstm, LstmConfig, PRelu, PReluConfig, SwiGlu, SwiGluConfig,
 };
 use burn::tensor::{Device, Distribution, Tensor, s};
 use burn_kindling::init::{
-    Activation, Fan, FanMode, InitAction, InitPlan, InitStrategy, InitTable, Kept, LayerKind, Scheme, initialize,
+    Activation, Fan, FanMode, InitAction, InitPlan, InitStrategy, InitTable, Kept, LayerKind,
+    Scheme, initialize,
 };
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
 
@@ -66,14 +68,35 @@ fn everything(device: &Device) -> Everything {
         linear: LinearConfig::new(30, 20).init(device),
         convolutions: (
             Conv1dConfig::new(4, 6, 3).with_groups(2).init(device),
-            Conv2dConfig::new([4, 6], [3, 2]).with_stride([2, 2]).init(device),
-            Conv3dConfig::new([4, 6], [3, 2, 2]).with_bias(false).init(device),
+            Conv2dConfig::new([4, 6], [3, 2])
+                .with_stride([2, 2])
+                .init(device),
+            Conv3dConfig::new([4, 6], [3, 2, 2])
+                .with_bias(false)
+                .init(device),
         ),
-        deformed: Some(DeformConv2dConfig::new([4, 6], [3, 3]).with_weight_groups(2).init(device)),
+        deformed: Some(
+            DeformConv2dConfig::new([4, 6], [3, 3])
+                .with_weight_groups(2)
+                .init(device),
+        ),
         up: [
-            Up::One(ConvTranspose1dConfig::new([4, 6], 4).with_stride(2).init(device)),
-            Up::Two(ConvTranspose2dConfig::new([4, 6], [4, 6]).with_stride([2, 3]).with_groups(2).init(device)),
-            Up::Three(ConvTranspose3dConfig::new([4, 6], [2, 2, 2]).with_stride([2, 2, 2]).init(device)),
+            Up::One(
+                ConvTranspose1dConfig::new([4, 6], 4)
+                    .with_stride(2)
+                    .init(device),
+            ),
+            Up::Two(
+                ConvTranspose2dConfig::new([4, 6], [4, 6])
+                    .with_stride([2, 3])
+                    .with_groups(2)
+                    .init(device),
+            ),
+            Up::Three(
+                ConvTranspose3dConfig::new([4, 6], [2, 2, 2])
+                    .with_stride([2, 2, 2])
+                    .init(device),
+            ),
         ],
         embedding: EmbeddingConfig::new(50, 8).init(device),
         recurrent: vec![
@@ -87,7 +110,9 @@ fn everything(device: &Device) -> Everything {
         burns_norm: burn::nn::BatchNormConfig::new(6).init(device),
         layer_norm: LayerNormConfig::new(6).init(device),
         slope: PReluConfig::new().init(device),
-        own: Own { position: Initializer::Ones.init([1, 3, 4], device) },
+        own: Own {
+            position: Initializer::Ones.init([1, 3, 4], device),
+        },
     }
 }
 
@@ -130,18 +155,34 @@ fn every_layer_is_recognised_with_its_own_numbers() {
         ("embedding.weight", Embedding, fan(1, 8)),
     ];
     let gates = [
-        ("0.Lstm", &["input_gate", "forget_gate", "output_gate", "cell_gate"][..]),
+        (
+            "0.Lstm",
+            &["input_gate", "forget_gate", "output_gate", "cell_gate"][..],
+        ),
         ("1.Gru", &["update_gate", "reset_gate", "new_gate"]),
     ];
     let gates: Vec<String> = gates
         .iter()
-        .flat_map(|(layer, gates)| gates.iter().map(move |gate| format!("recurrent.{layer}.{gate}")))
+        .flat_map(|(layer, gates)| {
+            gates
+                .iter()
+                .map(move |gate| format!("recurrent.{layer}.{gate}"))
+        })
         .collect();
     let transforms: Vec<_> = gates
         .iter()
-        .flat_map(|gate| [(format!("{gate}.input_transform.weight"), 5), (format!("{gate}.hidden_transform.weight"), 7)])
+        .flat_map(|gate| {
+            [
+                (format!("{gate}.input_transform.weight"), 5),
+                (format!("{gate}.hidden_transform.weight"), 7),
+            ]
+        })
         .collect();
-    expected.extend(transforms.iter().map(|(path, inputs)| (&**path, Linear, fan(*inputs, 7))));
+    expected.extend(
+        transforms
+            .iter()
+            .map(|(path, inputs)| (&**path, Linear, fan(*inputs, 7))),
+    );
     let projections = ["query", "key", "value", "output"];
     let attention = projections.map(|name| format!("attention.{name}.weight"));
     expected.extend(attention.iter().map(|path| (&**path, Linear, fan(8, 8))));
@@ -195,10 +236,18 @@ fn a_model_has_the_same_bits_on_every_backend() {
             // Burn's own generator does not matter, nor whether its values are drawn already.
             device.seed(3);
             let lazy = everything(&device);
-            assert_eq!(bits(&initialize(lazy, Scheme::glorot(), 7).0), expected, "{device:?}");
+            assert_eq!(
+                bits(&initialize(lazy, Scheme::glorot(), 7).0),
+                expected,
+                "{device:?}"
+            );
             let model = everything(&device);
             bits(&model);
-            assert_eq!(bits(&initialize(model, Scheme::glorot(), 7).0), expected, "{device:?}");
+            assert_eq!(
+                bits(&initialize(model, Scheme::glorot(), 7).0),
+                expected,
+                "{device:?}"
+            );
         }
     }
     let other = bits(&initialize(everything(&any_device()), Scheme::glorot(), 8).0);
@@ -210,13 +259,20 @@ fn a_model_has_the_same_bits_on_every_backend() {
 fn a_device_of_another_machine_gets_the_same_bits() {
     let expected = bits(&initialize(everything(&any_device()), Scheme::glorot(), 7).0);
     let device = crate::devices::lent().unwrap().device;
-    assert_eq!(bits(&initialize(everything(&device), Scheme::glorot(), 7).0), expected);
+    assert_eq!(
+        bits(&initialize(everything(&device), Scheme::glorot(), 7).0),
+        expected
+    );
 }
 
 #[test]
 fn no_two_parameters_are_alike_and_another_layer_changes_none() {
     let device = any_device();
-    let layers = |count: usize| -> Vec<Linear> { (0..count).map(|_| LinearConfig::new(9, 9).init(&device)).collect() };
+    let layers = |count: usize| -> Vec<Linear> {
+        (0..count)
+            .map(|_| LinearConfig::new(9, 9).init(&device))
+            .collect()
+    };
     let few = bits(&initialize(layers(3), Scheme::he(), 1).0);
     let many = bits(&initialize(layers(4), Scheme::he(), 1).0);
     assert_eq!(few, many[..few.len()]);
@@ -236,7 +292,13 @@ fn parameters_keep_all_but_their_values() {
                 let describe = |layer: &Linear| {
                     let bias = layer.bias.as_ref().unwrap();
                     let weight = &layer.weight;
-                    format!("{:?} {:?} {:?} {:?}", weight, bias, weight.lazy_device(), weight.lazy_shape())
+                    format!(
+                        "{:?} {:?} {:?} {:?}",
+                        weight,
+                        bias,
+                        weight.lazy_device(),
+                        weight.lazy_shape()
+                    )
                 };
                 if drawn {
                     layer.weight.val();
@@ -258,7 +320,10 @@ fn parameters_keep_all_but_their_values() {
                     LinearLayout::Col => weight.clone().transpose(),
                 };
                 assert_eq!(values(saved.clone()), values(expected));
-                let loaded = layer.weight.clone().transform_for_load(saved.detach(), layer.weight.id);
+                let loaded = layer
+                    .weight
+                    .clone()
+                    .transform_for_load(saved.detach(), layer.weight.id);
                 assert_eq!(values(loaded.val()), values(weight.clone()));
                 // A clone from before has values of its own.
                 assert_ne!(values(untouched.weight.val()), values(weight));
@@ -295,7 +360,8 @@ fn what_is_frozen_stays_unless_a_rule_names_it() {
                 assert_eq!(table.rows[1].action, InitAction::Kept(Kept::Frozen));
                 assert!(matches!(table.rows[2].action, InitAction::Drawn { .. }));
 
-                let plan = InitPlan::new(InitStrategy::He).draw(ParamGroup::from_path("0.weight"), Scheme::ones());
+                let plan = InitPlan::new(InitStrategy::He)
+                    .draw(ParamGroup::from_path("0.weight"), Scheme::ones());
                 let (after, table) = plan.apply(model, 1);
                 assert_eq!(table.rows[0].action, InitAction::Filled(1.0));
                 let trained = after[0].clone().train();
@@ -310,31 +376,58 @@ fn what_is_frozen_stays_unless_a_rule_names_it() {
 fn rules_decide_and_the_last_one_wins() {
     let device = any_device();
     let plan = InitPlan::new(InitStrategy::He)
-        .fill(ParamGroup::from_regex(r"forget_gate\.input_transform\.bias$").unwrap(), 1.0)
+        .fill(
+            ParamGroup::from_regex(r"forget_gate\.input_transform\.bias$").unwrap(),
+            1.0,
+        )
         .draw_kind(LayerKind::Embedding, Scheme::normal(0.02))
         .draw(ParamGroup::from_predicate("own"), Scheme::normal(0.5))
         .fill(ParamGroup::from_predicate("norm"), 0.25)
         .fill(ParamGroup::from_path("layer_norm.gamma"), 0.0)
-        .draw(ParamGroup::from_predicate("attention"), Scheme::orthogonal())
+        .draw(
+            ParamGroup::from_predicate("attention"),
+            Scheme::orthogonal(),
+        )
         .keep(ParamGroup::from_predicate("linear"))
         .draw(ParamGroup::from_predicate("linear"), Scheme::glorot());
     let model = everything(&device);
     let before = bits(&model.linear);
     let (model, table) = plan.apply(model, 1);
     let action = |path: &str| &table.row(path).unwrap().action;
-    assert_eq!(*action("recurrent.0.Lstm.forget_gate.input_transform.bias"), InitAction::Filled(1.0));
-    assert_eq!(*action("recurrent.0.Lstm.forget_gate.hidden_transform.bias"), InitAction::Filled(0.0));
-    assert!(matches!(action("embedding.weight"), InitAction::Drawn { std: 0.02, .. }));
-    assert!(matches!(action("own.position"), InitAction::Drawn { std: 0.5, fan: None, .. }));
+    assert_eq!(
+        *action("recurrent.0.Lstm.forget_gate.input_transform.bias"),
+        InitAction::Filled(1.0)
+    );
+    assert_eq!(
+        *action("recurrent.0.Lstm.forget_gate.hidden_transform.bias"),
+        InitAction::Filled(0.0)
+    );
+    assert!(matches!(
+        action("embedding.weight"),
+        InitAction::Drawn { std: 0.02, .. }
+    ));
+    assert!(matches!(
+        action("own.position"),
+        InitAction::Drawn {
+            std: 0.5,
+            fan: None,
+            ..
+        }
+    ));
     assert_eq!(*action("norm.gamma"), InitAction::Filled(0.25));
     assert_eq!(*action("layer_norm.gamma"), InitAction::Filled(0.0));
     assert_eq!(*action("layer_norm.beta"), InitAction::Filled(0.25));
     // Statistics are not parameters.
     assert_eq!(*action("norm.running_mean"), InitAction::Kept(Kept::Norm));
-    assert_eq!(*action("burns_norm.running_var"), InitAction::Kept(Kept::Norm));
+    assert_eq!(
+        *action("burns_norm.running_var"),
+        InitAction::Kept(Kept::Norm)
+    );
     // A rule that draws is for weights.
     assert_eq!(*action("attention.query.bias"), InitAction::Filled(0.0));
-    assert!(matches!(action("attention.query.weight"), InitAction::Drawn { scheme, .. } if *scheme == Scheme::orthogonal()));
+    assert!(
+        matches!(action("attention.query.weight"), InitAction::Drawn { scheme, .. } if *scheme == Scheme::orthogonal())
+    );
     // The later rule takes the weight back from the one that keeps all.
     assert!(matches!(action("linear.weight"), InitAction::Drawn { .. }));
     assert_eq!(*action("linear.bias"), InitAction::Kept(Kept::Plan));
@@ -347,8 +440,11 @@ fn rules_decide_and_the_last_one_wins() {
 
 #[test]
 fn a_fan_can_be_given() {
-    let own = Own { position: Initializer::Ones.init([10, 30, 40], &any_device()) };
-    let plan = InitPlan::new(InitStrategy::He).draw(ParamGroup::all(), Scheme::he().by(FanMode::Of(50)));
+    let own = Own {
+        position: Initializer::Ones.init([10, 30, 40], &any_device()),
+    };
+    let plan =
+        InitPlan::new(InitStrategy::He).draw(ParamGroup::all(), Scheme::he().by(FanMode::Of(50)));
     let (own, _) = plan.apply(own, 1);
     assert_mean_and_std(&values(own.position.val()), 0.2);
 }
@@ -356,8 +452,12 @@ fn a_fan_can_be_given() {
 #[test]
 #[should_panic(expected = "needs a fan, and that of `position`, of shape [1, 3, 4], is not known")]
 fn a_fan_that_is_not_known_is_asked_for() {
-    let own = Own { position: Initializer::Ones.init([1, 3, 4], &any_device()) };
-    InitPlan::new(Scheme::he()).draw(ParamGroup::all(), Scheme::he()).apply(own, 1);
+    let own = Own {
+        position: Initializer::Ones.init([1, 3, 4], &any_device()),
+    };
+    InitPlan::new(Scheme::he())
+        .draw(ParamGroup::all(), Scheme::he())
+        .apply(own, 1);
 }
 
 /// A module with a `Debug` text of its own hides the numbers of its layers.
@@ -377,16 +477,32 @@ impl fmt::Debug for Hidden {
 fn what_is_assumed_is_said() {
     let device = any_device();
     let hidden = Hidden {
-        up: ConvTranspose2dConfig::new([4, 6], [4, 4]).with_stride([2, 2]).init(&device),
+        up: ConvTranspose2dConfig::new([4, 6], [4, 4])
+            .with_stride([2, 2])
+            .init(&device),
         linear: LinearConfig::new(4, 4).init(&device),
     };
     let (_, table) = initialize(hidden, InitStrategy::He, 1);
     let row = table.row("up.weight").unwrap();
     assert!(row.assumed);
-    assert!(matches!(row.action, InitAction::Drawn { fan: Some(Fan { fan_in: 64, .. }), .. }));
-    assert!(table.to_string().contains("(stride and groups of 1 assumed)"), "{table}");
+    assert!(matches!(
+        row.action,
+        InitAction::Drawn {
+            fan: Some(Fan { fan_in: 64, .. }),
+            ..
+        }
+    ));
+    assert!(
+        table
+            .to_string()
+            .contains("(stride and groups of 1 assumed)"),
+        "{table}"
+    );
     assert!(!table.row("linear.weight").unwrap().assumed);
-    assert!(matches!(table.row("linear.weight").unwrap().action, InitAction::Drawn { .. }));
+    assert!(matches!(
+        table.row("linear.weight").unwrap().action,
+        InitAction::Drawn { .. }
+    ));
 }
 
 mod own {
@@ -402,7 +518,10 @@ mod own {
 
 #[test]
 fn a_layer_of_the_same_name_is_not_burns() {
-    let layer = own::Linear { weight: Initializer::Ones.init([2, 3], &any_device()), scale: 1.0 };
+    let layer = own::Linear {
+        weight: Initializer::Ones.init([2, 3], &any_device()),
+        scale: 1.0,
+    };
     let (layer, table) = initialize(layer, InitStrategy::He, 1);
     assert_eq!(table.rows[0].action, InitAction::Kept(Kept::Unknown));
     assert_eq!(values(layer.weight.val()), [1.0; 6]);
@@ -428,7 +547,10 @@ fn tied_weights_stay_tied() {
 #[test]
 fn the_table_is_aligned() {
     let device = any_device();
-    let net = (LinearConfig::new(784, 100).init(&device), BatchNormConfig::new(100).init(&device));
+    let net = (
+        LinearConfig::new(784, 100).init(&device),
+        BatchNormConfig::new(100).init(&device),
+    );
     let (_, table) = initialize(net, InitStrategy::He, 42);
     let expected = "\
 parameter       layer          shape       fan-in  fan-out       std  values
@@ -444,15 +566,25 @@ parameter       layer          shape       fan-in  fan-out       std  values
 #[test]
 fn a_layer_without_inputs_or_outputs_stays_as_it_is() {
     let device = any_device();
-    for scheme in [Scheme::zeros(), Scheme::he(), Scheme::orthogonal(), Scheme::sparse(0.5, 1.0), Scheme::identity()] {
+    for scheme in [
+        Scheme::zeros(),
+        Scheme::he(),
+        Scheme::orthogonal(),
+        Scheme::sparse(0.5, 1.0),
+        Scheme::identity(),
+    ] {
         for (inputs, outputs) in [(0, 3), (3, 0), (0, 0)] {
-            let (layer, table) = initialize(LinearConfig::new(inputs, outputs).init(&device), scheme, 1);
+            let (layer, table) =
+                initialize(LinearConfig::new(inputs, outputs).init(&device), scheme, 1);
             assert_eq!(layer.weight.val().dims(), [inputs, outputs]);
             assert_eq!(table.rows[0].action, InitAction::Kept(Kept::Empty));
             assert_eq!(values(layer.bias.unwrap().val()), vec![0.0; outputs]);
         }
         let conv = Conv2dConfig::new([0, 4], [3, 3]).init(&device);
-        assert_eq!(initialize(conv, scheme, 1).0.weight.val().dims(), [4, 0, 3, 3]);
+        assert_eq!(
+            initialize(conv, scheme, 1).0.weight.val().dims(),
+            [4, 0, 3, 3]
+        );
     }
 }
 
@@ -468,17 +600,34 @@ fn convolutions_keep_the_scale_of_the_signal() {
         let input = Tensor::<4>::random([2, 64, 16, 16], Distribution::Normal(0.0, 1.0), &device);
         let before = second_moment(input.clone());
         let conv = Conv2dConfig::new([64, 64], [3, 3]);
-        let upsample = ConvTranspose2dConfig::new([64, 32], [4, 4]).with_stride([2, 2]).with_padding([1, 1]);
-        let layers = (conv.init(&device), conv.with_groups(4).init(&device), upsample.init(&device));
+        let upsample = ConvTranspose2dConfig::new([64, 32], [4, 4])
+            .with_stride([2, 2])
+            .with_padding([1, 1]);
+        let layers = (
+            conv.init(&device),
+            conv.with_groups(4).init(&device),
+            upsample.init(&device),
+        );
         // An orthogonal matrix keeps the norm only where no input counts twice: not in a convolution.
-        for scheme in [Scheme::lecun(), Scheme::lecun().uniform(), Scheme::lecun().truncated()] {
+        for scheme in [
+            Scheme::lecun(),
+            Scheme::lecun().uniform(),
+            Scheme::lecun().truncated(),
+        ] {
             let (conv, grouped, upsample) = initialize(layers.clone(), scheme, 2).0;
             // The mean square of w has a relative standard error of sqrt(2 / weights), at most 1.5 % here. The error of
             // the output, averaged over 2 x 144 pixels or more, is of the same order.
-            let outputs = [conv.forward(input.clone()), grouped.forward(input.clone()), upsample.forward(input.clone())];
+            let outputs = [
+                conv.forward(input.clone()),
+                grouped.forward(input.clone()),
+                upsample.forward(input.clone()),
+            ];
             for after in outputs {
                 let ratio = second_moment(after) / before;
-                assert!((ratio - 1.0).abs() < 0.1, "{scheme}: the second moment changes by {ratio}");
+                assert!(
+                    (ratio - 1.0).abs() < 0.1,
+                    "{scheme}: the second moment changes by {ratio}"
+                );
             }
         }
     }
@@ -490,7 +639,9 @@ fn the_recommended_strategy_carries_the_signal_through_depth() {
     const DEPTH: usize = 10;
     let device = any_device();
     let depth_ratio = |strategy: InitStrategy| {
-        let layers: Vec<Linear> = (0..DEPTH).map(|_| LinearConfig::new(WIDTH, WIDTH).init(&device)).collect();
+        let layers: Vec<Linear> = (0..DEPTH)
+            .map(|_| LinearConfig::new(WIDTH, WIDTH).init(&device))
+            .collect();
         let mut x = Tensor::<2>::random([64, WIDTH], Distribution::Normal(0.0, 1.0), &device);
         let mut moments = Vec::new();
         for layer in initialize(layers, strategy, 9).0 {

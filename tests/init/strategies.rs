@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use burn_kindling::init::{Activation, InitStrategy, UnknownName};
 
-use crate::{devices::devices, phi, values};
+use crate::{devices::devices, phi, pytorch, values};
 
 #[test]
 fn recommendations_are_the_textbook_pairs() {
@@ -15,7 +15,9 @@ fn recommendations_are_the_textbook_pairs() {
             "tanh: xavier",
             "relu: he",
             "leaky-relu: he",
-            "gelu: he"
+            "gelu: he",
+            "selu: xavier",
+            "silu: he"
         ]
     );
 }
@@ -34,6 +36,9 @@ fn activations_follow_their_formulas() {
                     Activation::Relu => x.max(0.0),
                     Activation::LeakyRelu => x.max(0.01 * x),
                     Activation::Gelu => x * phi(x),
+                    Activation::Selu if x > 0.0 => 1.0507009873554805 * x,
+                    Activation::Selu => 1.0507009873554805 * 1.6732632423543772 * x.exp_m1(),
+                    Activation::Silu => x / (1.0 + (-x).exp()),
                 };
                 assert!(
                     (y - expected).abs() < 2e-6,
@@ -68,7 +73,15 @@ fn names_round_trip() {
     );
     check(
         &Activation::ALL,
-        &["sigmoid", "tanh", "relu", "leaky-relu", "gelu"],
+        &[
+            "sigmoid",
+            "tanh",
+            "relu",
+            "leaky-relu",
+            "gelu",
+            "selu",
+            "silu",
+        ],
     );
 }
 
@@ -84,6 +97,42 @@ fn an_unknown_name_is_told_the_known_ones() {
     let error = "ReLU".parse::<Activation>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "unknown activation `ReLU`; the names are: sigmoid, tanh, relu, leaky-relu, gelu"
+        "unknown activation `ReLU`; the names are: sigmoid, tanh, relu, leaky-relu, gelu, selu, silu"
     );
+}
+
+#[test]
+fn gains_are_pytorchs_but_selus() {
+    for case in pytorch::cases("gains") {
+        let ours = match (pytorch::text(&case["nonlinearity"]), case["param"].as_f64()) {
+            ("sigmoid", _) => Activation::Sigmoid.gain(),
+            ("tanh", _) => Activation::Tanh.gain(),
+            ("relu", _) => Activation::Relu.gain(),
+            ("leaky_relu", Some(0.01)) => Activation::LeakyRelu.gain(),
+            // PyTorch takes 3/4 "for self-normalisation", which shrinks the signal; the paper's weights have 1.
+            ("selu", _) => 0.75 * Activation::Selu.gain(),
+            _ => continue,
+        };
+        let gain = pytorch::number(&case["gain"]);
+        assert!((ours / gain - 1.0).abs() < 1e-14, "{case}: {ours}");
+    }
+}
+
+#[test]
+fn gradients_of_far_inputs_are_finite() {
+    for device in devices() {
+        for activation in Activation::ALL {
+            let input = Tensor::<1>::from_data(
+                [-1e4_f32, -200.0, 0.0, 200.0, 1e4],
+                &device.clone().autodiff(),
+            );
+            let input = input.require_grad();
+            let gradients = activation.forward(input.clone()).sum().backward();
+            let gradient = values(input.grad(&gradients).unwrap());
+            assert!(
+                gradient.iter().all(|x| x.is_finite()),
+                "{activation}: {gradient:?}"
+            );
+        }
+    }
 }

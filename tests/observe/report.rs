@@ -9,7 +9,12 @@ use crate::{any_device, tensor};
 
 fn report(device: &Device) -> Report {
     let device = device.clone().autodiff();
-    let model = initialize(LinearConfig::new(2, 1).init(&device), InitStrategy::Zeros, 1).0;
+    let model = initialize(
+        LinearConfig::new(2, 1).init(&device),
+        InitStrategy::Zeros,
+        1,
+    )
+    .0;
     let x = tensor(&[0.0, 1.0, 2.0, 4.0], [2, 2], &device).require_grad();
     let (y, mut seen) = Observer::new().with_bins(4).run(|| {
         let x = Point::new("relu").after(Activation::Relu).watch(x);

@@ -33,6 +33,8 @@ fn saturation_is_near_the_ends_of_each_activation() {
         (Some(Activation::Relu), Some(1.0 / 8.0)),
         (Some(Activation::LeakyRelu), None),
         (Some(Activation::Gelu), None),
+        (Some(Activation::Selu), None),
+        (Some(Activation::Silu), None),
         (None, None),
     ];
     for device in devices() {

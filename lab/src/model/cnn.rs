@@ -121,7 +121,11 @@ impl Cnn {
     /// last.
     fn halve(&self, block: &Block<Conv2d>, signal: Tensor<4>) -> Tensor<4> {
         match block.activation {
-            Activation::Sigmoid | Activation::Tanh | Activation::Relu | Activation::LeakyRelu
+            Activation::Sigmoid
+            | Activation::Tanh
+            | Activation::Relu
+            | Activation::LeakyRelu
+            | Activation::Selu
                 if block.batch_norm_relu().is_none() =>
             {
                 let pooled = self.pool.forward(block.pre_activation(signal));

@@ -24,6 +24,8 @@ pub(super) fn activation_name(activation: Activation) -> &'static str {
         Activation::Relu => "ReLU",
         Activation::LeakyRelu => "leaky ReLU",
         Activation::Gelu => "GELU",
+        Activation::Selu => "SELU",
+        Activation::Silu => "SiLU",
     }
 }
 

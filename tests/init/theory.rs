@@ -1,13 +1,12 @@
 //! Signal propagation, compared with closed forms, plain integration and networks.
 
-#[path = "common/devices.rs"]
-mod devices;
-
 use std::f64::consts::{PI, TAU};
 
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Distribution, Tensor};
-use burn_kindling::init::{Activation, InitStrategy, LayerSignal};
-use devices::any_device;
+use burn_kindling::init::{Activation, InitStrategy, LayerSignal, initialize};
+
+use crate::devices::any_device;
 
 /// From an almost vanished signal to one deep in saturation.
 const SECOND_MOMENTS: [f64; 8] = [1e-12, 1e-4, 0.1, 1.0, 4.0, 100.0, 784.0, 1e6];
@@ -150,9 +149,14 @@ fn wide_networks_do_as_predicted() {
             let predicted = strategy.propagate(activation, [WIDTH; 4], 1.0);
             let normal = Distribution::Normal(0.0, 1.0);
             let mut x = Tensor::<2>::random([100, WIDTH], normal, &device);
-            for layer in predicted {
-                let weights = strategy.init::<2>([WIDTH, WIDTH], WIDTH, &device);
-                x = activation.forward(x.matmul(weights.val()));
+            let layer = || {
+                LinearConfig::new(WIDTH, WIDTH)
+                    .with_bias(false)
+                    .init(&device)
+            };
+            let layers: Vec<Linear> = predicted.iter().map(|_| layer()).collect();
+            for (layer, predicted) in initialize(layers, strategy, 21).0.iter().zip(predicted) {
+                x = activation.forward(layer.forward(x));
                 let values: Vec<f64> = x.to_data().iter::<f64>().collect();
                 let count = values.len() as f64;
                 let mean = values.iter().sum::<f64>() / count;
@@ -160,11 +164,11 @@ fn wide_networks_do_as_predicted() {
                 // Inputs are not independent after the first layer, so the mean is over a thousand units, not over
                 // 100,000 values. Allow five sigma of that, over four layers.
                 let sampling = 5.0 * (2.0 / WIDTH as f64).sqrt();
-                assert_close(variance.sqrt(), layer.std, sampling);
+                assert_close(variance.sqrt(), predicted.std, sampling);
                 assert!(
-                    (mean - layer.mean).abs() <= sampling * second_moment(layer).sqrt(),
+                    (mean - predicted.mean).abs() <= sampling * second_moment(predicted).sqrt(),
                     "{strategy} {activation}: mean {mean}, predicted {}",
-                    layer.mean
+                    predicted.mean
                 );
             }
         }
