@@ -48,6 +48,7 @@
 //!
 //! - [`init`]: initial weights of whole models: which scheme suits which activation, fan-in and fan-out, and what
 //!   theory predicts.
+//! - [`calibration`]: initial weights by measurement, for models that no formula fits.
 //! - [`norm`]: batch normalisation. The layer, its running statistics, folding and recalibrating,
 //!   and the operation behind it.
 //! - [`observe`]: what happens inside a network. Statistics of every layer's activations, gradients
@@ -55,6 +56,7 @@
 //! - `record` (feature `record`): saves and loads trained weights. Burnpack, safetensors with
 //!   PyTorch's names and layouts, and PyTorch's own files.
 
+pub mod calibration;
 mod dtype;
 pub mod init;
 pub mod norm;

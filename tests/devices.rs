@@ -18,7 +18,6 @@ use burn_kindling_lab::device::{self, DeviceError, Found};
 use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{
     OptimizerKind, Precision, Schedule, TrainConfig, TrainError, Trained, Trainer, evaluate,
-    initial_model,
 };
 
 static MNIST: LazyLock<Mnist> = LazyLock::new(|| Mnist::load(&Mnist::find(None).unwrap()).unwrap());
@@ -126,7 +125,7 @@ fn the_same_seed_gives_the_same_weights_on_every_device() {
     ] {
         let config = config(model);
         let drawn = |device: &Device| {
-            let weights = tensors(&initial_model(&config, device), None);
+            let weights = tensors(&config.init_model(device), None);
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
             let weights = weights.into_iter();
             weights
@@ -157,7 +156,7 @@ fn initial_weights_follow_the_strategy_and_the_seed() {
         let strategy = model.strategy();
         let mut config = config(model);
         let weights = |config: &TrainConfig| {
-            let mut drawn = tensors(&initial_model(config, &Device::flex()), None);
+            let mut drawn = tensors(&config.init_model(&Device::flex()), None);
             drawn.retain(|(name, shape, _)| name.ends_with("weight") && shape.len() > 1);
             drawn
         };
@@ -191,7 +190,7 @@ fn initial_weights_follow_the_strategy_and_the_seed() {
     let zeros = config(ModelConfig::Mlp(
         MlpConfig::new().with_init(InitStrategy::Zeros),
     ));
-    for (name, shape, values) in tensors(&initial_model(&zeros, &Device::flex()), None) {
+    for (name, shape, values) in tensors(&zeros.init_model(&Device::flex()), None) {
         let all_zero = values.iter().all(|x| x.to_bits() == 0);
         assert_eq!(all_zero, !name.ends_with("gamma") && !name.ends_with("var"));
         assert!(all_zero || shape.len() == 1);
@@ -201,7 +200,7 @@ fn initial_weights_follow_the_strategy_and_the_seed() {
 /// An initial model that was made without autodiff can train later.
 #[test]
 fn an_initial_model_made_without_autodiff_trains_later() {
-    let model = initial_model(&config(mlp()), &Device::flex()).train();
+    let model = config(mlp()).init_model(&Device::flex()).train();
     let device = Device::flex().autodiff();
     let output = model.forward_step(batch(0..32, &device));
     let gradients = GradientsParams::from_grads(output.loss.backward(), &model);
@@ -216,7 +215,7 @@ fn first_step(
     dtype: FloatDType,
 ) -> (f32, Vec<Named>, Vec<Named>) {
     let device = device.clone().autodiff();
-    let model = initial_model(config, &device);
+    let model = config.init_model(&device);
     let mut batch = batch(0..64, &device);
     batch.images = batch.images.cast(dtype);
     let output = model.forward_step(batch);
@@ -314,7 +313,7 @@ fn half_precision_trains_where_the_device_has_it() {
         let mut config = config(model);
         config.epochs = 2;
         let full = train(&config, vec![flex.clone()], &images);
-        let before = evaluate(&initial_model(&config, &flex), &images, &flex).loss;
+        let before = evaluate(&config.init_model(&flex), &images, &flex).loss;
         let after = full.epochs[1].valid.loss;
         assert!(after < 0.5 * before);
 
@@ -376,7 +375,7 @@ fn steps_that_overflow_in_f16_move_nothing_and_are_counted() {
     let flex = Device::flex();
     let overflown = train(&config, vec![flex.clone()], &images);
     assert_eq!(overflown.skipped_steps, 2);
-    let before = tensors(&initial_model(&config, &flex), None);
+    let before = tensors(&config.init_model(&flex), None);
     assert!(tensors(&overflown.network, None) == before);
 
     config.dtype = Precision::F32;
@@ -425,10 +424,10 @@ fn two_devices_take_the_step_of_the_mean_gradient() {
     };
     let images = MNIST.train.subset(0..2 * BATCH);
     let device = Device::flex().autodiff();
-    let model = initial_model(&config, &device);
+    let model = config.init_model(&device);
     let halves = [0..BATCH, BATCH..2 * BATCH].map(|half| {
         // Each half starts from the running statistics of the initial model.
-        let model = initial_model(&config, &device);
+        let model = config.init_model(&device);
         let loss = model.forward_step(batch(half, &device)).loss;
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         (tensors(&model, Some(&gradients)), tensors(&model, None))

@@ -47,7 +47,7 @@ fn a_folded_network_gives_the_same_logits() {
     for norm in Normalization::ALL {
         for (config, model) in trained(norm, Activation::Tanh) {
             let before = model.forward(images.clone());
-            let fresh = config.init(&device).forward(images.clone());
+            let fresh = config.init_with_seed(&device, 1).forward(images.clone());
             let size = before.clone().abs().max().into_scalar::<f32>();
             let folded = model.fold();
             let apart = |logits: Tensor<2>| {

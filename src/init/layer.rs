@@ -134,6 +134,18 @@ impl Layer {
         }
     }
 
+    /// The output unit that a weight of this shape belongs to, by its places on the first two axes.
+    pub fn unit(&self, shape: &[usize], i: usize, j: usize) -> usize {
+        match self.kind {
+            LayerKind::Conv => i,
+            LayerKind::ConvTranspose => {
+                let inputs_per_group = shape[0] / self.groups_of(shape);
+                i / inputs_per_group * shape[1] + j
+            }
+            _ => j,
+        }
+    }
+
     /// The groups, if they divide the first axis of the weight. A layer that was changed by hand may say something
     /// else.
     fn groups_of(&self, shape: &[usize]) -> usize {

@@ -28,14 +28,13 @@
 //!
 //! ```
 //! use burn::{nn::LinearConfig, tensor::Device};
-//! use burn_kindling::init::{Activation, InitStrategy};
+//! use burn_kindling::init::{Activation, InitStrategy, initialize};
 //!
-//! let device = Device::flex();
-//! device.seed(42);
-//!
-//! // Initialise a Burn layer again: weights from N(0, 2/784), bias 0.
+//! // Any model, or a single layer: weights from N(0, 2/784), bias 0.
 //! let he = InitStrategy::recommended_for(Activation::Relu);
-//! let layer = he.apply(LinearConfig::new(784, 100).init(&device));
+//! let layer = LinearConfig::new(784, 100).init(&Device::flex());
+//! let (layer, table) = initialize(layer, he, 42);
+//! println!("{table}");
 //!
 //! let std = layer.weight.val().square().mean().sqrt().into_scalar::<f32>();
 //! assert!((std - (2.0f32 / 784.0).sqrt()).abs() < 0.02 * std);
@@ -53,6 +52,7 @@ mod scheme;
 mod strategy;
 mod table;
 mod theory;
+pub(crate) mod weights;
 
 pub use activation::Activation;
 pub use fan::Fan;

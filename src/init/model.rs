@@ -161,8 +161,7 @@ impl InitPlan {
             plan: self,
             seed,
             text: &text,
-            path: Vec::new(),
-            containers: Vec::new(),
+            place: Place::default(),
             done: HashMap::new(),
             table: InitTable::default(),
         };
@@ -188,14 +187,45 @@ impl InitPlan {
     }
 }
 
+/// Where a traversal is in a model.
+#[derive(Default)]
+pub(super) struct Place {
+    path: Vec<String>,
+    containers: Vec<String>,
+}
+
+impl Place {
+    pub fn enter(&mut self, name: &str, container_type: &str) {
+        self.path.push(name.to_owned());
+        self.containers.push(container_type.to_owned());
+    }
+
+    pub fn exit(&mut self) {
+        self.path.pop();
+        self.containers.pop();
+    }
+
+    pub fn path(&self) -> String {
+        self.path.join(".")
+    }
+
+    /// The layer of the parameter here, and what the parameter is in it. `text` is the `Debug` text of the model.
+    pub fn layer<const D: usize>(&self, param: &Param<Tensor<D>>, text: &str) -> (Layer, Role) {
+        let container = self.containers.last().map_or("", String::as_str);
+        let container = container.strip_prefix("Struct:").unwrap_or_default();
+        let field = self.path.last().map_or("", String::as_str);
+        let fields = Fields::find(text, container, &param.id.to_string());
+        Layer::recognize(container, field, D, fields.as_ref())
+    }
+}
+
 /// A walk over the parameters of a model.
 struct Walk<'a> {
     plan: &'a InitPlan,
     seed: u64,
     /// The `Debug` text of the model.
     text: &'a str,
-    path: Vec<String>,
-    containers: Vec<String>,
+    place: Place,
     /// The paths of the parameters that were met, by id.
     done: HashMap<ParamId, String>,
     table: InitTable,
@@ -203,19 +233,17 @@ struct Walk<'a> {
 
 impl ModuleMapper for Walk<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.push(name.to_owned());
-        self.containers.push(container_type.to_owned());
+        self.place.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-        self.containers.pop();
+        self.place.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join(".");
+        let path = self.place.path();
         let id = param.id;
-        let (layer, role) = self.layer(&param, D);
+        let (layer, role) = self.place.layer(&param, self.text);
         let shape = shape_of(&param);
         let (param, action) = match self.done.get(&id) {
             _ if shape.contains(&0) => (param, InitAction::Kept(Kept::Empty)),
@@ -243,15 +271,6 @@ impl ModuleMapper for Walk<'_> {
 }
 
 impl Walk<'_> {
-    /// The layer of a parameter, and what the parameter is in it.
-    fn layer<const D: usize>(&self, param: &Param<Tensor<D>>, rank: usize) -> (Layer, Role) {
-        let container = self.containers.last().map_or("", String::as_str);
-        let container = container.strip_prefix("Struct:").unwrap_or_default();
-        let field = self.path.last().map_or("", String::as_str);
-        let fields = Fields::find(self.text, container, &param.id.to_string());
-        Layer::recognize(container, field, rank, fields.as_ref())
-    }
-
     /// Initialises a parameter as `path`.
     fn initialize<const D: usize>(
         &self,
@@ -376,7 +395,7 @@ fn is_quantized<const D: usize>(param: &Param<Tensor<D>>) -> bool {
 }
 
 /// Whether the parameter is trained, or is after `Module::train`. Does not draw the values of a lazy one.
-fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+pub(super) fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     // A parameter without autodiff does not show it, and a lazy one neither; one that is loaded in its place does.
     let probe = Tensor::zeros([1; D], &param.lazy_device());
     let loaded = param.clone().transform_for_load(probe, param.id);

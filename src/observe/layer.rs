@@ -94,7 +94,7 @@ impl LayerOnDevice {
 }
 
 /// The shape of the tensor as `[before, units, after]`: the axes before the axis of units, and the axes after it.
-fn view<const D: usize>(name: &str, dims: [usize; D], units_axis: usize) -> [usize; 3] {
+pub(super) fn view<const D: usize>(name: &str, dims: [usize; D], units_axis: usize) -> [usize; 3] {
     if D == 1 {
         return [dims[0], 1, 1];
     }

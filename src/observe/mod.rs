@@ -83,6 +83,7 @@ mod point;
 mod readout;
 mod reduce;
 mod report;
+pub(crate) mod rescale;
 mod summary;
 mod table;
 mod tap;

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 use super::layer::LayerOnDevice;
 use super::point::Point;
+use super::rescale::rescaled;
 use super::summary::Settings;
 use crate::scope;
 
@@ -49,6 +50,7 @@ impl<N: Display> Point<N> {
     ///
     /// Panics if an observer watches and the tensor lacks the axis of units ([`units_along`](Self::units_along)).
     pub fn watch<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
+        let tensor = rescaled(&self, tensor);
         let Some(recording) = scope::innermost::<Recording>() else {
             return tensor;
         };

@@ -1,5 +1,6 @@
 //! Initialisation: schemes, fans, whole models.
 
+mod calibration;
 #[path = "../common/devices.rs"]
 mod devices;
 mod fans;

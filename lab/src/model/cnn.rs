@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::block::{Affine, Block, Normalization};
 use burn_kindling::init::{Activation, InitStrategy, initialize};
+use burn_kindling::observe::{Point, watch};
 
 /// Configuration of a [`Cnn`].
 #[derive(Config, Debug, PartialEq)]
@@ -101,19 +102,23 @@ pub struct Cnn {
 }
 
 impl Cnn {
-    /// Computes the logits of a batch.
+    /// Computes the logits of a batch. The outputs of the convolutions after pooling, of the dense layer, and the logits
+    /// can be [observed](burn_kindling::observe) at the points `convolutions.0`, `convolutions.1`, `dense` and `output`.
     ///
     /// # Shapes
     ///
     /// - `input`: `[batch, 1, side, side]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, input: Tensor<4>) -> Tensor<2> {
-        let features = self
-            .convolutions
-            .iter()
-            .fold(input, |signal, block| self.halve(block, signal));
-        let features = self.dense.forward(features.flatten(1, 3));
-        Affine::forward(&self.output, features)
+        let features = (self.convolutions.iter().enumerate()).fold(input, |signal, (i, block)| {
+            Point::new(format_args!("convolutions.{i}"))
+                .after(block.activation)
+                .watch(self.halve(block, signal))
+        });
+        let features = Point::new("dense")
+            .after(self.dense.activation)
+            .watch(self.dense.forward(features.flatten(1, 3)));
+        watch("output", Affine::forward(&self.output, features))
     }
 
     /// Applies the block and the pooling. If the activation is monotonic, it comes after the pooling: the result is the

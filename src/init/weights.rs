@@ -1,0 +1,132 @@
+//! The weights of a model's layers, for what changes them afterwards.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+use super::layer::{Layer, LayerKind, Role};
+use super::model::{Place, is_trained};
+
+/// A weight, a bias or another parameter of a model.
+pub(crate) struct Found {
+    /// The path of the parameter, joined by dots.
+    pub path: String,
+    pub is_weight: bool,
+    pub is_bias: bool,
+    pub is_norm: bool,
+    pub is_trained: bool,
+}
+
+/// Lists the parameters of a model, in the order of its fields.
+pub(crate) fn parameters<M: Module>(model: &M) -> Vec<Found> {
+    struct List<'a> {
+        text: &'a str,
+        place: Place,
+        found: Vec<Found>,
+    }
+
+    impl ModuleVisitor for List<'_> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.place.enter(name, container_type);
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.place.exit();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let (layer, role) = self.place.layer(param, self.text);
+            self.found.push(Found {
+                path: self.place.path(),
+                is_weight: role == Role::Weight,
+                is_bias: role == Role::Bias,
+                is_norm: layer.kind == LayerKind::Norm,
+                is_trained: is_trained(param),
+            });
+        }
+    }
+
+    let text = format!("{model:?}");
+    let mut list = List {
+        text: &text,
+        place: Place::default(),
+        found: Vec::new(),
+    };
+    model.visit(&mut list);
+    list.found
+}
+
+/// Factor and shift of each output unit of a layer. One pair serves all units.
+pub(crate) type ByUnit = Vec<[f64; 2]>;
+
+/// Multiplies the weights and biases at these paths by the factors of their units, and adds the shifts to the biases.
+pub(crate) fn scale<M: Module>(model: M, by_unit: impl Fn(&str) -> Option<ByUnit>) -> M {
+    struct Scale<'a, F> {
+        text: &'a str,
+        place: Place,
+        by_unit: F,
+    }
+
+    impl<F: Fn(&str) -> Option<ByUnit>> ModuleMapper for Scale<'_, F> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.place.enter(name, container_type);
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.place.exit();
+        }
+
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(by_unit) = (self.by_unit)(&self.place.path()) else {
+                return param;
+            };
+            let (layer, role) = self.place.layer(&param, self.text);
+            param.map(|value| {
+                let trains = value.is_require_grad();
+                let value = value.set_require_grad(false);
+                let factors = spread(&by_unit, 0, &layer, role, &value);
+                let value = match role {
+                    Role::Bias => {
+                        value.clone() * factors + spread(&by_unit, 1, &layer, role, &value)
+                    }
+                    _ => value * factors,
+                };
+                value.set_require_grad(trains)
+            })
+        }
+    }
+
+    let text = format!("{model:?}");
+    model.map(&mut Scale {
+        text: &text,
+        place: Place::default(),
+        by_unit,
+    })
+}
+
+/// One number of each unit, in a shape that broadcasts to the parameter's.
+fn spread<const D: usize>(
+    by_unit: &ByUnit,
+    index: usize,
+    layer: &Layer,
+    role: Role,
+    value: &Tensor<D>,
+) -> Tensor<D> {
+    let shape = value.dims();
+    let mut broadcast = [1; D];
+    let numbers: Vec<f64> = match (&by_unit[..], role) {
+        ([one], _) => vec![one[index]],
+        (_, Role::Bias) => {
+            broadcast[0] = shape[0];
+            by_unit.iter().map(|unit| unit[index]).collect()
+        }
+        _ => {
+            broadcast[..2].copy_from_slice(&shape[..2]);
+            let unit = |i, j| layer.unit(&shape, i, j);
+            (0..shape[0])
+                .flat_map(|i| (0..shape[1]).map(move |j| by_unit[unit(i, j)][index]))
+                .collect()
+        }
+    };
+    let data = TensorData::new(numbers, broadcast);
+    Tensor::from_data(data, (&value.device(), value.dtype()))
+}
