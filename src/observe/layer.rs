@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use burn::tensor::{Gradients, Tensor, Transaction};
 
+use super::name;
 use super::point::Point;
 use super::readout::Readout;
 use super::report::Layer;
@@ -37,7 +38,7 @@ impl LayerOnDevice {
         tensor: Tensor<D>,
         settings: &Settings,
     ) -> (Tensor<D>, Self) {
-        let name = point.name.to_string();
+        let name = name::full(point.name);
         let view = view(&name, tensor.dims(), point.units_axis);
         let values = tensor.clone().without_autodiff().reshape(view);
         let layer = Self {

@@ -51,6 +51,8 @@
 //! }
 //! ```
 //!
+//! A block that occurs several times names its points once: [`inside`] puts the name of the block before them.
+//!
 //! # What to look for
 //!
 //! | in the report | healthy | otherwise |
@@ -74,7 +76,9 @@
 
 mod diagnosis;
 mod finding;
+mod inside;
 mod layer;
+mod name;
 mod observation;
 mod observer;
 mod parameters;
@@ -91,6 +95,7 @@ mod units;
 mod watch;
 
 pub use finding::{Change, Finding, Place};
+pub use inside::inside;
 pub use observation::Observation;
 pub use observer::Observer;
 pub use point::Point;

@@ -4,6 +4,8 @@ use crate::init::Activation;
 
 /// A named place in a forward pass, and how to read the tensor there.
 ///
+/// The names of the blocks around it come first: see [`inside`](super::inside()).
+///
 /// The name is formatted only while an observer watches: otherwise `format_args!("hidden.{i}")` costs nothing.
 ///
 /// ```

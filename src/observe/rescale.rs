@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 
 use super::layer::view;
+use super::name;
 use super::point::Point;
 use crate::init::Activation;
 use crate::scope;
@@ -39,6 +40,11 @@ pub(crate) fn run<T: Send>(
     scope::run(Arc::new(Rescaling(Box::new(rescale))), forward)
 }
 
+/// Whether a [`run`] is under way.
+pub(super) fn is_rescaled() -> bool {
+    scope::innermost::<Rescaling>().is_some()
+}
+
 /// Rescales the tensor at a point, if a [`run`] is under way.
 pub(super) fn rescaled<N: Display, const D: usize>(
     point: &Point<N>,
@@ -47,7 +53,7 @@ pub(super) fn rescaled<N: Display, const D: usize>(
     let Some(rescaling) = scope::innermost::<Rescaling>() else {
         return tensor;
     };
-    let name = point.name.to_string();
+    let name = name::full(&point.name);
     let view = view(&name, tensor.dims(), point.units_axis);
     let values = Values {
         data: tensor.clone().into_data(),

@@ -37,6 +37,11 @@ pub(super) fn record<T: Send>(
     (output, recording.with_layers(mem::take))
 }
 
+/// Whether an observer watches the caller.
+pub(super) fn is_observed() -> bool {
+    scope::innermost::<Recording>().is_some()
+}
+
 impl<N: Display> Point<N> {
     /// Watches `tensor`, of any shape, while an [`Observer`](super::Observer) runs on this thread. Returns the tensor
     /// unchanged, with the same gradients.

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::calibration::{CalibrateError, Calibration, Calibrator, LayerState, calibrate};
 use burn_kindling::init::{Activation, InitStrategy, Scheme, initialize};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
-use burn_kindling::observe::{Observer, Point, watch};
+use burn_kindling::observe::{Observer, Point, inside, watch};
 use burn_kindling_lab::model::{Classifier, CnnConfig, ModelConfig, Normalization};
 
 use crate::devices::{any_device, processors};
@@ -68,6 +68,19 @@ struct ResidualBlock {
     second: Linear,
 }
 
+impl ResidualBlock {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mut branch = watch("first", self.first.forward(x.clone()));
+        if let Some(norm) = &self.norm {
+            branch = norm.forward(branch);
+        }
+        x + watch(
+            "second",
+            self.second.forward(Activation::Relu.forward(branch)),
+        )
+    }
+}
+
 impl Residual {
     fn new(normed: bool, device: &Device) -> Self {
         let block = || ResidualBlock {
@@ -82,15 +95,7 @@ impl Residual {
 
     fn forward(&self, mut x: Tensor<2>) -> Tensor<2> {
         for (i, block) in self.blocks.iter().enumerate() {
-            let mut branch = watch(
-                format_args!("blocks.{i}.first"),
-                block.first.forward(x.clone()),
-            );
-            if let Some(norm) = &block.norm {
-                branch = norm.forward(branch);
-            }
-            let branch = block.second.forward(Activation::Relu.forward(branch));
-            x = x + watch(format_args!("blocks.{i}.second"), branch);
+            x = inside(format_args!("blocks.{i}"), || block.forward(x));
         }
         x
     }

@@ -661,3 +661,170 @@ fn the_recommended_strategy_carries_the_signal_through_depth() {
     assert!(depth_ratio(InitStrategy::SmallNormal) < 1e-10);
     assert!(depth_ratio(InitStrategy::StandardNormal) > 1e10);
 }
+
+/// A ResNet-18, as public collections of Burn models write it.
+mod resnet {
+    use burn::nn::PaddingConfig2d;
+    use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
+    use burn::nn::{BatchNorm, BatchNormConfig, Relu};
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    pub struct ResNet {
+        conv1: Conv2d,
+        bn1: BatchNorm,
+        relu: Relu,
+        maxpool: MaxPool2d,
+        layer1: LayerBlock,
+        layer2: LayerBlock,
+        layer3: LayerBlock,
+        layer4: LayerBlock,
+        avgpool: AdaptiveAvgPool2d,
+        fc: Linear,
+    }
+
+    #[derive(Module, Debug)]
+    pub struct LayerBlock {
+        blocks: Vec<ResidualBlock>,
+    }
+
+    #[derive(Module, Debug)]
+    #[allow(clippy::large_enum_variant)]
+    pub enum ResidualBlock {
+        Basic(BasicBlock),
+    }
+
+    #[derive(Module, Debug)]
+    pub struct BasicBlock {
+        conv1: Conv2d,
+        bn1: BatchNorm,
+        relu: Relu,
+        conv2: Conv2d,
+        bn2: BatchNorm,
+        downsample: Option<Downsample>,
+    }
+
+    #[derive(Module, Debug)]
+    pub struct Downsample {
+        conv: Conv2d,
+        bn: BatchNorm,
+    }
+
+    fn conv(inputs: usize, outputs: usize, side: usize, stride: usize, device: &Device) -> Conv2d {
+        let padding = side / 2;
+        Conv2dConfig::new([inputs, outputs], [side, side])
+            .with_stride([stride, stride])
+            .with_padding(PaddingConfig2d::Explicit(
+                padding, padding, padding, padding,
+            ))
+            .with_bias(false)
+            .init(device)
+    }
+
+    fn norm(channels: usize, device: &Device) -> BatchNorm {
+        BatchNormConfig::new(channels).init(device)
+    }
+
+    impl BasicBlock {
+        fn new(inputs: usize, outputs: usize, stride: usize, device: &Device) -> Self {
+            Self {
+                conv1: conv(inputs, outputs, 3, stride, device),
+                bn1: norm(outputs, device),
+                relu: Relu::new(),
+                conv2: conv(outputs, outputs, 3, 1, device),
+                bn2: norm(outputs, device),
+                downsample: (inputs != outputs).then(|| Downsample {
+                    conv: conv(inputs, outputs, 1, stride, device),
+                    bn: norm(outputs, device),
+                }),
+            }
+        }
+
+        fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+            let branch = self
+                .relu
+                .forward(self.bn1.forward(self.conv1.forward(x.clone())));
+            let branch = self.bn2.forward(self.conv2.forward(branch));
+            let skip = match &self.downsample {
+                Some(downsample) => downsample.bn.forward(downsample.conv.forward(x)),
+                None => x,
+            };
+            self.relu.forward(branch + skip)
+        }
+    }
+
+    impl ResNet {
+        pub fn new(device: &Device) -> Self {
+            let stage = |inputs, outputs, stride| LayerBlock {
+                blocks: vec![
+                    ResidualBlock::Basic(BasicBlock::new(inputs, outputs, stride, device)),
+                    ResidualBlock::Basic(BasicBlock::new(outputs, outputs, 1, device)),
+                ],
+            };
+            Self {
+                conv1: conv(3, 64, 7, 2, device),
+                bn1: norm(64, device),
+                relu: Relu::new(),
+                maxpool: MaxPool2dConfig::new([3, 3])
+                    .with_strides([2, 2])
+                    .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                    .init(),
+                layer1: stage(64, 64, 1),
+                layer2: stage(64, 128, 2),
+                layer3: stage(128, 256, 2),
+                layer4: stage(256, 512, 2),
+                avgpool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+                fc: LinearConfig::new(512, 1000).init(device),
+            }
+        }
+
+        pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+            let mut x = self
+                .relu
+                .forward(self.bn1.forward(self.conv1.forward(images)));
+            x = self.maxpool.forward(x);
+            for layer in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
+                for ResidualBlock::Basic(block) in &layer.blocks {
+                    x = block.forward(x);
+                }
+            }
+            self.fc.forward(self.avgpool.forward(x).flatten(1, 3))
+        }
+    }
+}
+
+#[test]
+fn a_public_resnet_is_initialised_in_three_lines() {
+    let device = any_device();
+    let model = resnet::ResNet::new(&device);
+    let last_norms = ParamGroup::from_regex(r"blocks\.\d+\.Basic\.bn2\.gamma$").unwrap();
+    let plan = InitPlan::new(InitStrategy::He).fill(last_norms, 0.0);
+    let (model, table) = plan.apply(model, 42);
+
+    // 20 convolutions, 20 norms of 4 vectors, the last layer's weight and bias.
+    assert_eq!(table.rows.len(), 20 + 20 * 4 + 2, "{table}");
+    assert_eq!(table.unknown().count(), 0);
+    assert_eq!(drawn(&table).len(), 21);
+    let zeros: Vec<&str> = (table.rows.iter())
+        .filter(|row| row.action == InitAction::Filled(0.0) && row.layer == LayerKind::Norm)
+        .map(|row| &*row.path)
+        .collect();
+    assert_eq!(zeros.len(), 8);
+    assert_eq!(zeros[0], "layer1.blocks.0.Basic.bn2.gamma");
+    let row = table
+        .row("layer4.blocks.0.Basic.downsample.conv.weight")
+        .unwrap();
+    assert!(matches!(
+        row.action,
+        InitAction::Drawn {
+            fan: Some(Fan {
+                fan_in: 256,
+                fan_out: 512
+            }),
+            ..
+        }
+    ));
+    let logits = model.forward(Tensor::ones([2, 3, 64, 64], &device));
+    assert!(values(logits).iter().all(|logit| logit.is_finite()));
+}

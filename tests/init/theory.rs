@@ -4,7 +4,7 @@ use std::f64::consts::{PI, TAU};
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Distribution, Tensor};
-use burn_kindling::init::{Activation, InitStrategy, LayerSignal, initialize};
+use burn_kindling::init::{Activation, InitStrategy, LayerSignal, Scheme, initialize};
 
 use crate::devices::any_device;
 
@@ -179,4 +179,48 @@ fn wide_networks_do_as_predicted() {
 #[should_panic(expected = "is finite and not negative, found -1")]
 fn a_negative_second_moment_is_refused() {
     layer(Activation::Tanh, -1.0);
+}
+
+/// The distribution of the weights does not matter, only their variance.
+#[test]
+fn other_distributions_of_the_same_variance_do_as_predicted() {
+    const WIDTH: usize = 1000;
+    let device = any_device();
+    device.seed(5);
+    let gain = 2f64.sqrt();
+    let schemes = [
+        Scheme::he().uniform(),
+        Scheme::he().truncated(),
+        Scheme::fan_out(gain),
+        Scheme::fan_average(gain).uniform(),
+        Scheme::orthogonal().scaled(gain),
+        Scheme::sparse(0.5, gain / (WIDTH as f64 / 2.0).sqrt()),
+    ];
+    for activation in Activation::ALL {
+        let predicted = InitStrategy::He.propagate(activation, [WIDTH; 3], 1.0);
+        for scheme in schemes {
+            let layer = || {
+                LinearConfig::new(WIDTH, WIDTH)
+                    .with_bias(false)
+                    .init(&device)
+            };
+            let layers: Vec<Linear> = predicted.iter().map(|_| layer()).collect();
+            let normal = Distribution::Normal(0.0, 1.0);
+            let mut x = Tensor::<2>::random([100, WIDTH], normal, &device);
+            for (layer, predicted) in initialize(layers, scheme, 21).0.iter().zip(&predicted) {
+                x = activation.forward(layer.forward(x));
+                let std = x
+                    .clone()
+                    .flatten::<1>(0, 1)
+                    .var(0)
+                    .sqrt()
+                    .into_scalar::<f32>();
+                assert!(
+                    (f64::from(std) / predicted.std - 1.0).abs() < 0.05,
+                    "{scheme}, {activation}: {std}, predicted {}",
+                    predicted.std
+                );
+            }
+        }
+    }
 }

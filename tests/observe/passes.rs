@@ -12,7 +12,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Gradients, Tensor};
 use burn_kindling::init::{Activation, InitStrategy, initialize};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
-use burn_kindling::observe::{Observation, Observer, Point, Report, watch};
+use burn_kindling::observe::{Observation, Observer, Point, Report, inside, watch};
 
 use crate::devices::lent;
 use crate::{any_device, assert_close, bits, devices, is_processor, normal, numbers, tensor};
@@ -379,4 +379,51 @@ fn zeros_leave_every_unit_a_copy() {
         assert_eq!((hidden.duplicates, hidden.dead), (47, 0));
         assert_eq!((hidden.data.std, hidden.data.zeros), (0.0, 1.0));
     }
+}
+
+#[test]
+fn blocks_come_before_the_names_of_their_points() {
+    let device = any_device();
+    let x = || Tensor::<2>::ones([2, 2], &device);
+    let forward = || {
+        watch("input", x());
+        inside("stage", || {
+            watch("first", x());
+            for i in 0..2 {
+                inside(format_args!("blocks.{i}"), || watch("conv", x()));
+            }
+        });
+        watch("output", x());
+    };
+    let (_, seen) = Observer::new().run(forward);
+    let names = |report: Report| -> Vec<String> {
+        let layers = report.layers.into_iter();
+        layers.map(|layer| layer.name).collect()
+    };
+    let expected = [
+        "input",
+        "stage.first",
+        "stage.blocks.0.conv",
+        "stage.blocks.1.conv",
+        "output",
+    ];
+    assert_eq!(names(seen.report()), expected);
+    // On a worker of rayon, whose jobs see nothing of it, too.
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build()
+        .unwrap();
+    let (_, seen) = pool.install(|| Observer::new().run(forward));
+    assert_eq!(names(seen.report()), expected);
+    // Without an observer, the names are not even formatted.
+    struct Unformatted;
+    impl fmt::Display for Unformatted {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("nobody watches")
+        }
+    }
+    assert_eq!(inside(Unformatted, || 7), 7);
+    // An observer inside of a block starts at its own names, because nobody watches the block.
+    let (_, seen) = inside("stage", || Observer::new().run(|| watch("first", x())));
+    assert_eq!(names(seen.report()), ["first"]);
 }
