@@ -54,11 +54,11 @@
 //!
 //! # Why the scale matters
 //!
-//! A unit computes `y = w_1 x_1 + ... + w_n x_n`. For independent weights of mean 0 and variance v, `E[y²] = n v
-//! E[x²]`. So every layer multiplies the second moment of the signal by `n v`, and by the factor of the activation phi.
-//! Depth compounds the product. For weights of variance `s² / n` and z from N(0, 1), the second moment q of the
-//! pre-activations changes from one wide layer to the next as `q' = s² E[phi(sqrt(q) z)²]` (Poole et al. 2016,
-//! [arXiv:1606.05340](https://arxiv.org/abs/1606.05340), eq. 3).
+//! A unit computes `y = w_1 x_1 + ... + w_n x_n`. For independent weights of mean 0 and variance v,
+//! `E[y²] = n v E[x²]`. So every layer multiplies the second moment of the signal by `n v`, and by the factor of the
+//! activation phi. Depth compounds the product. For weights of variance `s² / n` and z from N(0, 1), the second moment
+//! q of the pre-activations changes from one wide layer to the next as `q' = s² E[phi(sqrt(q) z)²]` (Poole et al.
+//! 2016, [arXiv:1606.05340](https://arxiv.org/abs/1606.05340), eq. 3).
 //!
 //! If the product is too large, sigmoid and tanh saturate and ReLU explodes. If it is too small, the signal fades. The
 //! five strategies show both:
