@@ -139,8 +139,8 @@ impl Calibrator {
     ///
     /// A layer is calibrated if `forward` passes a [`Point`](crate::observe::Point) with its name: the path of the
     /// layer, such as `blocks.3.conv`, or of a block in which it is the only layer with weights, such as `blocks.3`.
-    /// Put the point on the output of the layer, or on that of the activation after it; then the point [says
-    /// so](crate::observe::Point::after). Points with other names do not matter.
+    /// Put the point on the output of the layer, or on that of the activation after it, and then
+    /// [say so](crate::observe::Point::after). Points with other names do not matter.
     ///
     /// Frozen layers stay as they are. So does the layer of a block with a normalisation: after a normalisation, the
     /// scale of the weights does not change the output.

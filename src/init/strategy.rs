@@ -12,7 +12,7 @@ use super::activation::Activation;
 /// Displayed, parsed and serialised as `zeros`, `standard-normal`, `small-normal`, `xavier`, `he`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InitStrategy {
-    /// All weights are 0. The units of a layer start equal and stay equal, so the layer is only as good as one unit.
+    /// All weights are 0. The units of a layer start equal and stay equal.
     Zeros,
     /// N(0, 1). Too large for wide layers.
     StandardNormal,

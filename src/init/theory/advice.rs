@@ -10,7 +10,7 @@ use super::mean_field::MeanField;
 pub struct Advice {
     /// The network. It holds the weight variance to use: [`MeanField::critical`].
     pub mean_field: MeanField,
-    /// Where the signal ends in an infinitely deep network.
+    /// The limit of the signal in an infinitely deep network.
     pub fixed_point: FixedPoint,
     /// q, the second moment of the pre-activations, in the last layer, for q = 1 in the first.
     pub second_moment: f64,

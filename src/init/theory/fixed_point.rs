@@ -9,7 +9,7 @@ const LARGE: f64 = 1e30;
 /// Rates closer to 1 than this count as 1.
 const ROUNDING: f64 = 1e-13;
 
-/// Where the signal ends with depth, and how fast.
+/// The limit that the signal approaches with depth, and how fast.
 ///
 /// - Ordered phase, chi < 1: the gradient vanishes, and any two inputs become alike.
 /// - Chaotic phase, chi > 1: the gradient explodes, and close inputs drift apart.
@@ -74,7 +74,7 @@ fn depth_scale(slope: f64) -> f64 {
 }
 
 impl MeanField {
-    /// Finds where the signal ends with depth, if the pre-activations of the first layer have the second moment q.
+    /// Finds the limit of the signal with depth, if the pre-activations of the first layer have the second moment q.
     ///
     /// The map of q is increasing. So q approaches the next fixed point in the direction of its first step. A pair of
     /// fixed points within a factor of 2 of one another may be missed.
