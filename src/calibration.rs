@@ -1,9 +1,10 @@
 //! Initialisation by measurement, for models that no formula fits.
 //!
-//! A formula for the scale of the weights knows one activation, and a layer whose inputs are its outputs. [`calibrate`]
-//! measures instead: it scales the weights of every layer until its output has a standard deviation of 1 over a batch
-//! of your own data (layer-sequential unit variance, Mishkin & Matas 2016,
-//! [arXiv:1511.06422](https://arxiv.org/abs/1511.06422)). The paper starts from orthogonal weights:
+//! A formula for the scale of the weights assumes one activation, whose outputs are the inputs of the layer. Pooling,
+//! concatenation, residual branches and mixed activations do not fit. [`calibrate`] measures instead: it scales the
+//! weights of every layer until the layer's output has a standard deviation of 1 over a batch of your own data
+//! (layer-sequential unit variance, LSUV; Mishkin & Matas 2016,
+//! [arXiv:1511.06422](https://arxiv.org/abs/1511.06422)). As in the paper, start from orthogonal weights:
 //!
 //! ```
 //! use burn::module::Module;
@@ -51,13 +52,14 @@ use crate::init::weights::{self, ByUnit};
 use crate::norm::Mode;
 use crate::observe::rescale::{self, Rescale, Values};
 
-/// Scales the weights of every layer by what a batch measures. See the [module](self) for an example.
+/// Scales the weights of every layer until its output on a batch has a standard deviation of 1. Returns the scaled
+/// model and a report. See the [module](self) for an example.
 ///
 /// This is [`Calibrator::new()`](Calibrator::new)`.calibrate(model, forward)`.
 ///
 /// # Errors
 ///
-/// Returns a [`CalibrateError`] if a layer cannot be scaled.
+/// Returns a [`CalibrateError`] if a layer cannot be scaled; [`Calibrator::calibrate`] lists the reasons.
 pub fn calibrate<M, T>(
     model: &M,
     forward: impl Fn(&M) -> T + Sync,
@@ -68,7 +70,7 @@ where
     Calibrator::new().calibrate(model, forward)
 }
 
-/// Settings of a calibration.
+/// Settings of a calibration. [`calibrate`](Self::calibrate) runs it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibrator {
     tolerance: f64,
@@ -83,7 +85,7 @@ impl Default for Calibrator {
 }
 
 impl Calibrator {
-    /// Scales whole layers, to a standard deviation within 5 % of 1, in at most 10 passes.
+    /// The default settings: whole layers are scaled, to a standard deviation within 0.05 of 1, in at most 10 passes.
     pub fn new() -> Self {
         Self {
             tolerance: 0.05,
@@ -103,7 +105,7 @@ impl Calibrator {
         self
     }
 
-    /// Sets how often `forward` may be called. Default: 10. At least 3: to measure, to scale, and to check.
+    /// Sets how often `forward` may be called. Default: 10. It takes at least 3: to measure, to scale, and to check.
     ///
     /// # Panics
     ///
@@ -117,42 +119,52 @@ impl Calibrator {
         self
     }
 
-    /// Scales every unit of a layer by itself, and sets its bias so that its mean is 0 (the within-layer initialisation
-    /// of Krähenbühl et al. 2016, [arXiv:1511.06856](https://arxiv.org/abs/1511.06856), section 3.1). A layer without
-    /// bias keeps its means. Points must be on the output of a layer, before its activation.
+    /// Scales every unit of a layer separately, and sets its bias so that its mean is 0 (the within-layer
+    /// initialisation of Krähenbühl et al. 2016, [arXiv:1511.06856](https://arxiv.org/abs/1511.06856), section 3.1).
+    ///
+    /// In a layer without a bias, the means stay. Points must be on the output of a layer, before its activation.
     pub fn per_unit(mut self) -> Self {
         self.per_unit = true;
         self
     }
 
-    /// Scales the weights of every layer until its output has a standard deviation of 1. Returns the model, and what
-    /// was done; `model` itself does not change.
+    /// Scales the weights of every layer until its output has a standard deviation of 1. Returns the scaled model, and
+    /// a report of what was done; `model` itself does not change.
     ///
-    /// `forward` calls the model on a batch: one or a few hundred examples. It gets the [validation](Module::valid)
-    /// model, so dropout is off. This crate's batch norms use the batch's statistics, and keep their running ones.
+    /// `forward` calls the model on a batch of some hundred examples. It gets the [validation](Module::valid) model. So
+    /// dropout is off, and the batch belongs on the device without autodiff. This crate's batch norms normalise by the
+    /// batch's statistics; their running statistics stay as they are.
     ///
     /// # Which layers
     ///
     /// A layer is calibrated if `forward` passes a [`Point`](crate::observe::Point) with its name: the path of the
-    /// layer, or of a block in which it is the only layer with weights, such as `blocks.3.conv`. The point is on the
-    /// output of the layer, or on that of the activation after it, if the point
-    /// [says so](crate::observe::Point::after). Points with other names do not matter. A point after a normalisation is
-    /// left alone: the scale of the weights does not change its output. So are frozen layers.
+    /// layer, such as `blocks.3.conv`, or of a block in which it is the only layer with weights, such as `blocks.3`.
+    /// Put the point on the output of the layer, or on that of the activation after it, and then
+    /// [say so](crate::observe::Point::after). Points with other names do not matter.
     ///
-    /// The standard deviation is over all units and inputs. Weights and bias of the layer are multiplied by the same
-    /// factor.
+    /// Frozen layers stay as they are. So does the layer of a block with a normalisation: after a normalisation, the
+    /// scale of the weights does not change the output.
+    ///
+    /// The standard deviation is over all units and inputs. The weights and the bias of a layer are multiplied by the
+    /// same factor.
     ///
     /// # Passes
     ///
     /// While a pass measures a layer, it also passes the output on as the scaled layer would make it. So the layers
-    /// after it see what they will see, and three passes serve a network of any depth: one before, one that scales, one
-    /// that checks. Points after a GELU or another curve take a few more.
+    /// after it see the inputs that they will have in the end. Three passes serve a network of any depth: the first
+    /// measures, the second scales, the third checks. Points after GELU or another curved activation take a few more.
+    ///
+    /// If `forward` calls a layer several times, the first call decides, and the check covers all of them.
     ///
     /// # Errors
     ///
-    /// Returns a [`CalibrateError`] if no point names a layer; if an output has no spread or is not finite; if a point
-    /// is after a sigmoid or tanh, whose output cannot have a standard deviation of 1; or if the tolerance is not
-    /// reached.
+    /// Returns a [`CalibrateError`]:
+    ///
+    /// - if no point names a layer;
+    /// - if an output has no spread, or is not finite;
+    /// - if a point is after a sigmoid or tanh, whose output cannot have a standard deviation of 1;
+    /// - if units are scaled separately, and a point is after an activation;
+    /// - if the tolerance is not reached.
     pub fn calibrate<M, T>(
         &self,
         model: &M,
@@ -191,8 +203,8 @@ impl Calibrator {
         Ok((model, Calibration { layers, passes }))
     }
 
-    /// Calls `forward`, and measures what passes each point. At the points of the targets, passes on what the scaled
-    /// layer would make.
+    /// Calls `forward` and measures what passes each point. At the points of the targets, passes on what the scaled
+    /// layer would output.
     fn pass<M, T>(
         &self,
         model: &M,
@@ -285,7 +297,7 @@ impl Calibrator {
         }
     }
 
-    /// Chooses the factors of a layer. Returns whether they are final, if the layers before it are.
+    /// Chooses the factors of a layer. Returns whether they are final, provided that those of the layers before it are.
     fn scale(&self, target: &mut Target, seen: &Seen) -> Result<bool, CalibrateError> {
         let point = || seen.point.clone();
         if !seen.std.is_finite() {
@@ -315,7 +327,7 @@ impl Calibrator {
             seen.activation,
             None | Some(Activation::Relu | Activation::LeakyRelu)
         );
-        // By how much the logarithm of the output's std follows that of the weights'.
+        // By how much the logarithm of the output's std changes with that of the weights' std.
         let slope = match target.last {
             Some((std, factor)) if !is_homogeneous && factor != 0.0 => {
                 ((seen.std.ln() - std) / factor).clamp(0.3, 3.0)
@@ -328,7 +340,7 @@ impl Calibrator {
         Ok(is_homogeneous || (seen.std - 1.0).abs() <= self.tolerance / 2.0)
     }
 
-    /// Writes down what the layers give now, and checks it.
+    /// Records the standard deviations of the scaled layers, and checks them.
     fn check(
         &self,
         targets: &mut [Target],
@@ -368,7 +380,7 @@ struct Target {
     bias: Option<String>,
     /// The factors of the last pass.
     by_unit: ByUnit,
-    /// Logarithms: the std that the last pass saw, and the factor that it chose.
+    /// The logarithms of the std that the last pass saw and of the factor that it chose.
     last: Option<(f64, f64)>,
 }
 
@@ -467,7 +479,7 @@ impl Seen {
 /// Measures what passes the points.
 struct Measuring {
     seen: Arc<Mutex<Vec<Seen>>>,
-    /// The points whose tensors are rescaled, and whether they are shifted too.
+    /// The points whose tensors are rescaled, and whether these are shifted too.
     shifted: HashMap<String, bool>,
     per_unit: bool,
 }
@@ -500,12 +512,12 @@ fn lock(seen: &Mutex<Vec<Seen>>) -> std::sync::MutexGuard<'_, Vec<Seen>> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a calibration did.
+/// What a calibration did: the report of [`calibrate`].
 ///
 /// Displayed as a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    /// The layers that points name, in the order of the forward pass.
+    /// The layers that the points name, in the order of the forward pass.
     pub layers: Vec<CalibratedLayer>,
     /// How often `forward` was called.
     pub passes: usize,
@@ -516,24 +528,24 @@ pub struct Calibration {
 pub struct CalibratedLayer {
     /// The name of the point.
     pub point: String,
-    /// The path of the weight.
+    /// The path of the layer's weight in the model.
     pub weight: String,
-    /// What happened to it.
+    /// What happened to the layer.
     pub state: LayerState,
-    /// The standard deviation at the point before, over all units and inputs.
+    /// The standard deviation at the point before the calibration, over all units and inputs.
     pub before: f64,
-    /// The standard deviation at the point afterwards.
+    /// The standard deviation at the point after the calibration.
     pub after: f64,
 }
 
-/// What a calibration does to a layer.
+/// What a calibration did to a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerState {
     /// Its weights and bias were scaled.
     Scaled,
-    /// The point is after a normalisation, so the scale of the weights does not matter.
+    /// It stays as it is: its block has a normalisation, so the scale of the weights does not matter.
     Normalized,
-    /// Its weights are frozen.
+    /// It stays as it is: its weights are frozen.
     Frozen,
 }
 
@@ -592,7 +604,7 @@ pub enum CalibrateError {
     NoSpread {
         /// The name of the point.
         point: String,
-        /// The unit, if each is scaled by itself.
+        /// The index of the unit, if units are scaled separately.
         unit: Option<usize>,
     },
     /// The output of a layer holds NaN or infinity.
@@ -614,7 +626,7 @@ pub enum CalibrateError {
         /// The activation.
         activation: Activation,
     },
-    /// Units are scaled one by one, and the point is after an activation.
+    /// Units are scaled separately, and the point is after an activation.
     #[error(
         "the point `{point}` is after an activation; to scale each unit by itself, watch the output of the layer before \
          it"
@@ -630,7 +642,7 @@ pub enum CalibrateError {
     NotReached {
         /// The name of the point.
         point: String,
-        /// The standard deviation.
+        /// The standard deviation that was reached. If units are scaled separately, that of the unit farthest from 1.
         std: f64,
         /// How often the forward pass ran.
         passes: usize,

@@ -5,12 +5,12 @@ use burn::tensor::{Tensor, activation};
 /// The slope of leaky ReLU below 0.
 pub(super) const LEAKY_SLOPE: f64 = 0.01;
 
-/// SELU's alpha and lambda, for which N(0, 1) keeps its mean and variance (Klambauer et al. 2017, eq. 14).
+/// SELU's alpha and lambda: they keep the mean and variance of N(0, 1) (Klambauer et al. 2017, eq. 14).
 pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
-/// An activation function between two layers. It determines how large their initial weights should be
-/// ([`InitStrategy::recommended_for`](super::InitStrategy::recommended_for)).
+/// An activation function between two layers. It determines the scale of their initial weights; see
+/// [`InitStrategy::recommended_for`](super::InitStrategy::recommended_for).
 ///
 /// Displayed, parsed and serialised as `sigmoid`, `tanh`, `relu`, `leaky-relu`, `gelu`, `selu`, `silu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,8 +23,8 @@ pub enum Activation {
     Relu,
     /// `x` above 0, `0.01 x` below.
     LeakyRelu,
-    /// `x Phi(x)`, where `Phi` is the distribution function of N(0, 1), exact rather than its tanh approximation
-    /// (Hendrycks & Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)).
+    /// `x Phi(x)`, where `Phi` is the distribution function of N(0, 1) (Hendrycks & Gimpel 2016,
+    /// [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)). Exact, not the tanh approximation.
     Gelu,
     /// `lambda x` above 0, `lambda alpha (exp(x) - 1)` below, where `lambda = 1.0507...` and `alpha = 1.6733...`
     /// (Klambauer et al. 2017, [arXiv:1706.02515](https://arxiv.org/abs/1706.02515), eq. 2).
@@ -45,7 +45,7 @@ crate::names!(Activation, "activation":
 );
 
 impl Activation {
-    /// Applies the activation to every element of a tensor of any shape.
+    /// Applies the activation to every element of a tensor of any shape. The output has the same shape.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Sigmoid => activation::sigmoid(input),
@@ -62,7 +62,7 @@ impl Activation {
         }
     }
 
-    /// The gain g: weights from N(0, g²/n) suit a layer of fan-in n between two such activations.
+    /// The gain g. A layer of fan-in n between two such activations takes weights from N(0, g²/n).
     ///
     /// | activation | gain | source |
     /// | --- | --- | --- |
@@ -74,8 +74,9 @@ impl Activation {
     /// | SELU | 1 | `1 / sqrt(E[phi(z)²])`; Klambauer et al. 2017 |
     /// | SiLU | 1.6765 | `1 / sqrt(E[phi(z)²])` |
     ///
-    /// With `g = 1 / sqrt(E[phi(z)²])`, z from N(0, 1), wide layers keep a second moment of 1. PyTorch's gain for SELU
-    /// is 3/4; it has none for GELU and SiLU. [`MeanField::critical`](super::MeanField::critical) compares gains.
+    /// With `g = 1 / sqrt(E[phi(z)²])` and z from N(0, 1), wide layers keep a second moment of 1. PyTorch's gain for
+    /// SELU is 3/4, which shrinks the signal; it has none for GELU and SiLU.
+    /// [`MeanField::critical`](super::MeanField::critical) says what these gains do to the gradient.
     pub fn gain(&self) -> f64 {
         match self {
             Self::Sigmoid | Self::Selu => 1.0,

@@ -1,8 +1,8 @@
-//! Values drawn on the host, so that they do not depend on the device.
+//! Draws values on the host, so that they do not depend on the device.
 //!
-//! Every parameter has a generator of its own, ChaCha with 8 rounds, whose key is made from the seed and the name of the
-//! parameter. The values are drawn in runs of [`RUN`], each from a stream of its own. So they depend neither on the
-//! order in which parameters are drawn, nor on the number of threads that draw them.
+//! Every parameter has its own generator: ChaCha with 8 rounds, keyed by the seed and the path of the parameter. Each
+//! run of [`RUN`] values comes from its own stream. So the values depend neither on the order in which parameters are
+//! drawn, nor on the number of threads.
 
 use burn::tensor::{DType, Element, TensorData};
 use chacha20::ChaCha8Rng;
@@ -13,14 +13,14 @@ use rayon::prelude::*;
 use super::matrix;
 use super::scheme::{Distribution, Scheme, zeros_of};
 
-/// Number of values that one stream gives.
+/// Number of values from one stream.
 const RUN: usize = 4096;
 
-/// The standard deviation of N(0, 1) without what lies more than two standard deviations away:
+/// The standard deviation of N(0, 1) cut off at two standard deviations:
 /// `sqrt(1 - 4 φ(2) / (2 Φ(2) - 1))`.
 const TRUNCATED_STD: f64 = 0.879_625_661_034_239_8;
 
-/// What identifies the values of a parameter: the seed, and the name of the parameter.
+/// What identifies the values of a parameter: the seed, and the path of the parameter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key([u8; 32]);
 
@@ -51,9 +51,9 @@ fn fnv_1a(bytes: &[u8]) -> u64 {
 pub(super) struct Arrangement {
     /// The shape of the weight.
     pub shape: Vec<usize>,
-    /// The groups of a convolution. Each has an equal part of the first axis.
+    /// The groups of a convolution. Each takes an equal part of the first axis.
     pub groups: usize,
-    /// Whether the first axis counts the inputs, not the units.
+    /// Whether the first axis is that of the inputs, not of the output units.
     pub inputs_first: bool,
 }
 
@@ -62,7 +62,7 @@ impl Arrangement {
         self.shape.iter().product()
     }
 
-    /// The weight as matrices, one a group.
+    /// The weight as matrices, one per group.
     fn matrices(&self) -> Matrices {
         let axis = |axis: usize| self.shape.get(axis).copied().unwrap_or(1);
         let kernel = self.shape.get(2..).unwrap_or_default();
@@ -85,7 +85,7 @@ struct Matrices {
     centre: usize,
 }
 
-/// Draws the values of a parameter: `mean + factor * z`, in `dtype` if that is f64, else in f32.
+/// Draws the values of a parameter: `mean + factor * z`. In f64 if that is the `dtype`, otherwise in f32.
 pub(super) fn data(
     scheme: &Scheme,
     factor: f64,
@@ -187,7 +187,8 @@ fn uniform(random: &mut ChaCha8Rng) -> f64 {
     3f64.sqrt() * (2.0 * unit - 1.0)
 }
 
-/// The entries of `groups` matrices with orthonormal rows, or columns if there are fewer of them, one after another.
+/// The entries of `groups` matrices, one after another. Their rows are orthonormal, or their columns if those are
+/// fewer.
 fn orthogonal(groups: usize, rows: usize, columns: usize, key: Key) -> Vec<f64> {
     let mut entries = vec![0.0; groups * rows * columns];
     fill(&mut entries, key, normal);
@@ -197,7 +198,7 @@ fn orthogonal(groups: usize, rows: usize, columns: usize, key: Key) -> Vec<f64> 
     entries
 }
 
-/// Sets some inputs of every unit to `zero`.
+/// Sets some weights of every unit to `zero`.
 fn drop_inputs<T: Copy>(
     values: &mut [T],
     sparsity: f64,
@@ -207,7 +208,7 @@ fn drop_inputs<T: Copy>(
 ) {
     let rows = arrangement.shape[0];
     let rest = arrangement.len() / rows;
-    // The step from one input of a unit to the next, and from a unit to the next.
+    // The step from one input of a unit to its next input, and from one unit to the next.
     let (units, inputs, step, next) = if arrangement.inputs_first {
         (rest, rows, rest, 1)
     } else {

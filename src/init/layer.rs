@@ -1,7 +1,7 @@
-//! Recognises the layers of `burn::nn` inside of a module.
+//! Recognises the layers of `burn::nn` inside a module.
 //!
-//! A module shows a mapper the names of its structs and fields, and the shapes of its parameters, but not its numbers
-//! such as strides and groups. Those stand in its `Debug` text, beside the id of the parameter.
+//! A mapper sees the names of a module's structs and fields, and the shapes of its parameters. It does not see numbers
+//! such as strides and groups. Those are read from the module's `Debug` text, beside the id of the parameter.
 
 use super::draw::Arrangement;
 use super::fan::Fan;
@@ -9,7 +9,7 @@ use super::fan::Fan;
 /// The kind of a layer whose parameter was initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerKind {
-    /// `Linear`, alone or inside of a recurrent layer, an attention or a feed-forward block.
+    /// `Linear`, alone or inside a recurrent layer, an attention or a feed-forward block.
     Linear,
     /// `Conv1d` to `Conv3d` and `DeformConv2d`.
     Conv,
@@ -17,9 +17,9 @@ pub enum LayerKind {
     ConvTranspose,
     /// `Embedding`. One of its inputs is 1 and the others are 0, so its fan-in is 1.
     Embedding,
-    /// A normalisation.
+    /// A normalisation: `BatchNorm` (Burn's or this crate's), `LayerNorm`, `GroupNorm`, `InstanceNorm`, `RmsNorm`.
     Norm,
-    /// A layer that is not one of `burn::nn` or of this crate.
+    /// Anything else, such as a layer of your own.
     Other,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Layer {
     pub assumed: bool,
 }
 
-/// What a parameter is in its layer.
+/// The role of a parameter in its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Weight,
@@ -80,7 +80,7 @@ impl Layer {
             ("BatchNorm" | "LayerNorm" | "GroupNorm" | "InstanceNorm" | "RmsNorm", 1) => Norm,
             _ => Other,
         };
-        // A struct of the user's may have the name of one of Burn's.
+        // A user's struct may have the name of one of Burn's.
         let same_fields = match (kind, numbers) {
             (Linear, Some(fields)) => fields.names_are(&["weight", "bias"]),
             (Embedding, Some(fields)) => fields.names_are(&["weight"]),
@@ -134,7 +134,7 @@ impl Layer {
         }
     }
 
-    /// The output unit that a weight of this shape belongs to, by its places on the first two axes.
+    /// The output unit that an entry of a weight of this shape belongs to, by its indices on the first two axes.
     pub fn unit(&self, shape: &[usize], i: usize, j: usize) -> usize {
         match self.kind {
             LayerKind::Conv => i,
@@ -146,8 +146,7 @@ impl Layer {
         }
     }
 
-    /// The groups, if they divide the first axis of the weight. A layer that was changed by hand may say something
-    /// else.
+    /// The groups if they divide the first axis of the weight, otherwise 1: a layer may have been changed by hand.
     fn groups_of(&self, shape: &[usize]) -> usize {
         match shape.first() {
             Some(first) if self.groups > 0 && first.is_multiple_of(self.groups) => self.groups,
@@ -213,7 +212,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The place of the last brace that is still open at the end of `text`.
+/// The index of the last brace that is still open at the end of `text`.
 fn opening_brace(text: &str) -> Option<usize> {
     let mut depth = 0;
     text.bytes().enumerate().rev().find_map(|(at, byte)| {

@@ -2,15 +2,16 @@
 
 use rayon::prelude::*;
 
-/// Rows that are made orthogonal to one another before the next ones begin.
+/// Number of rows that are made orthogonal to one another before the next block begins.
 const BLOCK: usize = 32;
 
 /// Makes the rows of a row-major matrix orthonormal, or its columns if there are fewer of them.
 ///
-/// From independent normal values this gives a uniformly distributed (Haar) matrix: it is the Q of a QR decomposition
-/// whose R has a positive diagonal (Mezzadri 2007, [arXiv:math-ph/0609050](https://arxiv.org/abs/math-ph/0609050)).
-/// Block Gram-Schmidt, each projection done twice, which leaves no more than rounding (Giraud et al. 2005). The result
-/// does not depend on the number of threads.
+/// From independent normal values, this gives a uniformly distributed (Haar) matrix: the Q of a QR decomposition whose
+/// R has a positive diagonal (Mezzadri 2007, [arXiv:math-ph/0609050](https://arxiv.org/abs/math-ph/0609050)).
+///
+/// Block Gram-Schmidt. Each projection is done twice, which leaves only rounding errors (Giraud et al. 2005). The
+/// result does not depend on the number of threads.
 pub(super) fn orthonormalize(matrix: &mut [f64], rows: usize, columns: usize) {
     if rows <= columns {
         orthonormalize_rows(matrix, columns);
@@ -41,7 +42,7 @@ fn orthonormalize_rows(matrix: &mut [f64], columns: usize) {
     }
 }
 
-/// Takes from `row` its components along the rows of an orthonormal matrix.
+/// Subtracts from `row` its components along the rows of an orthonormal matrix.
 fn project_out(row: &mut [f64], matrix: &[f64]) {
     for other in matrix.chunks(row.len()) {
         let component = dot(row, other);

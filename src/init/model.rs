@@ -1,4 +1,4 @@
-//! Initialises whole models.
+//! Initialises whole models: one call, and a plan for exceptions.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,10 @@ use super::table::{InitAction, InitRow, InitTable, Kept};
 /// Initialises every layer of a model: weights from `scheme`, biases 0. Returns the model, and a table of what was done
 /// to each parameter.
 ///
-/// This is [`InitPlan::new(scheme)`](InitPlan::new)`.apply(model, seed)`; use an [`InitPlan`] to treat some parameters
+/// `scheme` is an [`InitStrategy`](super::InitStrategy) or a [`Scheme`]. The same seed gives the same values, bit for
+/// bit, on every backend. Frozen parameters, normalisations and parameters of unknown layers stay as they are.
+///
+/// This is [`InitPlan::new(scheme)`](InitPlan::new)`.apply(model, seed)`. Use an [`InitPlan`] to treat some parameters
 /// in another way.
 ///
 /// ```
@@ -50,35 +53,36 @@ pub fn initialize<M: Module>(model: M, scheme: impl Into<Scheme>, seed: u64) -> 
 ///
 /// # What is known
 ///
-/// The layers of `burn::nn` are found by the names of their structs and fields, inside of any struct, enum, array,
-/// tuple, `Vec` or `Option`: `Linear` (also within recurrent layers, attention, transformers and `SwiGlu`), `Conv1d` to
-/// `Conv3d`, `DeformConv2d`, `ConvTranspose1d` to `ConvTranspose3d`, and `Embedding`. Strides and groups come from the
-/// `Debug` text of the model, because a Burn module does not show them otherwise.
+/// The plan knows these layers of `burn::nn`: `Linear` (also inside recurrent layers, attention, transformers and
+/// `SwiGlu`), `Conv1d` to `Conv3d`, `DeformConv2d`, `ConvTranspose1d` to `ConvTranspose3d`, and `Embedding`. It finds
+/// them by the names of their structs and fields, inside any struct, enum, array, tuple, `Vec` or `Option`. It reads
+/// strides and groups from the `Debug` text of the model, because a Burn module shows them nowhere else.
 ///
 /// - Weights are drawn from the scheme, with the [fan](super::Fan) of the layer.
 /// - Biases are set to 0.
 /// - Normalisations stay as they are: gamma 1 and beta 0, if they are new.
 /// - Frozen parameters stay as they are, because they are probably pretrained.
-/// - Everything else stays as it is, and the table lists it as unknown. It gets values if a rule names it.
+/// - Quantised parameters stay as they are.
+/// - Everything else stays as it is, and the table lists it as unknown. A rule gives it values.
 ///
-/// A struct of your own with the name and the fields of one of Burn's layers is taken for it. Check the table, or
-/// [keep](Self::keep) it.
+/// A struct of your own that has the name and the fields of one of Burn's layers is taken for that layer. Check the
+/// table, and [keep](Self::keep) the struct if need be.
 ///
 /// # Exceptions
 ///
-/// The last rule that matches a parameter decides. A [`ParamGroup`] names parameters by their path, such as
-/// `blocks.3.norm2.gamma`:
+/// The last rule that matches a parameter decides. Rules reach frozen parameters too. A [`ParamGroup`] names parameters
+/// by their path, such as `blocks.3.norm2.gamma`:
 ///
 /// ```
 /// use burn::module::ParamGroup;
 /// use burn_kindling::init::{InitPlan, InitStrategy, LayerKind, Scheme};
 ///
 /// let plan = InitPlan::new(InitStrategy::He)
-///     // A scheme of its own for the last layer.
+///     // Another scheme for the last layer.
 ///     .draw(ParamGroup::from_path("output.weight"), Scheme::glorot())
 ///     // Every residual branch starts at 0 (Goyal et al. 2017, section 5.1).
 ///     .fill(ParamGroup::from_regex(r"blocks\.\d+\.norm2\.gamma$").unwrap(), 0.0)
-///     // An LSTM remembers at first (Jozefowicz et al. 2015).
+///     // The LSTM starts by remembering (Jozefowicz et al. 2015).
 ///     .fill(ParamGroup::from_regex(r"forget_gate\.input_transform\.bias$").unwrap(), 1.0)
 ///     .draw_kind(LayerKind::Embedding, Scheme::normal(0.02))
 ///     // Pretrained.
@@ -87,19 +91,23 @@ pub fn initialize<M: Module>(model: M, scheme: impl Into<Scheme>, seed: u64) -> 
 ///
 /// # The same values everywhere
 ///
-/// Values are drawn on the host by a generator that is keyed by the seed and the path of the parameter (ChaCha with 8
-/// rounds). So they are the same on every backend and for any number of threads, do not depend on
-/// `Device::seed`, and a new layer does not change those of the others. In f16 and bf16 they are those of f32, rounded.
-/// A tensor that stands at several paths, with the same parameter id, is drawn once and stays tied.
+/// Values are drawn on the host, by a generator keyed by the seed and the path of the parameter (ChaCha with 8 rounds).
 ///
-/// A parameter whose values have not been drawn yet stays lazy. It keeps its id, device and float type.
+/// - They are the same on every backend, and for any number of threads.
+/// - They do not depend on `Device::seed`.
+/// - A new layer does not change the values of the others, as long as these keep their paths.
+/// - In f16 and bf16, they are those of f32, rounded.
+/// - A tensor that stands at several paths, with the same parameter id, gets the values of its first path, so it stays
+///   tied.
+///
+/// A parameter keeps its id, device and float type. If Burn has not drawn its values yet, it stays lazy.
 #[derive(Clone, Debug)]
 pub struct InitPlan {
     scheme: Scheme,
     rules: Vec<(Target, Rule)>,
 }
 
-/// The parameters that a rule is for.
+/// The parameters that a rule applies to.
 #[derive(Clone, Debug)]
 enum Target {
     Group(ParamGroup),
@@ -114,7 +122,7 @@ enum Rule {
 }
 
 impl InitPlan {
-    /// Draws all weights from `scheme`.
+    /// Draws all weights from `scheme`, without exceptions.
     pub fn new(scheme: impl Into<Scheme>) -> Self {
         Self {
             scheme: scheme.into(),
@@ -124,18 +132,22 @@ impl InitPlan {
 
     /// Draws the matching weights from another scheme. Matching biases and normalisations are not affected.
     ///
-    /// A parameter of an unknown layer is drawn too. If the scheme depends on the fan, say the fan by
-    /// [`Scheme::by`]`(FanMode::Of(..))`; [`apply`](Self::apply) panics otherwise.
+    /// Matching parameters of unknown layers are drawn too, of any rank. Their fan is unknown. So if the scheme depends
+    /// on the fan, give it with [`Scheme::by`]`(FanMode::Of(..))`; otherwise [`apply`](Self::apply) panics.
     pub fn draw(self, group: ParamGroup, scheme: impl Into<Scheme>) -> Self {
         self.rule(Target::Group(group), Rule::Draw(scheme.into()))
     }
 
-    /// Draws the weights of all layers of this kind from another scheme.
+    /// Draws the weights of all layers of this kind from another scheme. [`LayerKind::Norm`] has no weights. For
+    /// [`LayerKind::Other`], see [`draw`](Self::draw) about unknown layers.
     pub fn draw_kind(self, kind: LayerKind, scheme: impl Into<Scheme>) -> Self {
         self.rule(Target::Kind(kind), Rule::Draw(scheme.into()))
     }
 
-    /// Sets every value of the matching parameters to `value`: weights, biases and normalisations alike.
+    /// Sets every value of the matching parameters to `value`: weights, biases, gamma and beta alike. Running
+    /// statistics are not affected.
+    ///
+    /// If `value` is not finite, [`apply`](Self::apply) panics at the first parameter that it would fill.
     pub fn fill(self, group: ParamGroup, value: f64) -> Self {
         self.rule(Target::Group(group), Rule::Fill(value))
     }
@@ -150,11 +162,12 @@ impl InitPlan {
         self
     }
 
-    /// Initialises a model. Returns it with a table of what was done to each parameter.
+    /// Initialises a model. Returns the model, and a table of what was done to each parameter.
     ///
     /// # Panics
     ///
-    /// Panics if a rule draws a parameter of an unknown layer from a scheme that needs a fan.
+    /// Panics if a rule draws a parameter of an unknown layer from a scheme that needs a fan, or fills a parameter with
+    /// a value that is not finite.
     pub fn apply<M: Module>(&self, model: M, seed: u64) -> (M, InitTable) {
         let text = format!("{model:?}");
         let mut walk = Walk {
@@ -169,10 +182,10 @@ impl InitPlan {
         (model, walk.table)
     }
 
-    /// The last rule for a parameter.
+    /// The last rule that matches a parameter.
     fn rule_for(&self, id: &ParamId, path: &str, kind: LayerKind, role: Role) -> Option<Rule> {
         let matching = self.rules.iter().rev().find(|(target, rule)| {
-            // A scheme is for weights: a bias from it would not be what anybody means.
+            // A scheme is for weights. Nobody means a bias to be drawn from it.
             let concerned = match rule {
                 Rule::Draw(_) => role == Role::Weight || kind == LayerKind::Other,
                 Rule::Fill(_) | Rule::Keep => true,
@@ -209,7 +222,7 @@ impl Place {
         self.path.join(".")
     }
 
-    /// The layer of the parameter here, and what the parameter is in it. `text` is the `Debug` text of the model.
+    /// The layer of the parameter here, and the parameter's role in it. `text` is the `Debug` text of the model.
     pub fn layer<const D: usize>(&self, param: &Param<Tensor<D>>, text: &str) -> (Layer, Role) {
         let container = self.containers.last().map_or("", String::as_str);
         let container = container.strip_prefix("Struct:").unwrap_or_default();
@@ -226,7 +239,7 @@ struct Walk<'a> {
     /// The `Debug` text of the model.
     text: &'a str,
     place: Place,
-    /// The paths of the parameters that were met, by id.
+    /// The first path of each parameter met so far, by id.
     done: HashMap<ParamId, String>,
     table: InitTable,
 }
@@ -271,7 +284,7 @@ impl ModuleMapper for Walk<'_> {
 }
 
 impl Walk<'_> {
-    /// Initialises a parameter as `path`.
+    /// Initialises a parameter with the rule and the values of `path`.
     fn initialize<const D: usize>(
         &self,
         param: Param<Tensor<D>>,
@@ -332,7 +345,7 @@ struct Draw {
 }
 
 impl Draw {
-    /// Replaces the values of a parameter. Everything else stays; a lazy parameter stays lazy.
+    /// Replaces the values of a parameter, and nothing else. A lazy parameter stays lazy.
     fn set<const D: usize>(self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if param.is_initialized() || has_mapper(&param) {
             return param.init_mapper(move |old| {
@@ -341,7 +354,7 @@ impl Draw {
                 self.tensor(options).set_require_grad(trains)
             });
         }
-        // The values that the layer's own config would draw are not needed.
+        // Do not draw the values of the layer's own config: nobody needs them.
         let trains = is_trained(&param);
         Param::uninitialized(
             param.id,
@@ -374,7 +387,7 @@ impl Draw {
 
 /// The shape of the values of a parameter.
 ///
-/// The lazy shape of a parameter with a mapper is that of its record. Burn has one such layer: a `Linear` in `Col`
+/// The lazy shape of a parameter with a mapper is the shape in its record. Burn has one such layer: `Linear` in `Col`
 /// layout, whose record has the axes exchanged.
 fn shape_of<const D: usize>(param: &Param<Tensor<D>>) -> Vec<usize> {
     let mut shape = param.lazy_shape().to_vec();
@@ -394,9 +407,9 @@ fn is_quantized<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.is_initialized() && matches!(param.base().dtype(), DType::QFloat(_))
 }
 
-/// Whether the parameter is trained, or is after `Module::train`. Does not draw the values of a lazy one.
+/// Whether the parameter is trained, or would be after `Module::train`. Does not draw the values of a lazy one.
 pub(super) fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
-    // A parameter without autodiff does not show it, and a lazy one neither; one that is loaded in its place does.
+    // Neither a parameter without autodiff nor a lazy one shows it. One that is loaded in its place does.
     let probe = Tensor::zeros([1; D], &param.lazy_device());
     let loaded = param.clone().transform_for_load(probe, param.id);
     loaded.train().is_require_grad()

@@ -2,11 +2,11 @@
 
 /// The error for a name that no variant has.
 ///
-/// Its message states what was expected, what was found, and the valid names.
+/// The message says what was expected, what was found, and which names are valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} `{found}`; the names are: {}", .names.join(", "))]
 pub struct UnknownName {
-    /// The kind of thing that was to be named, such as `initialisation`.
+    /// The kind of thing that the name should name, such as `initialisation`.
     pub what: &'static str,
     /// The unknown name.
     pub found: String,
@@ -17,7 +17,7 @@ pub struct UnknownName {
 /// Gives each variant of a fieldless enum a name. Implements `ALL`, `NAMES`, `Display`, `FromStr` and serde with these
 /// names.
 ///
-/// Not part of the public interface: exported for the lab.
+/// Not part of the public interface: exported only for the lab.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! names {

@@ -1,10 +1,11 @@
-//! Distributions of weights: a shape, a scale, and what the scale is measured by.
+//! Distributions of weights: a shape, a scale, and the fan that the scale depends on.
 
 use super::{activation::Activation, fan::Fan, strategy::InitStrategy};
 
 /// How the weights of a layer are drawn: a distribution, and its scale.
 ///
-/// A scheme is built from one of the constructors and refined by the methods after it:
+/// Start with a constructor and refine it with [`uniform`](Self::uniform), [`truncated`](Self::truncated),
+/// [`scaled`](Self::scaled) and [`by`](Self::by):
 ///
 /// ```
 /// use burn_kindling::init::{Activation, FanMode, InitStrategy, Scheme};
@@ -32,8 +33,8 @@ use super::{activation::Activation, fan::Fan, strategy::InitStrategy};
 /// | [`identity`](Self::identity) | the identity at the centre of the kernel (Dirac) | |
 /// | [`sparse`](Self::sparse) | N(0, std²), a share of each unit's inputs 0 | Martens 2010 |
 ///
-/// Each of the drawn ones has mean 0. `std` always means the standard deviation of the values themselves, also after
-/// [`uniform`](Self::uniform) and [`truncated`](Self::truncated).
+/// Drawn values have mean 0, except those of `uniform_between`. `std` always means the standard deviation of the values
+/// themselves, also after [`uniform`](Self::uniform) and [`truncated`](Self::truncated).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scheme {
     pub(super) shape: Distribution,
@@ -48,7 +49,7 @@ pub(super) enum Distribution {
     Constant,
     /// N(0, 1).
     Normal,
-    /// N(0, 1) without what lies more than two standard deviations away, scaled to a variance of 1.
+    /// N(0, 1) cut off at two standard deviations, then scaled to a variance of 1.
     TruncatedNormal,
     /// Uniform, of variance 1.
     Uniform,
@@ -69,16 +70,17 @@ pub(super) enum Scale {
     Fan { gain: f64, by: FanMode },
 }
 
-/// Which fan the variance of the weights is divided by.
+/// The fan that the variance of the weights is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FanMode {
     /// The fan-in: keeps the scale of the signal in the forward pass.
     In,
     /// The fan-out: keeps the scale of the gradient in the backward pass.
     Out,
-    /// The mean of both (Glorot & Bengio 2010, eq. 12).
+    /// The mean of fan-in and fan-out (Glorot & Bengio 2010, eq. 12).
     Average,
-    /// This number, whatever the layer. For a parameter whose fan cannot be counted, such as that of your own layer.
+    /// This number, whatever the layer. For a parameter whose fan cannot be counted, such as one of a layer of your
+    /// own.
     Of(usize),
 }
 
@@ -147,8 +149,8 @@ impl Scheme {
         }
     }
 
-    /// N(0, gain²/fan_in): keeps the second moment of the signal if the activation before the layer divides it by
-    /// gain². See [`Activation::gain`].
+    /// N(0, gain²/fan_in). It keeps the second moment of the signal if the activation before the layer divides that by
+    /// gain²; see [`Activation::gain`].
     ///
     /// # Panics
     ///
@@ -157,7 +159,7 @@ impl Scheme {
         Self::by_fan(gain, FanMode::In)
     }
 
-    /// N(0, gain²/fan_out): the same for the gradient on its way back (He et al. 2015, eq. 14).
+    /// N(0, gain²/fan_out). It keeps the second moment of the gradient in the backward pass (He et al. 2015, eq. 14).
     ///
     /// # Panics
     ///
@@ -166,7 +168,7 @@ impl Scheme {
         Self::by_fan(gain, FanMode::Out)
     }
 
-    /// N(0, 2 gain²/(fan_in + fan_out)): a compromise between the two.
+    /// N(0, 2 gain²/(fan_in + fan_out)): a compromise between [`fan_in`](Self::fan_in) and [`fan_out`](Self::fan_out).
     ///
     /// # Panics
     ///
@@ -176,7 +178,7 @@ impl Scheme {
     }
 
     /// N(0, 2/fan_in), for layers with ReLU (He et al. 2015, [arXiv:1502.01852](https://arxiv.org/abs/1502.01852),
-    /// eq. 10). The same as [`InitStrategy::He`]; PyTorch's `kaiming_normal_(nonlinearity='relu')`.
+    /// eq. 10). The same as [`InitStrategy::He`] and as PyTorch's `kaiming_normal_(nonlinearity='relu')`.
     pub const fn he() -> Self {
         Self::fan_in(std::f64::consts::SQRT_2)
     }
@@ -188,8 +190,8 @@ impl Scheme {
     }
 
     /// N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward
-    /// neural networks*, eq. 12; there uniform). PyTorch's `xavier_normal_`. [`InitStrategy::Xavier`] is the form that
-    /// uses the fan-in only.
+    /// neural networks*, eq. 12; there uniform). The same as PyTorch's `xavier_normal_`. [`InitStrategy::Xavier`] uses
+    /// the fan-in only.
     pub const fn glorot() -> Self {
         Self::fan_average(1.0)
     }
@@ -199,14 +201,15 @@ impl Scheme {
         Self::fan_in(activation.gain())
     }
 
-    /// A matrix with orthonormal rows (or columns, whichever are fewer), drawn uniformly: it keeps the norm of the
-    /// signal (Saxe et al. 2013, [arXiv:1312.6120](https://arxiv.org/abs/1312.6120)). [`scaled`](Self::scaled) sets the
-    /// gain.
+    /// A matrix with orthonormal rows, or columns if those are fewer, drawn uniformly (Saxe et al. 2013,
+    /// [arXiv:1312.6120](https://arxiv.org/abs/1312.6120)). A linear layer with at least as many outputs as inputs then
+    /// keeps the norm of the signal. [`scaled`](Self::scaled) sets the gain.
     ///
-    /// A weight of more than two axes is a matrix of its first axis by all others. In a convolution with groups, each
-    /// group is a matrix of its own, because the groups see different inputs; PyTorch makes one matrix of all groups,
-    /// whose filters are then shorter than 1. The matrix is orthogonalised on the host in f64, in time that grows with
-    /// the cube of its side.
+    /// A weight of more than two axes counts as a matrix: its first axis by all others. In a convolution with groups,
+    /// each group has its own matrix, because the groups see different inputs. PyTorch makes one matrix of all groups;
+    /// if that has more rows than columns, its filters are shorter than 1.
+    ///
+    /// The matrix is orthogonalised on the host, in f64. The time grows with the cube of its side.
     pub const fn orthogonal() -> Self {
         Self::with(
             Distribution::Orthogonal { at_centre: false },
@@ -215,9 +218,9 @@ impl Scheme {
     }
 
     /// A random orthogonal matrix at the centre of a convolution's kernel, 0 elsewhere (Xiao et al. 2018,
-    /// [arXiv:1806.05393](https://arxiv.org/abs/1806.05393), algorithm 1). The layer keeps the norm of the signal, up
-    /// to the border, if it has at least as many output channels as input channels. A linear layer gets
-    /// [`orthogonal`](Self::orthogonal).
+    /// [arXiv:1806.05393](https://arxiv.org/abs/1806.05393), algorithm 1). A layer with at least as many output
+    /// channels as input channels then keeps the norm of the signal, except at the border. In a linear layer, this is
+    /// the same as [`orthogonal`](Self::orthogonal).
     pub const fn delta_orthogonal() -> Self {
         Self::with(
             Distribution::Orthogonal { at_centre: true },
@@ -225,16 +228,16 @@ impl Scheme {
         )
     }
 
-    /// The identity: output channel i is input channel i. In a convolution, it stands at the centre of the kernel
-    /// (PyTorch's `dirac_`), in each group by itself. Channels without a partner get 0.
+    /// The identity: output i is input i. In a convolution, it stands at the centre of the kernel, separately in each
+    /// group (PyTorch's `eye_` and `dirac_`). Outputs without a matching input are 0.
     pub const fn identity() -> Self {
         Self::with(Distribution::Identity, Scale::Fixed(1.0))
     }
 
-    /// N(0, std²), with `ceil(sparsity * fan_in)` randomly chosen inputs of every unit set to 0 (Martens 2010, *Deep
+    /// N(0, std²), with `ceil(sparsity * fan_in)` randomly chosen weights of every unit set to 0 (Martens 2010, *Deep
     /// learning via Hessian-free optimization*, section 5).
     ///
-    /// PyTorch's `sparse_` sets the weights *from* each input to 0, so that a unit may end up without inputs.
+    /// PyTorch's `sparse_` zeroes weights *from* each input instead, so a unit may end up without inputs.
     ///
     /// # Panics
     ///
@@ -247,19 +250,23 @@ impl Scheme {
         Self::with(Distribution::Sparse { sparsity }, Scale::Fixed(std))
     }
 
-    /// The same with a uniform distribution of the same mean and std. A scheme that is not normal stays as it is.
+    /// The same mean and std with a uniform distribution: U(mean ± sqrt(3) std). A constant, orthogonal, identity or
+    /// sparse scheme stays as it is.
     pub const fn uniform(self) -> Self {
         self.reshaped(Distribution::Uniform)
     }
 
-    /// The same with a normal distribution cut off at two standard deviations. The `std` is that of the values that
-    /// are left, as in Keras and JAX; PyTorch's `trunc_normal_` takes the std before the cut, which is 1 / 0.8796 times
-    /// as large. A scheme that is not normal stays as it is.
+    /// The same mean and std with a normal distribution cut off at two of its standard deviations. A constant,
+    /// orthogonal, identity or sparse scheme stays as it is.
+    ///
+    /// `std` is that of the values that are left, as in the variance scaling of Keras and JAX. The std before the cut
+    /// is 1 / 0.8796 times as large, so the values end at 2.27 `std`. PyTorch's `trunc_normal_` takes the std before
+    /// the cut, and cuts at fixed values, by default -2 and 2, whatever the std.
     pub const fn truncated(self) -> Self {
         self.reshaped(Distribution::TruncatedNormal)
     }
 
-    /// All values times `factor`: a gain of its own for a layer.
+    /// Multiplies all values by `factor`, for example by a gain.
     ///
     /// # Panics
     ///
@@ -280,7 +287,7 @@ impl Scheme {
         }
     }
 
-    /// Divides the variance by another fan. A scheme that does not depend on the fan stays as it is.
+    /// Divides the variance by another fan. A scheme with a fixed scale stays as it is.
     ///
     /// # Panics
     ///
@@ -299,10 +306,10 @@ impl Scheme {
         }
     }
 
-    /// The standard deviation of the weights of a layer with this fan.
+    /// The standard deviation of the weights of a layer with this fan; 0 for a constant.
     ///
-    /// For an orthogonal matrix, an identity and a sparse weight, the root mean square of the values: of a matrix of
-    /// fan_in by fan_out.
+    /// For an orthogonal, identity or sparse scheme, this is the root mean square of the values of a matrix of fan_in
+    /// by fan_out.
     ///
     /// # Panics
     ///
@@ -321,7 +328,7 @@ impl Scheme {
         }
     }
 
-    /// The factor on the distribution; `None` if it depends on a fan and there is none.
+    /// The factor on the distribution. `None` if it depends on a fan and there is none.
     pub(super) fn factor(&self, fan: Option<Fan>) -> Option<f64> {
         match (self.scale, fan) {
             (Scale::Fixed(scale), _) => Some(scale),
@@ -370,7 +377,7 @@ impl Scheme {
     }
 }
 
-/// The number of a unit's `inputs` that are 0.
+/// How many of a unit's `inputs` have weight 0.
 pub(super) fn zeros_of(sparsity: f64, inputs: usize) -> usize {
     (sparsity * inputs as f64).ceil() as usize
 }
@@ -394,7 +401,7 @@ impl From<InitStrategy> for Scheme {
     }
 }
 
-/// Writes what is drawn, such as `normal, std sqrt(2/fan_in)`.
+/// Says what is drawn, such as `normal, std sqrt(2/fan_in)`.
 impl std::fmt::Display for Scheme {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scale = match self.scale {

@@ -6,7 +6,8 @@ use super::activation::Activation;
 
 /// The distribution of a layer's initial weights. Biases start at 0.
 ///
-/// In the formulas, n is the fan-in ([`Fan`](super::Fan)): the number of inputs of one output unit.
+/// In the formulas, n is the fan-in ([`Fan`](super::Fan)): the number of inputs of one output unit. Pass a strategy
+/// wherever a [`Scheme`](super::Scheme) is expected; a scheme can also be another distribution.
 ///
 /// Displayed, parsed and serialised as `zeros`, `standard-normal`, `small-normal`, `xavier`, `he`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +22,8 @@ pub enum InitStrategy {
     /// Customary for sigmoid too.
     ///
     /// It uses the fan-in only. Glorot & Bengio 2010 also use the fan-out: `std = sqrt(2 / (fan_in + fan_out))`, which
-    /// is Burn's `Initializer::XavierNormal`. The two agree if a layer has as many outputs as inputs.
+    /// is [`Scheme::glorot`](super::Scheme::glorot) and Burn's `Initializer::XavierNormal`. The two agree if a layer
+    /// has as many outputs as inputs.
     Xavier,
     /// N(0, 2/n). Keeps the scale of the signal in a ReLU network: ReLU halves the second moment (He et al. 2015,
     /// [arXiv:1502.01852](https://arxiv.org/abs/1502.01852), eq. 10).
@@ -57,10 +59,10 @@ impl InitStrategy {
         }
     }
 
-    /// The same distribution as a Burn `Initializer`, to make the parameters of your own layer.
+    /// The same distribution as a Burn `Initializer`, to create the parameters of your own layer.
     ///
-    /// Burn draws from it by the device's seeded sequence, which differs between backends, and draws the bias of a layer
-    /// from it too. [`initialize`](super::initialize) does neither.
+    /// Burn draws from the device's random generator, so the values differ between backends. A Burn layer draws its
+    /// bias from the same `Initializer`. [`initialize`](super::initialize) does neither.
     ///
     /// ```
     /// use burn::module::Param;
@@ -80,13 +82,14 @@ impl InitStrategy {
         }
     }
 
-    /// The strategy for layers before this activation: Xavier for sigmoid, tanh and SELU, He for ReLU, leaky ReLU, GELU
-    /// and SiLU.
+    /// The strategy for the layers of a network with this activation: Xavier for sigmoid, tanh and SELU, He for ReLU,
+    /// leaky ReLU, GELU and SiLU.
     ///
-    /// For leaky ReLU of slope a, He et al. 2015 give a std of `sqrt(2 / ((1 + a²) n))`. At the slope of 0.01 used
-    /// here, that is 0.005 % less. For GELU and SiLU, He is customary but does not keep the second moment:
-    /// [`Activation::gain`] gives the factor that does. For SELU, Klambauer et al. 2017 use N(0, 1/n), which is Xavier
-    /// here and "LeCun normal" elsewhere.
+    /// - **Leaky ReLU** of slope a: He et al. 2015 give a std of `sqrt(2 / ((1 + a²) n))` (eq. 15). At the slope of
+    ///   0.01 used here, that is 0.005 % less.
+    /// - **GELU, SiLU**: He is customary, but does not keep the second moment. [`Activation::gain`] gives the factor
+    ///   that does; [`Scheme::for_activation`](super::Scheme::for_activation) uses it.
+    /// - **SELU**: Klambauer et al. 2017 use N(0, 1/n). That is Xavier here and "LeCun normal" elsewhere.
     pub fn recommended_for(activation: Activation) -> Self {
         match activation {
             Activation::Sigmoid | Activation::Tanh | Activation::Selu => Self::Xavier,

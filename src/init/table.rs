@@ -1,4 +1,4 @@
-//! What was done to each parameter.
+//! The table of what was done to each parameter.
 
 use std::fmt;
 
@@ -8,74 +8,74 @@ use super::scheme::Scheme;
 
 /// What [`initialize`](super::initialize) did to each parameter, in the order of the module's fields.
 ///
-/// Displayed as a table.
+/// Displayed as a text table without a final line break.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InitTable {
-    /// One row a float parameter.
+    /// One row per float parameter.
     pub rows: Vec<InitRow>,
 }
 
-/// What was done to a parameter.
+/// What was done to one parameter: a row of an [`InitTable`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct InitRow {
-    /// The names of the fields that lead to the parameter, joined by dots, as
-    /// [`ParamGroup`](burn::module::ParamGroup) matches them.
+    /// The names of the fields that lead to the parameter, joined by dots, such as `hidden.0.weight`.
+    /// [`ParamGroup`](burn::module::ParamGroup) matches these paths.
     pub path: String,
-    /// The kind of the layer that it belongs to.
+    /// The kind of the layer that the parameter belongs to.
     pub layer: LayerKind,
-    /// The shape of its values.
+    /// The shape of the parameter in memory, such as `[d_input, d_output]` for a linear layer.
     pub shape: Vec<usize>,
     /// What was done.
     pub action: InitAction,
-    /// Whether the groups and strides of the layer were not found, so that 1 was assumed. Only for convolutions inside
-    /// of a module with a `Debug` implementation of its own.
+    /// Whether the groups or strides of the layer were not found, so that 1 was assumed. This happens only to
+    /// convolutions inside a module with its own `Debug` implementation.
     pub assumed: bool,
 }
 
-/// What was done to a parameter, and why.
+/// What was done to a parameter. If it was kept, why.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InitAction {
     /// The values were drawn from a scheme.
     Drawn {
-        /// The scheme.
+        /// The scheme of the values.
         scheme: Scheme,
-        /// The fan of the layer, if it can be counted.
+        /// The fan of the layer. `None` if it cannot be counted.
         fan: Option<Fan>,
-        /// The standard deviation of the distribution; see [`Scheme::std`].
+        /// The standard deviation of the distribution, as [`Scheme::std`] gives it.
         std: f64,
     },
     /// Every value was set to this number.
     Filled(f64),
-    /// The same tensor as at this path, where it was initialised.
+    /// The same tensor as the one at this path, which stands earlier in the table. It has the same values.
     Tied(String),
     /// The values stay as they were.
     Kept(Kept),
 }
 
-/// Why a parameter stays as it was.
+/// Why a parameter stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kept {
-    /// It belongs to a normalisation.
+    /// It is a gamma, a beta or a running statistic of a normalisation.
     Norm,
     /// It is frozen: it requires no gradient.
     Frozen,
-    /// The plan keeps it.
+    /// The plan says so: [`InitPlan::keep`](super::InitPlan::keep).
     Plan,
     /// It is quantised.
     Quantized,
     /// It has no values.
     Empty,
-    /// Its layer is not known. Give the plan a rule for it.
+    /// Its layer is unknown. Give the plan a rule for it.
     Unknown,
 }
 
 impl InitTable {
-    /// The row of a parameter.
+    /// The row of the parameter at this path, if there is one.
     pub fn row(&self, path: &str) -> Option<&InitRow> {
         self.rows.iter().find(|row| row.path == path)
     }
 
-    /// The rows of parameters that stay as they were because their layer is not known.
+    /// The rows of the parameters that were kept because their layer is unknown. Give the plan a rule for each.
     pub fn unknown(&self) -> impl Iterator<Item = &InitRow> {
         (self.rows.iter()).filter(|row| row.action == InitAction::Kept(Kept::Unknown))
     }
@@ -127,7 +127,7 @@ impl fmt::Display for InitTable {
 }
 
 impl InitRow {
-    /// What the table shows.
+    /// The columns of this row in the table.
     fn columns(&self) -> [String; 7] {
         let fan = |count: fn(&Fan) -> usize| match &self.action {
             InitAction::Drawn { fan: Some(fan), .. } => count(fan).to_string(),

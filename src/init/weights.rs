@@ -1,4 +1,4 @@
-//! The weights of a model's layers, for what changes them afterwards.
+//! Finds and scales the weights of a model's layers, for calibration.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::layer::{Layer, LayerKind, Role};
 use super::model::{Place, is_trained};
 
-/// A weight, a bias or another parameter of a model.
+/// A parameter of a model, and its role.
 pub(crate) struct Found {
     /// The path of the parameter, joined by dots.
     pub path: String,
@@ -55,7 +55,7 @@ pub(crate) fn parameters<M: Module>(model: &M) -> Vec<Found> {
     list.found
 }
 
-/// Factor and shift of each output unit of a layer. One pair serves all units.
+/// Factor and shift of each output unit of a layer. A single pair holds for all units.
 pub(crate) type ByUnit = Vec<[f64; 2]>;
 
 /// Multiplies the weights and biases at these paths by the factors of their units, and adds the shifts to the biases.
@@ -103,7 +103,7 @@ pub(crate) fn scale<M: Module>(model: M, by_unit: impl Fn(&str) -> Option<ByUnit
     })
 }
 
-/// One number of each unit, in a shape that broadcasts to the parameter's.
+/// One number per unit (factor or shift, by `index`), in a shape that broadcasts to that of the parameter.
 fn spread<const D: usize>(
     by_unit: &ByUnit,
     index: usize,

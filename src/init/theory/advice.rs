@@ -1,25 +1,26 @@
-//! The weight variance for an activation, and how far it carries.
+//! The best weight variance for an activation, and what depth and width do to it.
 
 use super::super::activation::Activation;
 use super::expectation::negative_slope;
 use super::fixed_point::FixedPoint;
 use super::mean_field::MeanField;
 
-/// What theory says of a network at criticality, of a given depth and width: [`Advice::new`].
+/// What theory says about a network at criticality, for a depth and a width. [`Advice::new`] computes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Advice {
-    /// The network, with the weight variance: [`MeanField::critical`].
+    /// The network. It holds the weight variance to use: [`MeanField::critical`].
     pub mean_field: MeanField,
-    /// Where infinite depth leads.
+    /// The limit of the signal in an infinitely deep network.
     pub fixed_point: FixedPoint,
-    /// q in the last layer, from q = 1 in the first.
+    /// q, the second moment of the pre-activations, in the last layer, for q = 1 in the first.
     pub second_moment: f64,
-    /// The second moment of the gradient at the network's inputs, from 1 at its outputs: the product of chi over layers.
+    /// The second moment of the gradient at the network's inputs, for 1 at its outputs: the product of chi over the
+    /// layers.
     pub gradient: f64,
     /// The variance over networks of the mean square of the last activations, divided by the square of its mean: for
     /// ReLU `(1 + 5 / width)^depth - 1` (Hanin & Rolnick 2018, [arXiv:1803.01719](https://arxiv.org/abs/1803.01719)).
-    /// Above 1, networks differ widely, so keep depth below some `width / 5`. It is exact for Gaussian weights and
-    /// activations without a scale, which are ReLU and leaky ReLU. For others, `None`.
+    /// Above 1, networks differ widely. It passes 1 at a depth of about `width / 7`, so stay below. It is exact for
+    /// Gaussian weights and activations without a scale: ReLU and leaky ReLU. `None` for other activations.
     pub length_variance: Option<f64>,
 }
 

@@ -7,8 +7,8 @@ use super::super::activation::{Activation, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE};
 /// The expectation of `f(z)` for z from N(0, 1).
 ///
 /// Integrates each half-line with the double exponential formula (Takahasi & Mori 1974): `z = exp(t - exp(-t))` in
-/// equal steps of t. Its nodes become dense towards 0 at every scale. That resolves a kink there, such as that of ReLU,
-/// and a step, such as that of tanh at large q. Gauss-Hermite quadrature loses digits to both.
+/// equal steps of t. Its nodes become dense towards 0 at every scale. So it resolves a kink at 0, as in ReLU, and a
+/// step, as in tanh at large q. Gauss-Hermite quadrature loses digits to both.
 pub(super) fn normal_expectation(f: impl Fn(f64) -> f64) -> f64 {
     // From z = 1e-22 to z = 39, where the density is below the smallest f64.
     half_line(64, -240..=235)
@@ -36,8 +36,8 @@ pub(super) fn second_moment(activation: Activation, q: f64) -> f64 {
     }
 }
 
-/// The derivative of [`second_moment`] by q: `E[phi(sqrt(q) z) phi'(sqrt(q) z) z] / sqrt(q)`. By parts, this is
-/// `E[phi'² + phi phi'']`, without a second derivative.
+/// The derivative of [`second_moment`] by q: `E[phi(sqrt(q) z) phi'(sqrt(q) z) z] / sqrt(q)`. Integration by parts
+/// turns `E[phi'² + phi phi'']` into this, which needs no second derivative.
 pub(super) fn second_moment_slope(activation: Activation, q: f64) -> f64 {
     let scale = scale(q);
     match negative_slope(activation) {
@@ -49,7 +49,7 @@ pub(super) fn second_moment_slope(activation: Activation, q: f64) -> f64 {
     }
 }
 
-/// `E[phi'(sqrt(q) z)^power]`. At q = 0, the limit from above.
+/// `E[phi'(sqrt(q) z)^power]`. At q = 0, this is the limit from above.
 pub(super) fn slope_moment(activation: Activation, q: f64, power: i32) -> f64 {
     let scale = scale(q);
     match negative_slope(activation) {
@@ -74,7 +74,7 @@ pub(super) struct Pair {
 
 /// The expectations for `E[u1²] = E[u2²] = q` and `E[(u1 - u2)²] / 2 = d`, which is `q (1 - c)` at correlation c.
 ///
-/// All terms are sums of squares, without cancellation: the relative error is below 1e-10 for q up to 1e6, also at c
+/// All terms are sums of squares, so nothing cancels: the relative error is below 1e-10 for q up to 1e6, even for c
 /// close to 1.
 pub(super) fn pair(activation: Activation, q: f64, d: f64) -> Pair {
     if let Some(a) = negative_slope(activation) {
@@ -91,8 +91,8 @@ pub(super) fn pair(activation: Activation, q: f64, d: f64) -> Pair {
     if d > 1e-6 * q / (1.0 + q) {
         return pair;
     }
-    // Rounding spoils the small difference. Integrate its derivative by d, which is `E[phi'(u1) phi'(u2)]` (Price 1958),
-    // over sqrt(d), in which it is smooth despite a kink.
+    // Rounding spoils the small difference. Integrate its derivative by d, which is `E[phi'(u1) phi'(u2)]` (Price
+    // 1958), over sqrt(d), in which it is smooth despite a kink.
     let thirds = [(-0.6f64.sqrt(), 5.0), (0.0, 8.0), (0.6f64.sqrt(), 5.0)];
     let integrand = |(node, weight): (f64, f64)| {
         let r = (1.0 + node) / 2.0;
@@ -194,9 +194,9 @@ impl Inner {
 
     /// The expectations at m and at -m.
     ///
-    /// `v = y + m / b` puts the kink or step of phi at v = 0, where nodes are dense. The values of phi at the nodes then
-    /// do not depend on m, only the density does. If the kink is far out in the density, it does not matter; equal steps
-    /// of y are better then.
+    /// `v = y + m / b` puts the kink or step of phi at v = 0, where nodes are dense. The values of phi at the nodes
+    /// then do not depend on m; only the density does. A kink far out in the density does not matter; equal steps of y
+    /// are better then.
     fn at(&self, m: f64, scratch: &mut Vec<[f64; 2]>) -> [Given; 2] {
         let shift = m / self.b;
         if shift > 10.0 {
@@ -243,7 +243,7 @@ impl Inner {
     }
 }
 
-/// The slope below 0 of an activation that is linear on both sides of 0 with slope 1 above.
+/// The slope below 0 of an activation that is linear on both sides of 0, with slope 1 above. `None` for others.
 pub(super) fn negative_slope(activation: Activation) -> Option<f64> {
     match activation {
         Activation::Relu => Some(0.0),

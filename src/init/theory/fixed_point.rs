@@ -3,45 +3,47 @@
 use super::expectation::{pair, second_moment_slope};
 use super::mean_field::MeanField;
 
-/// Beyond this second moment, q diverges.
+/// A second moment beyond this counts as infinite.
 const LARGE: f64 = 1e30;
 
 /// Rates closer to 1 than this count as 1.
 const ROUNDING: f64 = 1e-13;
 
-/// Where depth leads, and how fast.
+/// The limit that the signal approaches with depth, and how fast.
 ///
-/// In the ordered phase, chi < 1: the gradient vanishes, and any two inputs become alike. In the chaotic phase, chi > 1:
-/// the gradient explodes, and close inputs drift apart. Between them, at chi = 1, is the edge of chaos.
+/// - Ordered phase, chi < 1: the gradient vanishes, and any two inputs become alike.
+/// - Chaotic phase, chi > 1: the gradient explodes, and close inputs drift apart.
+/// - Edge of chaos, chi = 1: the boundary between the two, also called criticality.
 ///
-/// Equations: Schoenholz et al. 2017, [arXiv:1611.01232](https://arxiv.org/abs/1611.01232), section 3. They leave out
-/// two cases:
+/// The equations are those of Schoenholz et al. 2017, [arXiv:1611.01232](https://arxiv.org/abs/1611.01232), section 3.
+/// They leave out two cases:
 ///
 /// - At `q* = 0` without biases, the fixed point is the limit of small `sigma_b²`.
 /// - At an infinite q*, chi is the limit of large q. The correlation tends to 1.
 ///
-/// In both, and for ReLU in general, the correlation itself may approach 1 more slowly than the slopes say, as a power
-/// of depth: they then apply to the distance between the inputs, in the scale of the signal at the fixed point.
+/// In both cases, and for ReLU in general, the correlation itself may approach 1 more slowly than the slopes say: as a
+/// power of depth. The slopes then apply to the distance between the inputs, on the scale of the signal at the fixed
+/// point.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FixedPoint {
-    /// q*, the second moment of the pre-activations. Infinite if it grows without bound. If every q is a fixed point,
-    /// as for ReLU at s² = 2, it is the one at the start.
+    /// q*, the second moment of the pre-activations. Infinite if q grows without bound. If every q is a fixed point, as
+    /// for ReLU at s² = 2, this is the q at the start.
     pub second_moment: f64,
-    /// `d q' / d q = chi + s² E[phi'' phi]` at q*: the factor per layer on a deviation from q*. Above 1, q* is unstable
-    /// or infinite.
+    /// `d q' / d q = chi + s² E[phi'' phi]` at q*: the factor per layer on a deviation from q*. If it is above 1, q* is
+    /// unstable or infinite.
     pub second_moment_slope: f64,
     /// chi at q*: the factor per layer on the second moment of the gradient.
     pub chi: f64,
     /// c*, the correlation of any two inputs whose correlation starts between 0 and 1.
     pub correlation: f64,
-    /// `d c' / d c = s² E[phi'(u1) phi'(u2)]` at q* and c*: the factor per layer on a deviation from c*. It is chi at
-    /// `c* = 1`.
+    /// `d c' / d c = s² E[phi'(u1) phi'(u2)]` at q* and c*: the factor per layer on a deviation from c*. At `c* = 1`,
+    /// it equals chi.
     pub correlation_slope: f64,
 }
 
 impl FixedPoint {
-    /// `xi_q = 1 / |ln(slope)|`, in layers: over this depth, a deviation from q* changes by a factor of e. Infinite at a
-    /// slope of 1.
+    /// `xi_q = 1 / |ln(slope)|`, in layers: over this depth, a deviation from q* changes by a factor of e. Infinite at
+    /// a slope of 1.
     pub fn second_moment_depth_scale(&self) -> f64 {
         depth_scale(self.second_moment_slope)
     }
@@ -52,13 +54,13 @@ impl FixedPoint {
         depth_scale(self.correlation_slope)
     }
 
-    /// `1 / |ln(chi)|`, in layers: over this depth, the second moment of the gradient changes by a factor of e. Infinite
-    /// at criticality.
+    /// `1 / |ln(chi)|`, in layers: over this depth, the second moment of the gradient changes by a factor of e.
+    /// Infinite at criticality.
     pub fn gradient_depth_scale(&self) -> f64 {
         depth_scale(self.chi)
     }
 
-    /// `6 xi_c`, the depth up to which Schoenholz et al. 2017 (section 5) could train networks, as a rule of thumb.
+    /// `6 xi_c`, in layers. A rule of thumb: up to this depth, Schoenholz et al. 2017 (section 5) could train networks.
     pub fn trainable_depth(&self) -> f64 {
         6.0 * self.correlation_depth_scale()
     }
@@ -72,12 +74,12 @@ fn depth_scale(slope: f64) -> f64 {
 }
 
 impl MeanField {
-    /// Where depth leads, if the pre-activations of the first layer have the second moment q.
+    /// Finds the limit of the signal with depth, if the pre-activations of the first layer have the second moment q.
     ///
-    /// The map of q increases, so q approaches the next fixed point in the direction of its first step. Two fixed points
-    /// within a factor of 2 of one another, above or below, may be missed.
+    /// The map of q is increasing. So q approaches the next fixed point in the direction of its first step. A pair of
+    /// fixed points within a factor of 2 of one another may be missed.
     ///
-    /// Takes some milliseconds in the chaotic phase, up to 20 close to criticality, and less than 1 elsewhere.
+    /// Takes a few milliseconds in the chaotic phase, up to 20 close to criticality, and less than 1 elsewhere.
     ///
     /// # Panics
     ///

@@ -5,20 +5,20 @@ use super::super::strategy::InitStrategy;
 use super::expectation::{pair, second_moment, slope_moment};
 use super::signal::{PairSignal, decorrelation};
 
-/// A deep network of equal wide layers at initialisation: weights of mean 0 and variance `s² / n` for a fan-in of n,
-/// biases of mean 0 and variance `sigma_b²`, then the activation phi.
+/// A deep network of equal, wide layers at initialisation. Each has weights of mean 0 and variance `s² / n` for a
+/// fan-in of n, biases of mean 0 and variance `sigma_b²`, then the activation phi.
 ///
-/// Independent Gaussian weights and orthogonal matrices (times s) have the same signal in wide layers (Pennington et al.
-/// 2017, [arXiv:1711.04735](https://arxiv.org/abs/1711.04735)). They differ in the singular values of the Jacobian:
+/// In wide layers, independent Gaussian weights and orthogonal matrices (times s) give the same signal (Pennington et
+/// al. 2017, [arXiv:1711.04735](https://arxiv.org/abs/1711.04735)). They differ in the singular values of the Jacobian:
 /// [`jacobian_variance`](Self::jacobian_variance).
 ///
 /// ```
 /// use burn_kindling::init::{Activation, MeanField};
 ///
-/// // Too small weights: the gradient falls by the factor chi per layer, and all inputs end up alike.
+/// // Weights too small: the gradient shrinks by the factor chi per layer, and all inputs end up alike.
 /// let ordered = MeanField::new(Activation::Tanh, 0.9).fixed_point(1.0);
 /// assert!((ordered.chi - 0.9).abs() < 1e-9 && ordered.correlation == 1.0);
-/// // Too large weights: the gradient explodes, and all inputs end up unrelated.
+/// // Weights too large: the gradient explodes, and all inputs end up unrelated.
 /// let chaotic = MeanField::new(Activation::Tanh, 2.0).fixed_point(1.0);
 /// assert!(chaotic.chi > 1.0 && chaotic.correlation.abs() < 1e-9);
 /// // In between, at the edge of chaos, signals travel far.
@@ -80,12 +80,11 @@ impl MeanField {
     /// | SELU | 1 | 1 | 1.072 | 0.783 |
     /// | SiLU | 2.8108 | 1 | 1.067 | 1.173 |
     ///
-    /// - Sigmoid reaches a chi of 1 only at huge weights, with most units saturated.
-    /// - Tanh approaches `q* = 0` slowly, as `1 / (2 depth)`.
-    /// - For GELU, SELU and SiLU, s² is the square of [`Activation::gain`]: it keeps q = 1, but not the gradient.
-    ///   The first layer, whose inputs are no activations, then takes weights from N(0, 1/n) for inputs of second moment
-    ///   1.
-    /// - For GELU and SiLU, q = 1 is an unstable fixed point: deviations grow by the last column per layer.
+    /// - Sigmoid reaches a chi of 1 only with huge weights, when most units are saturated.
+    /// - With tanh, q approaches `q* = 0` slowly, as `1 / (2 depth)`.
+    /// - For GELU, SELU and SiLU, s² is the square of [`Activation::gain`]: it keeps q = 1, but not the gradient. The
+    ///   inputs of the first layer are not activations: for inputs of second moment 1, draw its weights from N(0, 1/n).
+    /// - For GELU and SiLU, q = 1 is an unstable fixed point: every layer multiplies deviations by the last column.
     pub fn critical(activation: Activation) -> Self {
         let weight_variance = match activation {
             Activation::Sigmoid => 103.007_553_855_519_32,
@@ -95,13 +94,13 @@ impl MeanField {
         Self::new(activation, weight_variance)
     }
 
-    /// s².
+    /// s², the variance of the weights times the fan-in.
     pub fn weight_variance(&self) -> f64 {
         self.weight_variance
     }
 
-    /// The second moment of the next layer's pre-activations, `s² E[phi(sqrt(q) z)²] + sigma_b²` (Poole et al. 2016, eq.
-    /// 3).
+    /// The second moment of the next layer's pre-activations, `s² E[phi(sqrt(q) z)²] + sigma_b²` (Poole et al. 2016,
+    /// eq. 3).
     ///
     /// # Panics
     ///
@@ -111,8 +110,8 @@ impl MeanField {
         self.weight_variance * second_moment(self.activation, q) + self.bias_variance
     }
 
-    /// `chi = s² E[phi'(sqrt(q) z)²]`, the factor per layer on the second moment of the gradient
-    /// ([`LayerSignal::chi`](super::LayerSignal::chi)). At q = 0, the limit from above.
+    /// `chi = s² E[phi'(sqrt(q) z)²]`, the factor per layer on the second moment of the gradient; see
+    /// [`LayerSignal::chi`](super::LayerSignal::chi). At q = 0, this is the limit from above.
     ///
     /// # Panics
     ///
@@ -122,8 +121,8 @@ impl MeanField {
         self.weight_variance * slope_moment(self.activation, q, 2)
     }
 
-    /// The signal of two inputs at each of `depth` layers. The pre-activations of the first layer have the second moment
-    /// q and this correlation. Accuracy and time: [`InitStrategy::propagate_pair`].
+    /// Predicts the signal of two inputs at each of `depth` layers. The pre-activations of the first layer have the
+    /// second moment q and this correlation. For accuracy and time, see [`InitStrategy::propagate_pair`].
     ///
     /// # Panics
     ///
@@ -149,13 +148,14 @@ impl MeanField {
         )
     }
 
-    /// The variance of the squared singular values of the Jacobian from the inputs to the outputs of `depth` layers,
-    /// divided by the square of their mean, which is `chi^depth`: `depth (mu_2 / mu_1² - 1 - s_1)` with
-    /// `mu_k = E[phi'(sqrt(q) z)^(2k)]`, and `s_1` of -1 for Gaussian and 0 for orthogonal weights (Pennington,
-    /// Schoenholz & Ganguli 2017, [arXiv:1711.04735](https://arxiv.org/abs/1711.04735), section 2). At 0, the network
-    /// is a rotation: dynamical isometry.
+    /// The relative variance of the squared singular values of the Jacobian from the inputs to the outputs of `depth`
+    /// layers: their variance, divided by the square of their mean `chi^depth`. At 0, the Jacobian is a rotation, up to
+    /// a factor: dynamical isometry.
     ///
-    /// All layers have as many outputs as inputs, and pre-activations of second moment q.
+    /// It is `depth (mu_2 / mu_1² - 1 - s_1)` with `mu_k = E[phi'(sqrt(q) z)^(2k)]`, and `s_1` of -1 for Gaussian and 0
+    /// for orthogonal weights (Pennington, Schoenholz & Ganguli 2017,
+    /// [arXiv:1711.04735](https://arxiv.org/abs/1711.04735), section 2). All layers have as many outputs as inputs, and
+    /// pre-activations of second moment q.
     ///
     /// # Panics
     ///
@@ -172,7 +172,7 @@ impl MeanField {
 }
 
 impl InitStrategy {
-    /// The theory of layers of this strategy and this fan-in.
+    /// The mean-field theory of layers with this strategy and this fan-in.
     ///
     /// # Panics
     ///

@@ -4,14 +4,15 @@ use super::super::activation::Activation;
 use super::super::strategy::InitStrategy;
 use super::expectation::{self, normal_expectation, value};
 
-/// The predicted signal at one layer of a wide, fully connected network without biases.
+/// The predicted signal at one layer of a wide, fully connected network.
 ///
 /// A pre-activation is a sum of many independent products. Over the units of a layer it is distributed as N(0, q),
 /// where `q = n v E[x²]` for n inputs x and weights of mean 0 and variance v. For weights of variance `s² / n` and z
 /// from N(0, 1), it follows that `q' = s² E[phi(sqrt(q) z)²]` from layer to layer (Poole et al. 2016,
 /// [arXiv:1606.05340](https://arxiv.org/abs/1606.05340), eq. 3; Schoenholz et al. 2017,
-/// [arXiv:1611.01232](https://arxiv.org/abs/1611.01232), eq. 1). This describes a network at initialisation; the error
-/// falls as the layers become wider.
+/// [arXiv:1611.01232](https://arxiv.org/abs/1611.01232), eq. 1). Biases, if there are any, add their variance to q'.
+///
+/// This describes a network at initialisation. The wider the layers, the smaller the error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerSignal {
     /// q, the second moment of the pre-activations. Their mean is 0.
@@ -20,9 +21,9 @@ pub struct LayerSignal {
     pub mean: f64,
     /// The standard deviation of the activations, over units and inputs together.
     pub std: f64,
-    /// `chi = s² E[phi'(sqrt(q) z)²]`, for the weights of this layer: the factor from the second moment of the gradient
-    /// at the activations of this layer to that at its inputs (Schoenholz et al. 2017, section 4). This is for as many
-    /// outputs as inputs; otherwise multiply by `outputs / inputs`.
+    /// `chi = s² E[phi'(sqrt(q) z)²]`, for the weights of this layer: the factor on the second moment of the gradient
+    /// on its way back, from the activations of this layer to its inputs (Schoenholz et al. 2017, section 4). It holds
+    /// for as many outputs as inputs; otherwise multiply by `outputs / inputs`.
     ///
     /// chi is also the factor on the squared distance of two close inputs on their way forward (Poole et al. 2016,
     /// `chi_1`). If chi is 1 in every layer, gradients neither explode nor vanish.
@@ -55,20 +56,21 @@ impl LayerSignal {
 
 /// The predicted signal of two inputs at one layer.
 ///
-/// Both inputs have the same second moment. Their pre-activations u1 and u2 in a unit are then jointly Gaussian over the
-/// units of the layer, with second moments q and correlation c. From layer to layer, `c' q' = s² E[phi(u1) phi(u2)]`
+/// Both inputs have the same second moment. Over the units of the layer, their pre-activations u1 and u2 are then
+/// jointly Gaussian, with second moments q and correlation c. From layer to layer, `c' q' = s² E[phi(u1) phi(u2)]`
 /// (Poole et al. 2016, [arXiv:1606.05340](https://arxiv.org/abs/1606.05340), eq. 5).
 ///
-/// The spreads say what one unit still tells about the inputs. For many inputs, each two of them with the same
-/// correlation, a spread is the std over the inputs at one unit, as root mean square over the units. The pooled std,
-/// [`LayerSignal::std`], also counts that units differ for the same input, so it does not show a collapse.
+/// A spread says how much a unit still tells about the input. Take many inputs, any two of them with the same
+/// correlation. The spread is the std over the inputs at one unit (root mean square over the units). The pooled std,
+/// [`LayerSignal::std`], also counts the differences between units for one input. So it does not show that all inputs
+/// have become alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairSignal {
-    /// The signal of each of the inputs.
+    /// The signal of either input.
     pub signal: LayerSignal,
-    /// c, the correlation of the pre-activations, `E[u1 u2] / q`. If they are all 0, it is 1.
+    /// c, the correlation of the pre-activations: `E[u1 u2] / q`, not centred. It is 1 if they are all 0.
     pub correlation: f64,
-    /// The spread of the pre-activations, `sqrt(q (1 - c))`. Accurate also where c rounds to 1.
+    /// The spread of the pre-activations, `sqrt(q (1 - c))`. Accurate even where c rounds to 1.
     pub pre_activation_spread: f64,
     /// The spread of the activations, `sqrt(E[phi(u1)²] - E[phi(u1) phi(u2)])`.
     pub spread: f64,
@@ -98,8 +100,8 @@ pub(super) fn decorrelation(correlation: f64) -> f64 {
 }
 
 impl InitStrategy {
-    /// Predicts the signal at every layer of a deep network with this strategy, one layer per fan-in, and the same
-    /// activation after each.
+    /// Predicts the signal at every layer of a deep network without biases: one layer per fan-in, weights by this
+    /// strategy, and the same activation after each.
     ///
     /// `input_second_moment` is the mean square of the network's inputs: 1 for inputs from N(0, 1).
     ///
@@ -133,18 +135,19 @@ impl InitStrategy {
             })
             .collect()
     }
+
     /// Predicts the signal of two inputs at every layer, as [`propagate`](Self::propagate) does for one.
     ///
-    /// `input_second_moment` is the mean square of each of the inputs x1 and x2, and `input_correlation` is
+    /// `input_second_moment` is the mean square of each of the inputs x1 and x2. `input_correlation` is
     /// `E[x1 x2] / E[x²]`: the cosine of the angle between them, not centred.
     ///
     /// The relative error is below 1e-10 for q up to 1e6. ReLU and leaky ReLU have closed forms (Cho & Saul 2009) and
-    /// take some 30 µs a layer. Others take 0.5 ms (GELU 1 ms), and up to 4 times that once c is within 1e-6 of 1.
+    /// take some 30 µs per layer. Others take 0.5 ms (GELU 1 ms), and up to 4 times that if c is within 1e-6 of 1.
     ///
     /// ```
     /// use burn_kindling::init::{Activation, InitStrategy};
     ///
-    /// // Deep in a ReLU network, all inputs look alike: the pooled std stays, the spread goes.
+    /// // Deep in a ReLU network, all inputs look alike: the pooled std stays, the spread shrinks.
     /// let layers = InitStrategy::He.propagate_pair(Activation::Relu, [100; 50], 1.0, 0.0);
     /// assert!((layers[49].signal.std / layers[0].signal.std - 1.0).abs() < 1e-9);
     /// assert!(layers[49].spread < 0.2 * layers[0].spread);
