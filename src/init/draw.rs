@@ -62,6 +62,62 @@ impl Arrangement {
         self.shape.iter().product()
     }
 
+    /// The places of the weights of each output unit.
+    fn inputs_by_unit(&self) -> Vec<Vec<usize>> {
+        let Matrices {
+            rows,
+            columns,
+            taps,
+            ..
+        } = self.matrices();
+        let kernel = |row, column| {
+            let start = (row * columns + column) * taps;
+            start..start + taps
+        };
+        if !self.inputs_first {
+            // A row is a unit.
+            let units = 0..rows * self.groups;
+            return units
+                .map(|row| {
+                    (0..columns)
+                        .flat_map(|column| kernel(row, column))
+                        .collect()
+                })
+                .collect();
+        }
+        // A column of a group is a unit.
+        let units = (0..self.groups).flat_map(|group| (0..columns).map(move |it| (group, it)));
+        units
+            .map(|(group, column)| {
+                let rows = group * rows..(group + 1) * rows;
+                rows.flat_map(|row| kernel(row, column)).collect()
+            })
+            .collect()
+    }
+
+    /// The root mean square of the values that are drawn from `scheme` with this factor, around their mean.
+    pub fn std(&self, scheme: &Scheme, factor: f64) -> f64 {
+        let Matrices {
+            rows,
+            columns,
+            taps,
+            ..
+        } = self.matrices();
+        let square = |share: usize, of: usize| share as f64 / of as f64;
+        let mean_square = match scheme.shape {
+            Distribution::Orthogonal { at_centre: false } => square(1, rows.max(columns * taps)),
+            Distribution::Orthogonal { at_centre: true } | Distribution::Identity => {
+                square(1, rows.max(columns) * taps)
+            }
+            Distribution::Sparse { sparsity } => {
+                let inputs = if self.inputs_first { rows } else { columns } * taps;
+                square(inputs - zeros_of(sparsity, inputs), inputs)
+            }
+            _ => 1.0,
+        };
+        factor * mean_square.sqrt()
+    }
+
     /// The weight as matrices, one per group.
     fn matrices(&self) -> Matrices {
         let axis = |axis: usize| self.shape.get(axis).copied().unwrap_or(1);
@@ -198,7 +254,7 @@ fn orthogonal(groups: usize, rows: usize, columns: usize, key: Key) -> Vec<f64> 
     entries
 }
 
-/// Sets some weights of every unit to `zero`.
+/// Sets some inputs of every unit to `zero`.
 fn drop_inputs<T: Copy>(
     values: &mut [T],
     sparsity: f64,
@@ -206,24 +262,14 @@ fn drop_inputs<T: Copy>(
     key: Key,
     zero: T,
 ) {
-    let rows = arrangement.shape[0];
-    let rest = arrangement.len() / rows;
-    // The step from one input of a unit to its next input, and from one unit to the next.
-    let (units, inputs, step, next) = if arrangement.inputs_first {
-        (rest, rows, rest, 1)
-    } else {
-        (rows, rest, 1, rest)
-    };
-    let dropped = zeros_of(sparsity, inputs);
     let mut random = key.stream(usize::MAX);
-    let mut order: Vec<usize> = (0..inputs).collect();
-    for unit in 0..units {
+    for mut inputs in arrangement.inputs_by_unit() {
         // The first steps of a Fisher-Yates shuffle choose without replacement.
-        for i in 0..dropped {
-            let left = (inputs - i) as u64;
+        for i in 0..zeros_of(sparsity, inputs.len()) {
+            let left = (inputs.len() - i) as u64;
             let chosen = i + ((u128::from(random.next_u64()) * u128::from(left)) >> 64) as usize;
-            order.swap(i, chosen);
-            values[unit * next + order[i] * step] = zero;
+            inputs.swap(i, chosen);
+            values[inputs[i]] = zero;
         }
     }
 }

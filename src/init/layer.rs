@@ -130,7 +130,8 @@ impl Layer {
         Arrangement {
             groups: self.groups_of(&shape),
             shape,
-            inputs_first: self.kind != LayerKind::Conv,
+            // An embedding looks up whole rows, so a row takes the place of a unit.
+            inputs_first: !matches!(self.kind, LayerKind::Conv | LayerKind::Embedding),
         }
     }
 

@@ -6,6 +6,7 @@ use burn::module::{Module, ModuleMapper, Param, ParamGroup, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorCreationOptions};
 
 use super::draw::{self, Arrangement, Key};
+use super::fan::Fan;
 use super::layer::{Fields, Layer, LayerKind, Role};
 use super::scheme::{Distribution, Scheme};
 use super::table::{InitAction, InitRow, InitTable, Kept};
@@ -70,8 +71,8 @@ pub fn initialize<M: Module>(model: M, scheme: impl Into<Scheme>, seed: u64) -> 
 ///
 /// # Exceptions
 ///
-/// The last rule that matches a parameter decides. Rules reach frozen parameters too. A [`ParamGroup`] names parameters
-/// by their path, such as `blocks.3.norm2.gamma`:
+/// The last rule that matches a parameter decides. A [`ParamGroup`] names parameters by their path, such as
+/// `blocks.3.norm2.gamma`, and reaches frozen ones too; a [`LayerKind`] does not:
 ///
 /// ```
 /// use burn::module::ParamGroup;
@@ -175,7 +176,7 @@ impl InitPlan {
             seed,
             text: &text,
             place: Place::default(),
-            done: HashMap::new(),
+            first: HashMap::new(),
             table: InitTable::default(),
         };
         let model = model.map(&mut walk);
@@ -183,8 +184,14 @@ impl InitPlan {
     }
 
     /// The last rule that matches a parameter.
-    fn rule_for(&self, id: &ParamId, path: &str, kind: LayerKind, role: Role) -> Option<Rule> {
-        let matching = self.rules.iter().rev().find(|(target, rule)| {
+    fn rule_for(
+        &self,
+        id: &ParamId,
+        path: &str,
+        kind: LayerKind,
+        role: Role,
+    ) -> Option<&(Target, Rule)> {
+        self.rules.iter().rev().find(|(target, rule)| {
             // A scheme is for weights. Nobody means a bias to be drawn from it.
             let concerned = match rule {
                 Rule::Draw(_) => role == Role::Weight || kind == LayerKind::Other,
@@ -195,8 +202,7 @@ impl InitPlan {
                     Target::Group(group) => group.matches(id, Some(path)),
                     Target::Kind(wanted) => *wanted == kind,
                 }
-        });
-        matching.map(|(_, rule)| *rule)
+        })
     }
 }
 
@@ -239,8 +245,8 @@ struct Walk<'a> {
     /// The `Debug` text of the model.
     text: &'a str,
     place: Place,
-    /// The first path of each parameter met so far, by id.
-    done: HashMap<ParamId, String>,
+    /// The first path of each parameter, and how it was drawn or why it was kept.
+    first: HashMap<ParamId, (String, Result<Draw, Kept>)>,
     table: InitTable,
 }
 
@@ -258,20 +264,24 @@ impl ModuleMapper for Walk<'_> {
         let id = param.id;
         let (layer, role) = self.place.layer(&param, self.text);
         let shape = shape_of(&param);
-        let (param, action) = match self.done.get(&id) {
-            _ if shape.contains(&0) => (param, InitAction::Kept(Kept::Empty)),
-            Some(first) if *first != path => {
-                let first = first.clone();
-                let (param, action) = self.initialize(param, &first, &layer, role, &shape);
-                let action = match action {
-                    InitAction::Kept(why) => InitAction::Kept(why),
-                    _ => InitAction::Tied(first),
-                };
-                (param, action)
+        let (draw, action) = match self.first.get(&id) {
+            Some((first, draw)) if *first != path => match draw {
+                Ok(draw) => (Ok(draw.clone()), InitAction::Tied(first.clone())),
+                Err(why) => (Err(*why), InitAction::Kept(*why)),
+            },
+            _ => {
+                let draw = self.draw(&param, &path, &layer, role, &shape);
+                let action = draw
+                    .as_ref()
+                    .map_or_else(|why| InitAction::Kept(*why), Draw::action);
+                self.first.insert(id, (path.clone(), draw.clone()));
+                (draw, action)
             }
-            _ => self.initialize(param, &path, &layer, role, &shape),
         };
-        self.done.entry(id).or_insert_with(|| path.clone());
+        let param = match draw {
+            Ok(draw) => draw.set(param),
+            Err(_) => param,
+        };
         self.table.rows.push(InitRow {
             path,
             layer: layer.kind,
@@ -284,26 +294,33 @@ impl ModuleMapper for Walk<'_> {
 }
 
 impl Walk<'_> {
-    /// Initialises a parameter with the rule and the values of `path`.
-    fn initialize<const D: usize>(
+    /// How to draw a parameter, or why to keep it.
+    fn draw<const D: usize>(
         &self,
-        param: Param<Tensor<D>>,
+        param: &Param<Tensor<D>>,
         path: &str,
         layer: &Layer,
         role: Role,
         shape: &[usize],
-    ) -> (Param<Tensor<D>>, InitAction) {
+    ) -> Result<Draw, Kept> {
+        if shape.contains(&0) {
+            return Err(Kept::Empty);
+        }
+        if is_quantized(param) {
+            return Err(Kept::Quantized);
+        }
         let rule = self.plan.rule_for(&param.id, path, layer.kind, role);
+        let is_frozen = || !is_trained(param);
         let scheme = match (rule, role, layer.kind) {
-            (Some(Rule::Keep), ..) => return (param, InitAction::Kept(Kept::Plan)),
-            _ if is_quantized(&param) => return (param, InitAction::Kept(Kept::Quantized)),
+            (Some((_, Rule::Keep)), ..) => return Err(Kept::Plan),
             (_, Role::Statistics, _) | (None, Role::Other, LayerKind::Norm) => {
-                return (param, InitAction::Kept(Kept::Norm));
+                return Err(Kept::Norm);
             }
-            (Some(Rule::Fill(value)), ..) => Scheme::constant(value),
-            (Some(Rule::Draw(scheme)), ..) => scheme,
-            (None, Role::Other, _) => return (param, InitAction::Kept(Kept::Unknown)),
-            _ if !is_trained(&param) => return (param, InitAction::Kept(Kept::Frozen)),
+            (None, Role::Other, _) => return Err(Kept::Unknown),
+            // Only a rule that names the parameter itself reaches a frozen one.
+            (None | Some((Target::Kind(_), _)), ..) if is_frozen() => return Err(Kept::Frozen),
+            (Some((_, Rule::Fill(value))), ..) => Scheme::constant(*value),
+            (Some((_, Rule::Draw(scheme))), ..) => *scheme,
             (None, Role::Weight, _) => self.plan.scheme,
             (None, Role::Bias, _) => Scheme::zeros(),
         };
@@ -317,21 +334,13 @@ impl Walk<'_> {
                  `Scheme::by(FanMode::Of(..))`."
             );
         };
-        let action = match scheme.shape {
-            Distribution::Constant => InitAction::Filled(scheme.mean),
-            _ => InitAction::Drawn {
-                scheme,
-                fan,
-                std: fan.map_or(factor, |fan| scheme.std(fan)),
-            },
-        };
-        let draw = Draw {
+        Ok(Draw {
             scheme,
+            fan,
             factor,
             arrangement: layer.arrangement(shape.to_vec()),
             key: Key::new(self.seed, path),
-        };
-        (draw.set(param), action)
+        })
     }
 }
 
@@ -339,12 +348,25 @@ impl Walk<'_> {
 #[derive(Clone, Debug)]
 struct Draw {
     scheme: Scheme,
+    fan: Option<Fan>,
     factor: f64,
     arrangement: Arrangement,
     key: Key,
 }
 
 impl Draw {
+    /// What the table says.
+    fn action(&self) -> InitAction {
+        match self.scheme.shape {
+            Distribution::Constant => InitAction::Filled(self.scheme.mean),
+            _ => InitAction::Drawn {
+                scheme: self.scheme,
+                fan: self.fan,
+                std: self.arrangement.std(&self.scheme, self.factor),
+            },
+        }
+    }
+
     /// Replaces the values of a parameter, and nothing else. A lazy parameter stays lazy.
     fn set<const D: usize>(self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if param.is_initialized() || has_mapper(&param) {

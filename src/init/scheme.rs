@@ -308,8 +308,8 @@ impl Scheme {
 
     /// The standard deviation of the weights of a layer with this fan; 0 for a constant.
     ///
-    /// For an orthogonal, identity or sparse scheme, this is the root mean square of the values of a matrix of fan_in
-    /// by fan_out.
+    /// For an orthogonal, identity or sparse scheme, this is the root mean square of the values of a linear layer with
+    /// this fan. In a convolution it also depends on the shape; an [`InitTable`](super::InitTable) has it.
     ///
     /// # Panics
     ///

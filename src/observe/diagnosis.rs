@@ -1,7 +1,7 @@
 //! Finds problems of a network in the numbers of a report.
 
 use super::finding::{
-    Change, Finding, GRADIENT, Place, SHARE, SHOWN, SIGNAL, UPDATE_LEAST, UPDATE_MOST,
+    ALIKE, Change, Finding, GRADIENT, Place, SHARE, SHOWN, SIGNAL, UPDATE_LEAST, UPDATE_MOST,
 };
 use super::report::{Layer, Parameter, Report, Summary};
 use crate::init::Activation;
@@ -44,6 +44,13 @@ impl Report {
                 factor if factor >= SIGNAL => Some(Finding::SignalExplodes(it)),
                 _ => None,
             }));
+            let alike = || {
+                layers
+                    .iter()
+                    .map(|it| (*it, it.data.spread / it.data.rms()))
+            };
+            let alike = change_of(alike()).filter(|it| it.factor() <= 1.0 / ALIKE);
+            findings.extend(alike.map(Finding::InputsAlike));
             let backward = layers.iter().rev();
             let backward = backward.filter_map(|it| Some((*it, it.gradient.as_ref()?)));
             findings.extend(change(backward).and_then(|it| match it.factor() {
@@ -151,17 +158,20 @@ fn worst(
     })
 }
 
-/// The change from the first to the last layer with a finite std. `None` if the first std is 0.
+/// The change of the std from the first to the last layer where it is finite. `None` if the first is 0.
 fn change<'a>(passed: impl Iterator<Item = (&'a Layer, &'a Summary)>) -> Option<Change> {
-    let passed: Vec<_> = passed
-        .filter(|(_, values)| values.std.is_finite())
-        .collect();
-    let (&(from, before), rest) = passed.split_first().filter(|((_, it), _)| it.std > 0.0)?;
+    change_of(passed.map(|(layer, values)| (layer, values.std)))
+}
+
+/// The change from the first to the last layer with a finite measure. `None` if the first is 0.
+fn change_of<'a>(passed: impl Iterator<Item = (&'a Layer, f64)>) -> Option<Change> {
+    let passed: Vec<_> = passed.filter(|(_, measure)| measure.is_finite()).collect();
+    let (&(from, before), rest) = passed.split_first().filter(|((_, it), _)| *it > 0.0)?;
     let &(to, after) = rest.last()?;
     Some(Change {
         from: from.name.clone(),
         to: to.name.clone(),
-        std: [before.std, after.std],
+        std: [before, after],
         points: rest.len(),
     })
 }

@@ -10,7 +10,9 @@ pub(super) const SHARE: f64 = 0.5;
 pub(super) const SHOWN: usize = 16;
 /// Factor between the std of the first and the last layer at which the signal counts as vanishing or exploding.
 pub(super) const SIGNAL: f64 = 10.0;
-/// The same factor for gradients.
+/// Factor by which the spread between inputs falls, relative to the values, at which there is a finding.
+pub(super) const ALIKE: f64 = 100.0;
+/// The same factor as [`SIGNAL`], for gradients.
 pub(super) const GRADIENT: f64 = 100.0;
 /// Root mean square of the update divided by that of the weights: a finding at or below this.
 pub(super) const UPDATE_LEAST: f64 = 1e-5;
@@ -30,6 +32,7 @@ pub(super) const UPDATE_MOST: f64 = 0.1;
 /// | [`Dead`](Self::Dead) | points after ReLU with at least 16 values per unit | half of the units | CS231n, *Neural networks 1*: a learning rate that is too high kills 40 %; with He initialisation every deep layer has some |
 /// | [`Saturated`](Self::Saturated) | points after sigmoid or tanh | half of the values | Karpathy, makemore part 3: a few percent are healthy; Glorot & Bengio 2010 |
 /// | [`SignalVanishes`](Self::SignalVanishes), [`SignalExplodes`](Self::SignalExplodes) | std, from the first to the last point after the same activation | factor 10 | He et al. 2015, arXiv:1502.01852, section 2.2: the std should stay; a layer of 100 units changes it by about a tenth |
+/// | [`InputsAlike`](Self::InputsAlike) | spread between inputs divided by the root mean square, from the first to the last such point | factor 100 | Schoenholz et al. 2017, arXiv:1611.01232: such a network cannot be trained |
 /// | [`GradientVanishes`](Self::GradientVanishes), [`GradientExplodes`](Self::GradientExplodes) | std of the gradient, from the last such point back to the first | factor 100 | the same; batch norm alone makes it grow by a factor of 1.2 per layer (Yang et al. 2019, arXiv:1902.08129) |
 /// | [`UpdatesTooLarge`](Self::UpdatesTooLarge), [`UpdatesTooSmall`](Self::UpdatesTooSmall) | weights | a factor of 100 from a thousandth: 0.1 and 1e-5 | Karpathy, makemore part 3; CS231n, *Neural networks 3* |
 ///
@@ -48,6 +51,9 @@ pub enum Finding {
     SignalVanishes(Change),
     /// The std of the values grows with depth.
     SignalExplodes(Change),
+    /// The values differ less and less between inputs, although they do not vanish. In the change, the numbers are not
+    /// stds, but the [spread](super::Summary::spread) divided by the root mean square of the values.
+    InputsAlike(Change),
     /// The std of the gradient falls on the way back.
     GradientVanishes(Change),
     /// The std of the gradient grows on the way back.
@@ -138,6 +144,13 @@ impl Finding {
                 &format!("signal explodes: std from {it} (threshold: {SIGNAL} times more)"),
                 "The loss starts far too high, and a deeper network overflows: the weights are too large.",
                 "He initialisation for ReLU; batch norm",
+            ],
+            Self::InputsAlike(it) => [
+                &format!(
+                    "inputs look alike: spread relative to the values from {it} (threshold: {ALIKE} times less)"
+                ),
+                "The last layers give nearly the same output for every input, so they cannot tell the classes apart.",
+                "tanh or ReLU in place of sigmoid; batch norm; fewer layers",
             ],
             Self::GradientVanishes(it) => [
                 &format!("gradient vanishes: std from {it} (threshold: {GRADIENT} times less)"),

@@ -58,6 +58,7 @@
 //! | in the report | healthy | otherwise |
 //! | --- | --- | --- |
 //! | [`std`](Summary::std) of the layers | about the same at every depth | growing: the signal explodes; shrinking: it vanishes |
+//! | [`spread`](Summary::spread) beside `std` | of the same order | falling with depth while `std` stays: every input looks the same to the last layers |
 //! | [`saturated`](Layer::saturated) | a few percent | half or more: the weights are too large for sigmoid or tanh, and little gradient passes |
 //! | [`dead`](Layer::dead) | none, or a few | no gradient passes through these units, so they stop learning |
 //! | [`duplicates`](Layer::duplicates) | none but dead units | symmetry was never broken: the layer is only as wide as its number of distinct units |

@@ -103,6 +103,13 @@ pub struct Summary {
     /// Population standard deviation: the sum of squares is divided by the count, not by one less.
     #[serde(deserialize_with = "nan_for_null")]
     pub std: f64,
+    /// How much the values differ between inputs: the population standard deviation over the axes before the axis of
+    /// [units](super::Point::units_along), such as the batch; root mean square over the units and the axes after it.
+    ///
+    /// `std` also counts how the units differ from one another. So a layer whose output hardly depends on its input
+    /// any more may have a healthy `std`, and a spread near 0.
+    #[serde(default = "nan", deserialize_with = "nan_for_null")]
+    pub spread: f64,
     /// Minimum.
     #[serde(deserialize_with = "nan_for_null")]
     pub min: f64,
@@ -150,6 +157,13 @@ pub struct Histogram {
     pub above: usize,
 }
 
+impl Summary {
+    /// The root mean square of the values.
+    pub fn rms(&self) -> f64 {
+        self.mean.hypot(self.std)
+    }
+}
+
 impl Histogram {
     /// The edges of the bins, one more than there are bins.
     pub fn edges(&self) -> Vec<f64> {
@@ -159,6 +173,10 @@ impl Histogram {
             .map(|edge| low + (high - low) * edge as f64 / bins as f64)
             .collect()
     }
+}
+
+fn nan() -> f64 {
+    f64::NAN
 }
 
 fn nan_for_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -3,7 +3,7 @@
 //! NaN and infinite values are counted. All other statistics leave them out: they replace them with a value that does
 //! not change the result.
 
-use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor, Transaction};
+use burn::tensor::{Bool, FloatDType, IndexingUpdateOp, Int, Tensor, Transaction};
 
 use super::percentiles::percentiles;
 use super::readout::Readout;
@@ -32,8 +32,8 @@ pub(super) struct SummaryOnDevice {
 
 #[derive(Debug)]
 struct Tensors {
-    /// Largest magnitude, min, max; mean and variance, both of the values divided by the largest magnitude;
-    /// percentiles.
+    /// Largest magnitude, min, max; mean, variance and variance between inputs, of the values divided by the largest
+    /// magnitude; percentiles.
     numbers: Tensor<1>,
     /// NaN, infinite, zero; histogram: below the range, each bin, above the range, not finite.
     counts: Tensor<1, Int>,
@@ -69,11 +69,20 @@ impl SummaryOnDevice {
             percentiles: ranks,
         } = self.settings;
         let (numbers, counts) = match self.tensors {
-            None => (vec![f64::NAN; 5 + ranks.len()], vec![0; 3 + bins + 3]),
+            None => (vec![f64::NAN; 6 + ranks.len()], vec![0; 3 + bins + 3]),
             Some(_) => (readout.numbers(), readout.counts()),
         };
-        let &[largest, min, max, mean, variance, ref percentiles @ ..] = numbers.as_slice() else {
-            unreachable!("`reduce` returns at least five numbers");
+        let &[
+            largest,
+            min,
+            max,
+            mean,
+            variance,
+            between_inputs,
+            ref percentiles @ ..,
+        ] = numbers.as_slice()
+        else {
+            unreachable!("`reduce` returns at least six numbers");
         };
         let &[nan, infinite, zeros, ref histogram @ ..] = counts.as_slice() else {
             unreachable!("`reduce` returns at least three counts");
@@ -90,6 +99,7 @@ impl SummaryOnDevice {
             infinite,
             mean: of_finite(mean * largest),
             std: of_finite(variance.sqrt() * largest),
+            spread: of_finite(between_inputs.sqrt() * largest),
             min: of_finite(min),
             max: of_finite(max),
             zeros: zeros as f64 / self.count as f64,
@@ -125,7 +135,16 @@ fn reduce(values: Tensor<3>, settings: &Settings) -> Tensors {
     let deviations = scaled.clone() - mean.clone();
     let variance = sum(filled(&deviations, &excluded, 0.0).square(), runs) / finite;
 
-    let mut numbers = vec![largest.clone(), min.clone(), max.clone(), mean, variance];
+    let between_inputs = variance_between_inputs(&scaled, &excluded, runs);
+
+    let mut numbers = vec![
+        largest.clone(),
+        min.clone(),
+        max.clone(),
+        mean,
+        variance,
+        between_inputs,
+    ];
     if !settings.percentiles.is_empty() {
         numbers.push(percentiles(&values, &excluded, &settings.percentiles));
     }
@@ -152,6 +171,26 @@ fn reduce(values: Tensor<3>, settings: &Settings) -> Tensors {
 fn sum(values: Tensor<1>, runs: usize) -> Tensor<1> {
     let count = values.dims()[0];
     values.reshape([runs, count / runs]).sum_dim(1).sum()
+}
+
+/// The variance of each value over the inputs, `[runs]`, averaged over the values of an input: `[1]`.
+fn variance_between_inputs(
+    values: &Tensor<1>,
+    excluded: &Tensor<1, Bool>,
+    runs: usize,
+) -> Tensor<1> {
+    let count = values.dims()[0];
+    let by_input = [runs, count / runs];
+    let excluded = excluded.clone().reshape(by_input);
+    let values = values
+        .clone()
+        .reshape(by_input)
+        .mask_fill(excluded.clone(), 0.0);
+    let finite = excluded.clone().int().sum_dim(0).neg() + runs as i64;
+    let finite = finite.clamp_min(1).cast(FloatDType::from(values.dtype()));
+    let mean = values.clone().sum_dim(0) / finite.clone();
+    let deviations = (values - mean).mask_fill(excluded, 0.0);
+    (deviations.square().sum_dim(0) / finite).mean()
 }
 
 /// The bin of each value in a fixed range: 1 to `bins`, 0 below the range, `bins + 1` above it.

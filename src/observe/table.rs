@@ -13,6 +13,7 @@ impl Display for Report {
                 "<shape",
                 ">mean",
                 ">std",
+                ">spread",
                 ">min",
                 ">max",
                 ">zero",
@@ -48,13 +49,14 @@ impl Display for Report {
     }
 }
 
-fn layer_row(layer: &Layer) -> [String; 12] {
+fn layer_row(layer: &Layer) -> [String; 13] {
     let data = &layer.data;
     [
         layer.name.clone(),
         shape(&layer.shape),
         or_dash(Some(data.mean), number),
         or_dash(Some(data.std), number),
+        or_dash(Some(data.spread), number),
         or_dash(Some(data.min), number),
         or_dash(Some(data.max), number),
         or_dash(Some(data.zeros), percent),

@@ -229,6 +229,38 @@ fn the_table_is_what_was_done() {
 }
 
 #[test]
+fn the_std_of_a_matrix_is_that_of_its_values() {
+    let schemes = [Scheme::orthogonal().scaled(1.5), Scheme::delta_orthogonal()];
+    for scheme in schemes {
+        let (model, table) = initialize(everything(&any_device()), scheme, 1);
+        for (row, values) in table.rows.iter().zip(bits(&model)) {
+            if let InitAction::Drawn { std, .. } = row.action {
+                let values: Vec<f64> = values.iter::<f64>().collect();
+                let square = values.iter().map(|x| x * x).sum::<f64>() / values.len() as f64;
+                assert!(
+                    (square.sqrt() - std).abs() <= 1e-6 * std,
+                    "{row:?}: {}",
+                    square.sqrt()
+                );
+            }
+        }
+    }
+    // Drawn values, so within their standard error; each unit lacks two fifths of its inputs.
+    let (model, table) = initialize(everything(&any_device()), Scheme::sparse(0.4, 1.0), 1);
+    for (row, values) in table.rows.iter().zip(bits(&model)) {
+        if let InitAction::Drawn { std, .. } = row.action {
+            let values: Vec<f64> = values.iter::<f64>().collect();
+            let zeros = values.iter().filter(|x| **x == 0.0).count() as f64 / values.len() as f64;
+            assert!(
+                (std - (1.0 - zeros).sqrt()).abs() < 1e-12,
+                "{row:?}: {zeros}"
+            );
+            assert!((0.4..0.7).contains(&zeros));
+        }
+    }
+}
+
+#[test]
 fn a_model_has_the_same_bits_on_every_backend() {
     let expected = bits(&initialize(everything(&any_device()), Scheme::glorot(), 7).0);
     for device in devices() {
@@ -370,6 +402,30 @@ fn what_is_frozen_stays_unless_a_rule_names_it() {
             }
         }
     }
+}
+
+#[test]
+fn a_rule_for_a_kind_of_layer_leaves_what_is_frozen() {
+    let device = any_device();
+    let model = [
+        EmbeddingConfig::new(9, 4).init(&device).no_grad(),
+        EmbeddingConfig::new(9, 4).init(&device),
+    ];
+    let plan = InitPlan::new(InitStrategy::He).draw_kind(LayerKind::Embedding, Scheme::ones());
+    let (_, table) = plan.apply(model, 1);
+    assert_eq!(table.rows[0].action, InitAction::Kept(Kept::Frozen));
+    assert_eq!(table.rows[1].action, InitAction::Filled(1.0));
+}
+
+#[test]
+fn a_tied_weight_is_the_same_in_layers_of_different_kinds() {
+    let device = any_device();
+    let embedding = EmbeddingConfig::new(9, 4).init(&device);
+    let mut output = LinearConfig::new(9, 4).with_bias(false).init(&device);
+    output.weight = embedding.weight.clone();
+    let ((embedding, output), table) = initialize((embedding, output), InitStrategy::He, 1);
+    assert_eq!(values(embedding.weight.val()), values(output.weight.val()));
+    assert_eq!(table.rows[1].action, InitAction::Tied("0.weight".into()));
 }
 
 #[test]

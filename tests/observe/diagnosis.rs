@@ -129,6 +129,7 @@ fn kinds(findings: &[Finding]) -> Vec<&'static str> {
         Finding::Saturated(_) => "saturated",
         Finding::SignalVanishes(_) => "signal vanishes",
         Finding::SignalExplodes(_) => "signal explodes",
+        Finding::InputsAlike(_) => "inputs alike",
         Finding::GradientVanishes(_) => "gradient vanishes",
         Finding::GradientExplodes(_) => "gradient explodes",
         Finding::UpdatesTooLarge(_) => "updates too large",
@@ -201,9 +202,14 @@ fn each_broken_start_is_told() {
             5,
             &["signal vanishes", "gradient vanishes"],
         ),
-        (SmallNormal, Sigmoid, 5, &["gradient vanishes"]),
-        (Xavier, Sigmoid, 10, &["gradient vanishes"]),
-        (He, Sigmoid, 10, &["gradient vanishes"]),
+        (
+            SmallNormal,
+            Sigmoid,
+            5,
+            &["inputs alike", "gradient vanishes"],
+        ),
+        (Xavier, Sigmoid, 10, &["inputs alike", "gradient vanishes"]),
+        (He, Sigmoid, 10, &["inputs alike", "gradient vanishes"]),
         (Xavier, Relu, 20, &["signal vanishes", "gradient vanishes"]),
     ];
     for (start, activation, depth, expected) in expected {

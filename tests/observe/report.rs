@@ -30,11 +30,11 @@ fn report(device: &Device) -> Report {
 fn it_prints_as_aligned_tables() {
     let printed = report(&any_device()).to_string();
     let expected = "\
-layer   shape    mean     std  min     max   zero   sat.  dead  copies  grad std  histogram
-relu    2x2     1.750   1.479    0   4.000  25.0%  25.0%     0       0    3.0e-6  ████
-broken  2x2     0.693   0.566    0   1.386  25.0%      -     0       0         -  █ ██
-empty   0x3         -       -    -       -      -      -     0       0         -
-output  2x2    1.8e-3  1.5e-3    0  4.0e-3  25.0%      -     0       0    3.0e-3  ████
+layer   shape    mean     std  spread  min     max   zero   sat.  dead  copies  grad std  histogram
+relu    2x2     1.750   1.479   1.275    0   4.000  25.0%  25.0%     0       0    3.0e-6  ████
+broken  2x2     0.693   0.566   0.490    0   1.386  25.0%      -     0       0         -  █ ██
+empty   0x3         -       -       -    -       -      -      -     0       0         -
+output  2x2    1.8e-3  1.5e-3  1.3e-3    0  4.0e-3  25.0%      -     0       0    3.0e-3  ████
 ! broken has 0 NaN and 1 infinite of 4 values; the rest is described
 ! empty is empty
 

@@ -338,3 +338,86 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_spread_is_over_the_inputs() {
+    for device in devices() {
+        let (batch, units, after) = (50, 6, 4);
+        let mut values = normal(batch * units * after, 11);
+        // The units differ by far more than the inputs.
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = *value * 1e-3 + (i / after % units) as f64;
+        }
+        values[7] = f64::NAN;
+        values[30] = f64::INFINITY;
+        let expected: f64 = (0..units * after)
+            .map(|place| {
+                let column = values.iter().skip(place).step_by(units * after);
+                let column: Vec<f64> = column.copied().filter(|x| x.is_finite()).collect();
+                let count = column.len() as f64;
+                let mean = column.iter().sum::<f64>() / count;
+                column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count
+            })
+            .sum::<f64>()
+            / (units * after) as f64;
+        let found = summary(
+            &Observer::new(),
+            tensor(&values, [batch, units, after], &device),
+        );
+        assert!(
+            (found.spread / expected.sqrt() - 1.0).abs() < 0.01,
+            "{}",
+            found.spread
+        );
+        assert!(found.std > 1e3 * found.spread);
+        assert!(
+            (found.rms().powi(2) - found.mean.powi(2) - found.std.powi(2)).abs()
+                < 1e-6 * found.rms().powi(2)
+        );
+
+        // Of units alone, it is what the std is.
+        let values = normal(128, 12);
+        let found = summary(&Observer::new(), tensor(&values, [128, 1], &device));
+        assert_close(found.spread, found.std, found.std, 1e-6);
+        let found = summary(&Observer::new(), tensor(&values, [1, 128], &device));
+        assert_eq!(found.spread, 0.0);
+    }
+}
+
+/// In a sigmoid network the units go on differing from one another, while every input looks more and more alike.
+#[test]
+fn the_spread_of_a_wide_network_is_what_theory_predicts() {
+    use burn::nn::{Linear, LinearConfig};
+    use burn_kindling::init::{Activation, InitStrategy, initialize};
+
+    const WIDTH: usize = 500;
+    let device = crate::any_device();
+    for (activation, strategy) in [
+        (Activation::Sigmoid, InitStrategy::Xavier),
+        (Activation::Tanh, InitStrategy::Xavier),
+    ] {
+        let linear = || {
+            LinearConfig::new(WIDTH, WIDTH)
+                .with_bias(false)
+                .init(&device)
+        };
+        let layers: Vec<Linear> = (0..4).map(|_| linear()).collect();
+        let layers = initialize(layers, strategy, 1).0;
+        let mut x = tensor(&normal(400 * WIDTH, 13), [400, WIDTH], &device);
+        let (_, seen) = Observer::new().run(|| {
+            for layer in layers {
+                x = watch("layer", activation.forward(layer.forward(x.clone())));
+            }
+        });
+        // Independent inputs of mean square 1.
+        let predicted = strategy.propagate_pair(activation, [WIDTH; 4], 1.0, 0.0);
+        for (layer, predicted) in seen.report().layers.iter().zip(predicted) {
+            let ratio = layer.data.spread / predicted.spread;
+            assert!(
+                (ratio - 1.0).abs() < 0.15,
+                "{activation}: {} for {predicted:?}",
+                layer.data.spread
+            );
+        }
+    }
+}
