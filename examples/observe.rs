@@ -15,6 +15,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 const COLUMNS: &str = "\
 One row per point of the forward pass, at steps 0, 50 and 100:
   mean, std, min, max  of all values at the point
+  spread               std between inputs, root mean square over the units
   zero                 share of values that are exactly 0
   sat.                 share of values where the activation is flat (tanh: beyond 0.97)
   dead                 units that are saturated for the whole batch
