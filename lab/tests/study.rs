@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use burn_kindling::init::InitStrategy;
 use burn_kindling_lab::data::Mnist;
 use burn_kindling_lab::figure::{
-    Axis, Color, Figure, Panel, Series, Shape, Stroke, median, spread,
+    Axis, Cell, Color, Figure, Panel, Series, Shape, Stroke, median, spread,
 };
 use burn_kindling_lab::model::{Classifier, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::page;
@@ -392,6 +392,63 @@ fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
         drawn(&[[0.0, 5.0], [2.0, f64::NAN], [4.0, f64::INFINITY]]).1,
         1
     );
+}
+
+#[test]
+fn a_cell_is_as_opaque_as_its_share_and_ends_at_the_axes() {
+    let svg = |cell: Cell| {
+        figure(
+            vec![Series::new("heat", Color::BLUE, Shape::Cells(vec![cell]))],
+            false,
+        )
+        .svg()
+    };
+    let opacities = |svg: &str| -> Vec<String> {
+        let cells = svg
+            .lines()
+            .filter(|it| it.starts_with("<rect") && it.contains("#0072B2"));
+        let opacity = |line: &str| {
+            line.split_once(" opacity=\"")
+                .unwrap()
+                .1
+                .split_once('"')
+                .unwrap()
+                .0
+                .to_string()
+        };
+        cells.map(opacity).collect()
+    };
+    let cell = |x, share| Cell {
+        x,
+        y: [0.0, 5.0],
+        share,
+    };
+    let whole = svg(cell([0.0, 10.0], 0.6));
+    // The legend comes first.
+    assert_eq!(opacities(&whole), ["0.25", "0.5", "0.75", "1", "0.6"]);
+    assert_eq!(svg(cell([-3.0, 1e9], 0.6)), whole);
+    assert_eq!(opacities(&svg(cell([0.0, 10.0], f64::NAN))).len(), 4);
+}
+
+#[test]
+fn a_short_logarithmic_axis_has_ticks_between_the_powers_of_ten() {
+    let ticks = |range| {
+        let axis = Axis::log("x", range);
+        let panel = Panel::new(axis.clone(), axis);
+        let svg = Figure::new("figure", "title", "alt").panel(panel).svg();
+        let lines = svg.lines().map(str::to_string);
+        let numbers = lines.filter(|it| it.parse::<f64>().is_ok());
+        numbers.collect::<Vec<_>>()
+    };
+    // Both axes have the same ones.
+    let mut short = ticks([0.4, 25.0]);
+    short.sort();
+    short.dedup();
+    assert_eq!(short, ["0.5", "1", "10", "2", "20", "5"]);
+    let mut long = ticks([1.0, 1000.0]);
+    long.sort();
+    long.dedup();
+    assert_eq!(long, ["1", "10", "100", "1000"]);
 }
 
 #[test]

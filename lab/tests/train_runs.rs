@@ -216,6 +216,25 @@ fn the_same_seed_gives_the_same_result_and_another_seed_another() {
     assert_ne!(first.epochs, other.epochs);
 }
 
+#[test]
+fn a_training_starts_from_the_network_that_it_is_given() {
+    let config = config(Activation::Relu, InitStrategy::He, Normalization::Batch);
+    let (train, valid) = part(3000).train_and_validation();
+    let (trainer, device) = (Trainer::new(Device::flex()), Device::flex().autodiff());
+    let other = TrainConfig {
+        seed: config.seed + 1,
+        ..config.clone()
+    };
+    let drawn = trainer.train(&config, &train, &valid, |_| {}).unwrap();
+    let from = |start: &TrainConfig| {
+        let network = start.init_model(&device);
+        let trained = trainer.train_from(network, &config, &train, &valid, |_| {});
+        trained.unwrap().network
+    };
+    assert!(weights(from(&config)) == weights(drawn.network));
+    assert!(weights(from(&other)) != weights(from(&config)));
+}
+
 /// Runs the folder's training, and stops it after its first finished epoch.
 fn stopped_after_an_epoch(folder: &RunFolder, data: &Mnist) -> RunResult {
     let interrupter = Interrupter::new();

@@ -54,9 +54,26 @@ impl Axis {
         }
     }
 
+    /// Whether the axis is logarithmic and too short for ticks at powers of ten alone.
+    fn is_short(&self) -> bool {
+        let [from, to] = self.ends();
+        self.log && to - from < 2.0
+    }
+
+    /// The ticks of a short logarithmic axis, in drawn coordinates: 1, 2 and 5 times each power of ten.
+    pub(super) fn fine_ticks(&self) -> Option<Vec<f64>> {
+        let [from, to] = self.ends();
+        let powers = from.floor() as i32..=to.floor() as i32;
+        let ticks =
+            powers.flat_map(|power| [1.0_f64, 2.0, 5.0].map(|it| f64::from(power) + it.log10()));
+        self.is_short()
+            .then(|| ticks.filter(|tick| (from..=to).contains(tick)).collect())
+    }
+
     /// The text at a tick, given in drawn coordinates.
     pub(super) fn tick(&self, value: f64) -> String {
         match self.log {
+            true if self.is_short() => number(10f64.powf(value)),
             true if (value - value.round()).abs() > 1e-6 => String::new(),
             true if (-3.0..=4.0).contains(&value) => number(10f64.powf(value.round())),
             true => format!("1e{value:.0}"),

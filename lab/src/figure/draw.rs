@@ -1,14 +1,17 @@
 //! Draws figures with plotters.
 
 use std::io::Cursor;
+use std::ops::Range;
 use std::sync::Once;
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::{Color as _, FontStyle, register_font};
 
-use super::{Color, Figure, Panel, Series, Shape, Stroke};
+use super::{Axis, Color, Figure, Panel, SCALE, Series, Shape, Stroke};
 
 /// Width and height of a panel, in pixels.
 const PANEL: (u32, u32) = (290, 212);
@@ -142,7 +145,7 @@ impl Figure {
     }
 }
 
-/// Draws the stroke of a series in a legend.
+/// Draws the stroke of a series in a legend, or its scale.
 fn draw_key<B: DrawingBackend>(
     root: &Area<B>,
     series: &Series,
@@ -158,6 +161,13 @@ fn draw_key<B: DrawingBackend>(
         ))
     };
     let dot = |share| root.draw(&Circle::new(at(share), 3 * scale, color.filled()));
+    if let Shape::Cells(_) = series.shape {
+        let (width, half) = (6 * scale as i32, 5 * scale as i32);
+        return (0..).zip(SCALE).try_for_each(|(i, share)| {
+            let corners = [(x + i * width, y - half), (x + (i + 1) * width, y + half)];
+            root.draw(&Rectangle::new(corners, color.mix(share).filled()))
+        });
+    }
     match series.stroke {
         Stroke::Solid => line([0.0, 1.0]),
         Stroke::Dashed => line([0.0, 0.3]).and(line([0.5, 0.8])),
@@ -176,6 +186,26 @@ fn entry_width(label: &str, scale: u32) -> u32 {
     48 * scale + text_width(label, LEGEND * scale)
 }
 
+/// An axis, for plotters: values are in drawn coordinates.
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, pixels: (i32, i32)) -> i32 {
+        RangedCoordf64::from(self.range()).map(value, pixels)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        let chosen = || RangedCoordf64::from(self.range()).key_points(hint);
+        self.fine_ticks().unwrap_or_else(chosen)
+    }
+
+    fn range(&self) -> Range<f64> {
+        let [from, to] = self.ends();
+        from..to
+    }
+}
+
 impl Panel {
     /// The panel as an SVG picture for a web page: without background or fixed size, and with ink in the colour of the
     /// surrounding text.
@@ -189,7 +219,7 @@ impl Panel {
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>, scale: u32) -> Drawn<B> {
         let (x, y) = (&self.axes.x, &self.axes.y);
-        let ([left, right], [bottom, top]) = (x.ends(), y.ends());
+        let bottom = y.ends()[0];
         let area = area.titled(&self.title, font(16 * scale))?;
         let mut plot = ChartBuilder::on(&area)
             .margin(4 * scale)
@@ -199,7 +229,7 @@ impl Panel {
             .margin_right(12 * scale)
             .x_label_area_size(38 * scale)
             .y_label_area_size(54 * scale)
-            .build_cartesian_2d(left..right, bottom..top)?;
+            .build_cartesian_2d(x.clone(), y.clone())?;
         plot.configure_mesh()
             .disable_x_mesh()
             .light_line_style(TRANSPARENT)
@@ -250,6 +280,15 @@ impl Panel {
                         let (from, to) = (x.cut(from)?, x.cut(to)?);
                         let corners = [(from, bottom), (to, y.cut(height)?)];
                         (from < to).then(|| Rectangle::new(corners, color.filled()))
+                    }))?;
+                }
+                Shape::Cells(cells) => {
+                    plot.draw_series(cells.iter().filter_map(|cell| {
+                        let ([left, right], [bottom, top]) = (cell.x, cell.y);
+                        let corners =
+                            [(x.cut(left)?, y.cut(bottom)?), (x.cut(right)?, y.cut(top)?)];
+                        let style = color.mix(cell.share).filled();
+                        (!cell.share.is_nan()).then(|| Rectangle::new(corners, style))
                     }))?;
                 }
                 Shape::Band(points) => {

@@ -13,7 +13,7 @@ use crate::number::Number;
 
 /// The points of a [`Series`], as `f64` values on the axes.
 ///
-/// A line ends where it leaves the axes, and a triangle at the edge marks the place. Bars and bands are cut at the
+/// A line ends where it leaves the axes, and a triangle at the edge marks the place. Other shapes are cut at the
 /// edges. Points that are NaN, or have no logarithm on a logarithmic axis, are left out.
 #[derive(Clone, Debug)]
 pub enum Shape {
@@ -23,7 +23,23 @@ pub enum Shape {
     Bars(Vec<[f64; 3]>),
     /// The area between `y` and `y'` for each `(x, y, y')`.
     Band(Vec<[f64; 3]>),
+    /// The cells of a heat map.
+    Cells(Vec<Cell>),
 }
+
+/// A cell of a heat map.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// From the left edge to the right one.
+    pub x: [f64; 2],
+    /// From the lower edge to the upper one.
+    pub y: [f64; 2],
+    /// The opacity of the colour, 0 to 1. A cell that is NaN is left out.
+    pub share: f64,
+}
+
+/// The shares that a legend shows for [`Shape::Cells`].
+pub(crate) const SCALE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 
 /// How a [`Shape::Line`] is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +113,7 @@ impl Series {
     fn points(&self) -> &[[f64; 2]] {
         match &self.shape {
             Shape::Line(points) => points,
-            Shape::Bars(_) | Shape::Band(_) => &[],
+            Shape::Bars(_) | Shape::Band(_) | Shape::Cells(_) => &[],
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{Options, Parser, html};
 
-use crate::figure::{Color, Figure, Row, Series, Stroke};
+use crate::figure::{Color, Figure, Row, SCALE, Series, Shape, Stroke};
 use crate::study::{Claim, Findings, Size};
 use crate::train::{TrainError, write_atomically};
 
@@ -142,15 +142,24 @@ fn entry(series: &Series) -> String {
         Color::INK => "currentColor".into(),
         color => String::from(color),
     };
-    let (path, width, cap) = match series.stroke {
-        Stroke::Solid => ("M0 4h24", 3, ""),
-        Stroke::Dashed => ("M0 4h8M13 4h8", 3, ""),
-        Stroke::Dotted => ("M6 4h0M18 4h0", 6, " stroke-linecap=\"round\""),
+    let path = |path: &str, width: u8, more: &str| {
+        format!("<path d=\"{path}\" stroke=\"{color}\" stroke-width=\"{width}\"{more}/>")
+    };
+    let key = match (&series.shape, series.stroke) {
+        (Shape::Cells(_), _) => {
+            let part = |(i, share)| {
+                let opacity = format!(" stroke-opacity=\"{share}\"");
+                path(&format!("M{} 4h6", 6 * i), 8, &opacity)
+            };
+            (0..).zip(SCALE).map(part).collect()
+        }
+        (_, Stroke::Solid) => path("M0 4h24", 3, ""),
+        (_, Stroke::Dashed) => path("M0 4h8M13 4h8", 3, ""),
+        (_, Stroke::Dotted) => path("M6 4h0M18 4h0", 6, " stroke-linecap=\"round\""),
     };
     let label = escape(&series.label);
     format!(
-        "<li><svg viewBox=\"0 0 24 8\" width=\"24\" height=\"8\" aria-hidden=\"true\">\
-         <path d=\"{path}\" stroke=\"{color}\" stroke-width=\"{width}\"{cap}/></svg>{label}</li>"
+        "<li><svg viewBox=\"0 0 24 8\" width=\"24\" height=\"8\" aria-hidden=\"true\">{key}</svg>{label}</li>"
     )
 }
 

@@ -11,6 +11,7 @@ use super::error::ExperimentError;
 use super::setup::Setup;
 use crate::data::ImageSet;
 use crate::figure::median;
+use crate::model::Classifier;
 use crate::say::say;
 use crate::train::{
     Job, Outcome, Sweep, TrainConfig, TrainError, Trained, Trainer, TrainingStep, write_atomically,
@@ -44,6 +45,17 @@ impl Run<'_> {
     /// record notes, which are returned.
     pub(super) fn train<N: Default + Send + 'static>(
         &self,
+        images: &[ImageSet; 2],
+        watch: impl Fn(&mut N, TrainingStep) + Send + Sync + 'static,
+    ) -> Result<(Trained, N), ExperimentError> {
+        let device = self.setup.device.clone().autodiff();
+        self.train_from(self.config.init_model(&device), images, watch)
+    }
+
+    /// Trains like [`train`](Self::train), but starts from `network`, which has the configuration's layers.
+    pub(super) fn train_from<N: Default + Send + 'static>(
+        &self,
+        network: Classifier,
         [train, valid]: &[ImageSet; 2],
         watch: impl Fn(&mut N, TrainingStep) + Send + Sync + 'static,
     ) -> Result<(Trained, N), ExperimentError> {
@@ -56,7 +68,7 @@ impl Run<'_> {
         };
         let trained = self
             .job
-            .train(&trainer, self.config, train, valid, watcher)?;
+            .train_from(&trainer, network, self.config, train, valid, watcher)?;
         if trained.outcome == Outcome::Interrupted {
             return Err(ExperimentError::Interrupted);
         }

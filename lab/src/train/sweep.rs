@@ -9,6 +9,7 @@ use super::error::TrainError;
 use super::step::TrainingStep;
 use super::trainer::{Trained, Trainer};
 use crate::data::ImageSet;
+use crate::model::Classifier;
 use crate::say::say;
 
 /// Runs many small trainings, several at the same time.
@@ -166,12 +167,41 @@ impl Job {
         watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
     ) -> Result<Trained, TrainError> {
         config.validate()?;
+        trainer.train(config, train, valid, self.counting(config, train, watcher))
+    }
+
+    /// Trains like [`Trainer::train_from`], and counts each step as [`train`](Self::train) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::train_from`].
+    pub fn train_from(
+        &self,
+        trainer: &Trainer,
+        network: Classifier,
+        config: &TrainConfig,
+        train: &ImageSet,
+        valid: &ImageSet,
+        watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
+    ) -> Result<Trained, TrainError> {
+        config.validate()?;
+        let watcher = self.counting(config, train, watcher);
+        trainer.train_from(network, config, train, valid, watcher)
+    }
+
+    /// Counts each step that `watcher` sees.
+    fn counting<W: Fn(TrainingStep) + Send + Sync + 'static>(
+        &self,
+        config: &TrainConfig,
+        train: &ImageSet,
+        watcher: W,
+    ) -> impl Fn(TrainingStep) + Send + Sync + 'static + use<W> {
         let steps = config.epochs * train.len().div_ceil(config.batch_size);
         let job = self.clone();
-        trainer.train(config, train, valid, move |step| {
+        move |step| {
             watcher(step);
             job.advance(1.0 / steps as f64);
-        })
+        }
     }
 
     /// Counts another `share` of the job as done. The whole job is 1.

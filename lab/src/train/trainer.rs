@@ -140,6 +140,8 @@ impl Trainer {
         let finished = checkpoints.latest(&keep, self.untrained(&config))?;
         epochs.truncate(finished);
 
+        self.validate(&config, &train)?;
+        let network = config.init_model(&self.device().clone().autodiff());
         let Learned {
             network,
             record_epoch,
@@ -149,11 +151,11 @@ impl Trainer {
             skipped_steps,
         } = self.learn(
             &config,
+            self.watched(network, &config, None),
             [&train, &valid],
             epochs,
             Some(folder),
             Some(&checkpoints),
-            None,
         )?;
         let parameters = network.num_params();
         let started = Instant::now();
@@ -204,16 +206,36 @@ impl Trainer {
         valid: &ImageSet,
         watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
     ) -> Result<Trained, TrainError> {
+        self.validate(config, train)?;
+        let network = config.init_model(&self.device().clone().autodiff());
+        self.train_from(network, config, train, valid, watcher)
+    }
+
+    /// Trains like [`train`](Self::train), but starts from `network`: it must be the network of the configuration, with
+    /// any weights, on the trainer's first device with autodiff.
+    ///
+    /// # Errors
+    ///
+    /// As [`train`](Self::train).
+    pub fn train_from(
+        &self,
+        network: Classifier,
+        config: &TrainConfig,
+        train: &ImageSet,
+        valid: &ImageSet,
+        watcher: impl Fn(TrainingStep) + Send + Sync + 'static,
+    ) -> Result<Trained, TrainError> {
+        self.validate(config, train)?;
         let watcher: Arc<Watcher> = Arc::new(watcher);
         // The weights of the best epoch must be somewhere.
         let checkpoints = config.patience.map(|_| Checkpoints::in_memory());
         let learned = self.learn(
             config,
+            self.watched(network, config, Some(watcher)),
             [train, valid],
             Vec::new(),
             None,
             checkpoints.as_ref(),
-            Some(watcher),
         )?;
         Ok(Trained {
             network: learned.network,
@@ -230,25 +252,31 @@ impl Trainer {
 
     /// A network to load a checkpoint into.
     fn untrained(&self, config: &TrainConfig) -> Watched {
+        self.watched(config.model.init(self.device()), config, None)
+    }
+
+    fn watched(
+        &self,
+        network: Classifier,
+        config: &TrainConfig,
+        watcher: Option<Arc<Watcher>>,
+    ) -> Watched {
         let scale = Scale::new(config.dtype, self.devices.len());
-        Watched::new(config.model.init(self.device()), None, scale)
+        Watched::new(network, watcher, scale)
     }
 
     /// Continues after the finished `epochs`; writes metrics and checkpoints if there is a place for them.
     fn learn(
         &self,
         config: &TrainConfig,
+        model: Watched,
         [train, valid]: [&ImageSet; 2],
         epochs: Vec<Epoch>,
         folder: Option<&RunFolder>,
         checkpoints: Option<&Checkpoints>,
-        watcher: Option<Arc<Watcher>>,
     ) -> Result<Learned, TrainError> {
-        self.validate(config, train)?;
         let finished = epochs.len();
         let devices: Vec<Device> = self.devices.iter().cloned().map(Device::autodiff).collect();
-        let scale = Scale::new(config.dtype, devices.len());
-        let model = Watched::new(config.init_model(&devices[0]), watcher, scale);
 
         let train_loader: Arc<dyn DataLoader<DigitBatch>> = Arc::new(
             Loader::new(train.clone(), config.batch_size, devices[0].clone())
