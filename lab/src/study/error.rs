@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use burn_kindling::calibration::CalibrateError;
+
 use crate::train::TrainError;
 
 /// Why an experiment did not finish.
@@ -11,4 +13,7 @@ pub enum ExperimentError {
     /// A network could not be trained, or a file could not be written.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A network could not be calibrated.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
 }
