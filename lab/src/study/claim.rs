@@ -11,6 +11,7 @@ pub(super) const GLOROT: Source = Source("Glorot & Bengio 2010");
 pub(super) const HE: Source = Source("He et al. 2015, arXiv:1502.01852");
 pub(super) const POOLE: Source = Source("Poole et al. 2016, arXiv:1606.05340");
 pub(super) const SCHOENHOLZ: Source = Source("Schoenholz et al. 2017, arXiv:1611.01232");
+pub(super) const PENNINGTON: Source = Source("Pennington et al. 2017, arXiv:1711.04735");
 pub(super) const IOFFE: Source = Source("Ioffe & Szegedy 2015, arXiv:1502.03167");
 pub(super) const WU: Source = Source("Wu & Johnson 2021, arXiv:2105.07576");
 pub(super) const KINGMA: Source = Source("Kingma & Ba 2015, arXiv:1412.6980, section 3");
