@@ -155,6 +155,26 @@ fn what_initialisation_does_is_what_the_theory_says() {
 }
 
 #[test]
+fn orthogonal_weights_keep_the_singular_values_together_as_the_theory_says() {
+    let out = tempfile::tempdir().unwrap();
+    let findings = Experiment::InitOrthogonal.run(&quick(out.path())).unwrap();
+    // The claims about the network before training.
+    for claim in &findings.results.claims[..3] {
+        assert!(claim.holds, "{claim:?}");
+    }
+}
+
+#[test]
+fn the_deepest_networks_learn_close_to_criticality() {
+    let out = tempfile::tempdir().unwrap();
+    let findings = Experiment::InitTrainableDepth
+        .run(&quick(out.path()))
+        .unwrap();
+    let best = &findings.results.claims[0];
+    assert!(best.holds, "{best:?}");
+}
+
+#[test]
 fn a_stopped_experiment_goes_on_from_its_finished_runs() {
     let out = tempfile::tempdir().unwrap();
     let setup = quick(out.path());

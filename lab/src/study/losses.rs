@@ -33,7 +33,12 @@ pub(super) fn curve(smoothed: &[Option<f64>]) -> Vec<[f64; 2]> {
 
 /// The step at which a [smoothed](smooth) curve first falls below a loss of 1; infinite if it never does.
 pub(super) fn steps_to_1(smoothed: &[Option<f64>]) -> f64 {
-    let below = |loss: &Option<f64>| loss.is_some_and(|loss| loss < 1.0);
+    steps_to(1.0, smoothed)
+}
+
+/// The step at which a [smoothed](smooth) curve first falls below a loss; infinite if it never does.
+pub(super) fn steps_to(level: f64, smoothed: &[Option<f64>]) -> f64 {
+    let below = |loss: &Option<f64>| loss.is_some_and(|loss| loss < level);
     smoothed
         .iter()
         .position(below)

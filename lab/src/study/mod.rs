@@ -18,6 +18,8 @@ mod claim;
 mod error;
 mod inference;
 mod init_distributions;
+mod init_orthogonal;
+mod init_trainable_depth;
 mod init_training;
 mod layers;
 mod losses;
@@ -46,6 +48,10 @@ pub enum Experiment {
     InitDistributions,
     /// Training from five initialisations.
     InitTraining,
+    /// Networks of 10 to 160 tanh layers, by weight variance.
+    InitTrainableDepth,
+    /// Gaussian and orthogonal weights in 100 tanh layers.
+    InitOrthogonal,
     /// Weight scales and learning rates, with and without batch norm.
     BatchNormTraining,
     /// How far a change of the first layer moves the later ones.
@@ -65,6 +71,8 @@ pub enum Experiment {
 burn_kindling::names!(Experiment, "experiment":
     InitDistributions = "init-distributions",
     InitTraining = "init-training",
+    InitTrainableDepth = "init-trainable-depth",
+    InitOrthogonal = "init-orthogonal",
     BatchNormTraining = "batch-norm-training",
     BatchNormShift = "batch-norm-shift",
     BatchNormStability = "batch-norm-stability",
@@ -80,6 +88,8 @@ impl Experiment {
         match self {
             Self::InitDistributions => include_str!("init_distributions.md"),
             Self::InitTraining => include_str!("init_training.md"),
+            Self::InitTrainableDepth => include_str!("init_trainable_depth.md"),
+            Self::InitOrthogonal => include_str!("init_orthogonal.md"),
             Self::BatchNormTraining => include_str!("batch_norm_training.md"),
             Self::BatchNormShift => include_str!("batch_norm_shift.md"),
             Self::BatchNormStability => include_str!("batch_norm_stability.md"),
@@ -112,6 +122,8 @@ impl Experiment {
         let run = match self {
             Self::InitDistributions => init_distributions::run,
             Self::InitTraining => init_training::run,
+            Self::InitTrainableDepth => init_trainable_depth::run,
+            Self::InitOrthogonal => init_orthogonal::run,
             Self::BatchNormTraining => batch_norm_training::run,
             Self::BatchNormShift => batch_norm_shift::run,
             Self::BatchNormStability => batch_norm_stability::run,
