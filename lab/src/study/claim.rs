@@ -15,6 +15,9 @@ pub(super) const PENNINGTON: Source = Source("Pennington et al. 2017, arXiv:1711
 pub(super) const IOFFE: Source = Source("Ioffe & Szegedy 2015, arXiv:1502.03167");
 pub(super) const WU: Source = Source("Wu & Johnson 2021, arXiv:2105.07576");
 pub(super) const KINGMA: Source = Source("Kingma & Ba 2015, arXiv:1412.6980, section 3");
+pub(super) const MISHKIN: Source = Source("Mishkin & Matas 2016, arXiv:1511.06422");
+pub(super) const KRAHENBUHL: Source = Source("Krähenbühl et al. 2016, arXiv:1511.06856");
+pub(super) const GOYAL: Source = Source("Goyal et al. 2017, arXiv:1706.02677, section 5.1");
 pub(super) const BURN: Source = Source("burn::nn::BatchNorm 0.22.1");
 
 /// The publication that a sentence comes from.

@@ -2,14 +2,14 @@
 //! Matas 2016, arXiv:1511.06422).
 
 use burn::tensor::{Device, Tensor};
-use burn_kindling::calibration::calibrate;
+use burn_kindling::calibration::Calibrator;
 use burn_kindling::init::{Activation, InitStrategy, Scheme, initialize};
 use burn_kindling::observe::{Observer, watch};
 use serde::{Deserialize, Serialize};
 
-use super::claim::{Bound, Claim, MISHKIN};
+use super::claim::{Bound, Claim, KRAHENBUHL, MISHKIN};
 use super::error::ExperimentError;
-use super::losses::{SMOOTH, curve, loss, smooth, steps_to_1};
+use super::losses::{SMOOTH, curve, loss, smooth};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
 use super::setup::{Setup, mlp, probe, sgd};
@@ -35,18 +35,27 @@ enum From {
     Xavier,
     /// Orthogonal weights, scaled by what a batch measures.
     Calibrated,
+    /// The same, each unit by itself, with biases that take its mean off (Krähenbühl et al. 2016).
+    ByUnit,
     /// He with batch norm before every activation.
     BatchNorm,
 }
 
 impl From {
-    const ALL: [Self; 4] = [Self::He, Self::Xavier, Self::Calibrated, Self::BatchNorm];
+    const ALL: [Self; 5] = [
+        Self::He,
+        Self::Xavier,
+        Self::Calibrated,
+        Self::ByUnit,
+        Self::BatchNorm,
+    ];
 
     fn label(self) -> &'static str {
         match self {
             Self::He => "He",
             Self::Xavier => "Xavier",
             Self::Calibrated => "calibrated",
+            Self::ByUnit => "calibrated by unit",
             Self::BatchNorm => "batch norm",
         }
     }
@@ -56,6 +65,7 @@ impl From {
             Self::He => InitStrategy::He.into(),
             Self::Xavier => InitStrategy::Xavier.into(),
             Self::Calibrated => Color::PINK,
+            Self::ByUnit => Color::VERMILLION,
             Self::BatchNorm => Normalization::Batch.into(),
         }
     }
@@ -64,7 +74,7 @@ impl From {
         match self {
             Self::He | Self::BatchNorm => Scheme::he(),
             Self::Xavier => Scheme::lecun(),
-            Self::Calibrated => Scheme::orthogonal(),
+            Self::Calibrated | Self::ByUnit => Scheme::orthogonal(),
         }
     }
 }
@@ -103,19 +113,29 @@ fn forward(network: &Mlp, mut signal: Tensor<2>) -> Tensor<2> {
 
 impl Start {
     /// The network before training, and the number of passes of its calibration.
-    fn network(&self, run: &Run, device: &Device, batch: &Tensor<2>) -> Result<(Mlp, usize), ExperimentError> {
+    fn network(
+        &self,
+        run: &Run,
+        device: &Device,
+        batch: &Tensor<2>,
+    ) -> Result<(Mlp, usize), ExperimentError> {
         let mut network = mlp(run.config.init_model(device));
-        for (block, activation) in network.hidden.iter_mut().zip(ACTIVATIONS.into_iter().cycle()) {
+        for (block, activation) in network
+            .hidden
+            .iter_mut()
+            .zip(ACTIVATIONS.into_iter().cycle())
+        {
             block.activation = activation;
         }
         let (network, _) = initialize(network, self.0.scheme(), run.config.seed);
-        match self.0 {
-            From::Calibrated => {
-                let (network, report) = calibrate(&network, |network| forward(network, batch.clone()))?;
-                Ok((network, report.passes))
-            }
-            _ => Ok((network, 0)),
-        }
+        let calibrator = match self.0 {
+            From::Calibrated => Calibrator::new(),
+            From::ByUnit => Calibrator::new().per_unit(),
+            _ => return Ok((network, 0)),
+        };
+        let forward = |network: &Mlp| forward(network, batch.clone());
+        let (network, report) = calibrator.calibrate(&network, forward)?;
+        Ok((network, report.passes))
     }
 }
 
@@ -145,12 +165,21 @@ impl Setting for Start {
         let batch = probe(&images[0], 500, &setup.device).images.flatten(1, 2);
         let (network, passes) = self.network(run, &setup.device, &batch)?;
         let (_, seen) = Observer::new().run(|| forward(&network, batch.clone()));
-        let stds = seen.report().layers.iter().map(|layer| layer.data.std).collect();
+        let stds = seen
+            .report()
+            .layers
+            .iter()
+            .map(|layer| layer.data.std)
+            .collect();
 
         let (network, _) = self.network(run, &setup.device.clone().autodiff(), &batch)?;
-        let (_, losses) = run.train_from(Classifier::Mlp(network), &images, |losses: &mut Vec<_>, step| {
-            losses.push(loss(&step));
-        })?;
+        let (_, losses) = run.train_from(
+            Classifier::Mlp(network),
+            &images,
+            |losses: &mut Vec<_>, step| {
+                losses.push(loss(&step));
+            },
+        )?;
         Ok(Trained {
             stds,
             passes,
@@ -200,7 +229,8 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
             (from, points)
         });
         let last = curves[0].1.last().map_or(0.0, |(step, _)| *step);
-        let series = curves.map(|(from, points)| Series::spread(from.label(), from.color(), points));
+        let series =
+            curves.map(|(from, points)| Series::spread(from.label(), from.color(), points));
         Panel::new(
             Axis::linear("training step", [0.0, last]),
             Axis::linear("loss (nats)", [0.0, 3.0]),
@@ -222,22 +252,31 @@ fn claims(runs: &Runs<Start>, rates: &[f64]) -> Vec<Claim> {
         off.fold(0.0, f64::max)
     };
     let passes = runs.median(Start(From::Calibrated, rates[0]), |run| run.passes as f64);
-    // The steps at the best rate.
-    let steps = |from| {
-        let steps = rates
+    // The loss of the last 25 steps, at the best rate.
+    let last = |from| {
+        let last = |run: &Trained| {
+            run.losses
+                .last()
+                .copied()
+                .flatten()
+                .unwrap_or(f64::INFINITY)
+        };
+        let losses = rates
             .iter()
-            .map(|&rate| runs.median(Start(from, rate), |run| steps_to_1(&run.losses)));
-        steps.fold(f64::INFINITY, f64::min)
+            .map(|&rate| runs.median(Start(from, rate), last));
+        losses.fold(f64::INFINITY, f64::min)
     };
-    let speed = |from: From| {
+    let beside = |one: From, other: From| {
         let quantity = format!(
-            "steps until the loss is below 1, calibrated divided by {}, each at its best learning rate",
-            from.label()
+            "training loss at the end, {} divided by {}, each at its best learning rate",
+            one.label(),
+            other.label()
         );
-        (quantity, steps(From::Calibrated) / steps(from))
+        (quantity, last(one) / last(other))
     };
-    let (than_he, faster_than_he) = speed(From::He);
-    let (than_norm, faster_than_norm) = speed(From::BatchNorm);
+    let (beside_he, than_he) = beside(From::Calibrated, From::He);
+    let (beside_norm, than_norm) = beside(From::Calibrated, From::BatchNorm);
+    let (by_unit, than_by_unit) = beside(From::ByUnit, From::Calibrated);
     vec![
         MISHKIN
             .says("Scaling the weights by the measured std gives every layer a std of 1, whatever the activations")
@@ -251,13 +290,17 @@ fn claims(runs: &Runs<Start>, rates: &[f64]) -> Vec<Claim> {
             .measured("passes", passes)
             .holds_if(Bound::AtMost(10.0)),
         MISHKIN
-            .says("A network that starts so learns faster than from He")
-            .measured(than_he, faster_than_he)
+            .says("A network that starts so learns better than from He")
+            .measured(beside_he, than_he)
             .holds_if(Bound::Below(1.0)),
         MISHKIN
-            .says("It learns as fast as with batch norm")
-            .measured(than_norm, faster_than_norm)
+            .says("It learns as well as with batch norm")
+            .measured(beside_norm, than_norm)
             .holds_if(Bound::AtMost(1.25)),
+        KRAHENBUHL
+            .says("It learns better still if every unit is scaled by itself and its mean is taken off")
+            .measured(by_unit, than_by_unit)
+            .holds_if(Bound::Below(1.0)),
     ]
 }
 
@@ -270,7 +313,10 @@ fn table(runs: &Runs<Start>) -> Table {
         for (i, &std) in run.result.stds.iter().enumerate() {
             table.add(key(0, Some(i + 1)), [("std", std)]);
         }
-        table.add(key(0, None), [("calibration_passes", run.result.passes as f64)]);
+        table.add(
+            key(0, None),
+            [("calibration_passes", run.result.passes as f64)],
+        );
         for (i, loss) in run.result.losses.iter().enumerate() {
             let values = [("mean_training_loss", loss.unwrap_or(f64::NAN))];
             table.add(key((i + 1) * SMOOTH, None), values);

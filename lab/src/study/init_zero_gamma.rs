@@ -4,7 +4,7 @@ use burn::data::dataloader::DataLoader;
 use burn::module::{Module, ParamGroup};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn_kindling::init::{Activation, InitPlan, InitStrategy, MeanField, Residual};
@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Bound, Claim, GOYAL};
 use super::error::ExperimentError;
-use super::losses::{SMOOTH, curve, smooth};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
 use super::setup::{Setup, probe, sgd};
@@ -46,7 +45,11 @@ struct Block {
 
 impl Block {
     fn new(device: &Device) -> Self {
-        let linear = || LinearConfig::new(WIDTH, WIDTH).with_bias(false).init(device);
+        let linear = || {
+            LinearConfig::new(WIDTH, WIDTH)
+                .with_bias(false)
+                .init(device)
+        };
         let norm = || BatchNormConfig::new(WIDTH).init(device);
         Self {
             first: linear(),
@@ -88,7 +91,7 @@ struct Start(f64, f64);
 struct Trained {
     /// The second moment of the input of the first block and of the output of each block, before training.
     second_moments: Vec<f64>,
-    /// The training losses, [smoothed](smooth).
+    /// The training loss of every step; `None` if it is not finite.
     losses: Vec<Option<f64>>,
 }
 
@@ -161,7 +164,7 @@ impl Setting for Start {
         }
         Ok(Trained {
             second_moments,
-            losses: smooth(&losses),
+            losses,
         })
     }
 }
@@ -201,7 +204,10 @@ fn signals(runs: &Runs<Start>, rate: f64) -> Figure {
         [band, line, theory]
     });
     let panel = Panel::new(
-        Axis::linear("blocks, from the input of the first", [1.0, 1.0 + depth as f64]),
+        Axis::linear(
+            "blocks, from the input of the first",
+            [1.0, 1.0 + depth as f64],
+        ),
         Axis::linear("mean square", [0.0, 5.0 + depth as f64]),
     )
     .with(series);
@@ -216,11 +222,14 @@ fn signals(runs: &Runs<Start>, rate: f64) -> Figure {
 fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     let panels = rates.iter().map(|&rate| {
         let curves = GAMMAS.map(|gamma| {
-            let points = runs.curve(Start(gamma, rate), |run| curve(&run.losses));
+            let points = runs.curve(Start(gamma, rate), |run| {
+                from_1(run.losses.iter().map(|loss| loss.unwrap_or(f64::INFINITY)))
+            });
             (gamma, points)
         });
         let last = curves[0].1.last().map_or(0.0, |(step, _)| *step);
-        let series = curves.map(|(gamma, points)| Series::spread(label(gamma), color(gamma), points));
+        let series =
+            curves.map(|(gamma, points)| Series::spread(label(gamma), color(gamma), points));
         Panel::new(
             Axis::linear("training step", [0.0, last]),
             Axis::linear("loss (nats)", [0.0, 4.0]),
@@ -231,7 +240,7 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     Figure::new(
         "loss",
         "Training loss of a residual network: median over seeds, and a band from the smallest to the largest",
-        "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
+        "Guessing gives a loss of 2.30.",
     )
     .row("", panels)
 }
@@ -245,11 +254,17 @@ fn claims(runs: &Runs<Start>, rates: &[f64]) -> Vec<Claim> {
     };
     // The mean over all steps; infinite if a loss is not finite.
     let mean = |run: &Trained| {
-        let sum = run.losses.iter().map(|loss| loss.unwrap_or(f64::INFINITY)).sum::<f64>();
+        let sum = run
+            .losses
+            .iter()
+            .map(|loss| loss.unwrap_or(f64::INFINITY))
+            .sum::<f64>();
         sum / run.losses.len() as f64
     };
     let best = |gamma| {
-        let means = rates.iter().map(|&rate| runs.median(Start(gamma, rate), mean));
+        let means = rates
+            .iter()
+            .map(|&rate| runs.median(Start(gamma, rate), mean));
         means.fold(f64::INFINITY, f64::min)
     };
     let largest = rates[rates.len() - 1];
@@ -280,7 +295,7 @@ fn claims(runs: &Runs<Start>, rates: &[f64]) -> Vec<Claim> {
     ]
 }
 
-/// Tabulates the runs. A loss is the mean over the steps up to `step`; before training, `step` is 0.
+/// Tabulates the runs. Before training, `step` is 0.
 fn table(runs: &Runs<Start>) -> Table {
     let mut table = Table::new(&["last_gamma", "learning_rate", "seed", "step", "block"]);
     for run in &runs.0 {
@@ -290,8 +305,8 @@ fn table(runs: &Runs<Start>) -> Table {
             table.add(key(0, Some(i)), [("second_moment", moment)]);
         }
         for (i, loss) in run.result.losses.iter().enumerate() {
-            let values = [("mean_training_loss", loss.unwrap_or(f64::NAN))];
-            table.add(key((i + 1) * SMOOTH, None), values);
+            let values = [("training_loss", loss.unwrap_or(f64::NAN))];
+            table.add(key(i + 1, None), values);
         }
     }
     table

@@ -17,10 +17,12 @@ mod batch_norm_training;
 mod claim;
 mod error;
 mod inference;
+mod init_calibration;
 mod init_distributions;
 mod init_orthogonal;
 mod init_trainable_depth;
 mod init_training;
+mod init_zero_gamma;
 mod layers;
 mod losses;
 mod names;
@@ -52,6 +54,10 @@ pub enum Experiment {
     InitTrainableDepth,
     /// Gaussian and orthogonal weights in 100 tanh layers.
     InitOrthogonal,
+    /// Layers with four activations, from a formula, calibrated, and with batch norm.
+    InitCalibration,
+    /// Residual branches whose last gamma is 1 or 0.
+    InitZeroGamma,
     /// Weight scales and learning rates, with and without batch norm.
     BatchNormTraining,
     /// How far a change of the first layer moves the later ones.
@@ -73,6 +79,8 @@ burn_kindling::names!(Experiment, "experiment":
     InitTraining = "init-training",
     InitTrainableDepth = "init-trainable-depth",
     InitOrthogonal = "init-orthogonal",
+    InitCalibration = "init-calibration",
+    InitZeroGamma = "init-zero-gamma",
     BatchNormTraining = "batch-norm-training",
     BatchNormShift = "batch-norm-shift",
     BatchNormStability = "batch-norm-stability",
@@ -90,6 +98,8 @@ impl Experiment {
             Self::InitTraining => include_str!("init_training.md"),
             Self::InitTrainableDepth => include_str!("init_trainable_depth.md"),
             Self::InitOrthogonal => include_str!("init_orthogonal.md"),
+            Self::InitCalibration => include_str!("init_calibration.md"),
+            Self::InitZeroGamma => include_str!("init_zero_gamma.md"),
             Self::BatchNormTraining => include_str!("batch_norm_training.md"),
             Self::BatchNormShift => include_str!("batch_norm_shift.md"),
             Self::BatchNormStability => include_str!("batch_norm_stability.md"),
@@ -124,6 +134,8 @@ impl Experiment {
             Self::InitTraining => init_training::run,
             Self::InitTrainableDepth => init_trainable_depth::run,
             Self::InitOrthogonal => init_orthogonal::run,
+            Self::InitCalibration => init_calibration::run,
+            Self::InitZeroGamma => init_zero_gamma::run,
             Self::BatchNormTraining => batch_norm_training::run,
             Self::BatchNormShift => batch_norm_shift::run,
             Self::BatchNormStability => batch_norm_stability::run,
