@@ -84,7 +84,7 @@ impl Activation {
             Self::Relu => 2f64.sqrt(),
             Self::LeakyRelu => (2.0 / (1.0 + LEAKY_SLOPE.powi(2))).sqrt(),
             Self::Gelu => 1.533_530_441_195_535_2,
-            Self::Silu => 1.676_532_470_331_091_2,
+            Self::Silu => 1.676_532_470_331_091,
         }
     }
 }

@@ -52,6 +52,7 @@ enum Up {
 }
 
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
 enum Recurrent {
     Lstm(Lstm),
     Gru(Gru),

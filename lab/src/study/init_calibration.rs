@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor};
 use burn_kindling::calibration::Calibrator;
 use burn_kindling::init::{Activation, InitStrategy, Scheme, initialize};
-use burn_kindling::observe::{Observer, watch};
+use burn_kindling::observe::{Observer, Summary, watch};
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Bound, Claim, KRAHENBUHL, MISHKIN};
@@ -87,6 +87,8 @@ struct Start(From, f64);
 struct Trained {
     /// The std of the output of each hidden layer, before norm and activation, before training.
     stds: Vec<f64>,
+    /// The spread of the same outputs: their std over the images alone, root mean square over the units.
+    spreads: Vec<f64>,
     /// How often the calibration ran the network; 0 without one.
     passes: usize,
     /// The training losses, [smoothed](smooth).
@@ -165,12 +167,10 @@ impl Setting for Start {
         let batch = probe(&images[0], 500, &setup.device).images.flatten(1, 2);
         let (network, passes) = self.network(run, &setup.device, &batch)?;
         let (_, seen) = Observer::new().run(|| forward(&network, batch.clone()));
-        let stds = seen
-            .report()
-            .layers
-            .iter()
-            .map(|layer| layer.data.std)
-            .collect();
+        let layers = seen.report().layers;
+        let each = |number: fn(&Summary) -> f64| layers.iter().map(|it| number(&it.data)).collect();
+        let stds = each(|data| data.std);
+        let spreads = each(|data| data.spread);
 
         let (network, _) = self.network(run, &setup.device.clone().autodiff(), &batch)?;
         let (_, losses) = run.train_from(
@@ -182,6 +182,7 @@ impl Setting for Start {
         )?;
         Ok(Trained {
             stds,
+            spreads,
             passes,
             losses: smooth(&losses),
         })
@@ -195,31 +196,38 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         .flat_map(|&rate| From::ALL.map(|from| Start(from, rate)));
     let runs = setup.measure(name, settings)?;
     Ok(Results {
-        figures: vec![stds(&runs, rates[0]), losses(&runs, rates)],
+        figures: vec![signals(&runs, rates[0]), losses(&runs, rates)],
         claims: claims(&runs, rates),
         table: table(&runs),
     })
 }
 
-/// Plots the stds before training. They do not depend on the learning rate.
-fn stds(runs: &Runs<Start>, rate: f64) -> Figure {
+/// Plots the stds and spreads before training. They do not depend on the learning rate.
+fn signals(runs: &Runs<Start>, rate: f64) -> Figure {
     let depth = runs.0[0].result.stds.len();
-    let series = From::ALL.into_iter().flat_map(|from| {
-        let measured = runs.curve(Start(from, rate), |run| from_1(run.stds.clone()));
-        Series::spread(from.label(), from.color(), measured)
-    });
-    let panel = Panel::new(
-        Axis::linear("layer", [0.0, depth as f64]),
-        Axis::log("std", [0.03, 30.0]),
-    )
-    .with(series);
+    let panel = |title: &str, numbers: fn(&Trained) -> &Vec<f64>| {
+        let series = From::ALL.into_iter().flat_map(|from| {
+            let measured = runs.curve(Start(from, rate), |run| from_1(numbers(run).clone()));
+            Series::spread(from.label(), from.color(), measured)
+        });
+        Panel::new(
+            Axis::linear("layer", [0.0, depth as f64]),
+            Axis::log("std", [1e-5, 10.0]),
+        )
+        .titled(title)
+        .with(series)
+    };
+    let panels = [
+        panel("over units and images", |run| &run.stds),
+        panel("over images alone", |run| &run.spreads),
+    ];
     Figure::new(
         "std",
         "Output of each layer before its normalisation and activation, before training",
-        "The standard deviation over units and 500 images: median over seeds, and a band from the smallest to the \
-         largest. The activations take turns: sigmoid, tanh, GELU, ReLU.",
+        "The standard deviation over units and 500 images together, and over the images for each unit: median over \
+         seeds, and a band from the smallest to the largest. The activations take turns: sigmoid, tanh, GELU, ReLU.",
     )
-    .panel(panel)
+    .row("", panels)
 }
 
 fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
@@ -311,7 +319,8 @@ fn table(runs: &Runs<Start>) -> Table {
         let Start(from, rate) = run.setting;
         let key = |step: usize, layer: Option<usize>| (from.label(), rate, run.seed, step, layer);
         for (i, &std) in run.result.stds.iter().enumerate() {
-            table.add(key(0, Some(i + 1)), [("std", std)]);
+            let spread = run.result.spreads[i];
+            table.add(key(0, Some(i + 1)), [("std", std), ("spread", spread)]);
         }
         table.add(
             key(0, None),
