@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn_kindling::init::{Activation, InitStrategy};
+use burn_kindling::observe::Report;
 use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
-use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::data::{Loader, Mnist};
 use burn_kindling_lab::device::{self, DeviceError, Found};
-use burn_kindling_lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{
     Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, RunSetup,
     Schedule, TrainConfig, TrainError, Trainer,
@@ -34,6 +35,16 @@ struct Args {
     #[arg(long, value_name = "UNITS", value_delimiter = ',', value_parser = cli::positive, allow_negative_numbers = true,
           help_heading = "Network")]
     hidden: Option<Vec<usize>>,
+
+    /// Number of hidden layers of the perceptron, all of --width units [default: 5]
+    #[arg(long, value_name = "LAYERS", value_parser = cli::positive, allow_negative_numbers = true,
+          conflicts_with = "hidden", help_heading = "Network")]
+    depth: Option<usize>,
+
+    /// Units of each hidden layer of the perceptron [default: 100]
+    #[arg(long, value_name = "UNITS", value_parser = cli::positive, allow_negative_numbers = true,
+          conflicts_with = "hidden", help_heading = "Network")]
+    width: Option<usize>,
 
     /// Activation of the hidden layers
     #[arg(long, value_name = "NAME", default_value = "relu", value_parser = names::<Activation>(&Activation::NAMES),
@@ -114,13 +125,17 @@ struct Args {
     /// Continue the run in this folder after its last finished epoch, with its configuration, devices and data
     /// [with another --device, --devices or --data, the learning-rate schedule continues but the exact result is lost]
     #[arg(long, value_name = "DIR", help_heading = "Machine and files",
-          conflicts_with_all = ["out", "model", "hidden", "activation", "init", "norm", "epochs", "batch_size",
+          conflicts_with_all = ["out", "model", "hidden", "depth", "width", "activation", "init", "norm", "epochs", "batch_size",
                                 "optimizer", "lr", "schedule", "dtype", "patience", "seed"])]
     resume: Option<PathBuf>,
 
     /// Print plain lines instead of the full-screen dashboard, even in a terminal
     #[arg(long, help_heading = "Machine and files")]
     no_tui: bool,
+
+    /// Print a table of all layers before and after the training: activations, gradients, and what is wrong with them
+    #[arg(long, help_heading = "Machine and files")]
+    explain: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -151,7 +166,8 @@ impl Args {
             .init
             .unwrap_or_else(|| InitStrategy::recommended_for(self.activation));
         let hidden = self.hidden.clone();
-        let hidden = hidden.unwrap_or_else(|| MlpConfig::new().hidden);
+        let hidden =
+            hidden.unwrap_or_else(|| vec![self.width.unwrap_or(100); self.depth.unwrap_or(5)]);
         TrainConfig {
             model: match self.model {
                 Kind::Mlp => ModelConfig::Mlp(
@@ -229,8 +245,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
-    if args.hidden.is_some() && matches!(args.model, Kind::Cnn) {
-        let text = "--hidden sets the layers of the perceptron; the CNN has none to set";
+    let of_perceptron = args.hidden.is_some() || args.depth.is_some() || args.width.is_some();
+    if of_perceptron && matches!(args.model, Kind::Cnn) {
+        let text = "--hidden, --depth and --width set the layers of the perceptron; the CNN has none to set";
         return Err(TrainError::Config(text.into()).into());
     }
     let resumed = args.resume.as_ref().map(RunFolder::open).transpose()?;
@@ -285,6 +302,19 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         ));
     }
 
+    let training = devices[0].device.clone().autodiff();
+    let explain = |network: &Classifier| {
+        let images = data.train_and_validation().0;
+        network.observe_step(Loader::first_batch(&images, 128, &training))
+    };
+    if args.explain {
+        let report = explain(&config.init_model(&training));
+        print(&format!(
+            "before the first step, on 128 images:\n{}",
+            described(&report)
+        ));
+    }
+
     let display = match args.no_tui {
         true => Display::Lines,
         false => Display::detect(),
@@ -305,10 +335,39 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
         }
         trained => trained?,
     };
-    // If the reader has closed the pipe, the result is still on disk.
-    let summary = summary(&result, &folder, &setup.devices.join(" and "));
-    let _ = std::io::stdout().write_all(summary.as_bytes());
+    if args.explain && folder.record().exists() {
+        let report = explain(&folder.load_model(&training)?);
+        print(&format!(
+            "after the last step, on the same images:\n{}",
+            described(&report)
+        ));
+    }
+    print(&summary(&result, &folder, &setup.devices.join(" and ")));
+    let is_guessing = result.test.accuracy < 0.2 && result.outcome != Outcome::Interrupted;
+    if is_guessing && !args.explain {
+        let findings = explain(&config.init_model(&training)).diagnose();
+        if !findings.is_empty() {
+            print("\nThe network does not do better than guessing. Before its first step:\n");
+        }
+        for finding in findings {
+            print(&format!("{finding}\n"));
+        }
+    }
     Ok(result.outcome)
+}
+
+/// Writes to standard output. If the reader has closed the pipe, the result is still on disk.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// The tables of a report and the problems in it.
+fn described(report: &Report) -> String {
+    let mut text = format!("{report}\n");
+    for finding in report.diagnose() {
+        writeln!(text, "{finding}").expect("a string takes every line");
+    }
+    text + "\n"
 }
 
 /// The command that continues a run.

@@ -42,6 +42,8 @@ fn what_cannot_train_is_refused_before_a_folder_is_made() {
         (&["--hidden", "10,0"], "hidden"),
         (&["--norm", "burn", "--dtype", "f16"], "Burn's"),
         (&["--model", "cnn", "--hidden", "10"], "perceptron"),
+        (&["--model", "cnn", "--depth", "3"], "perceptron"),
+        (&["--model", "cnn", "--width", "3"], "perceptron"),
         (&["--lr", "-1"], "a number above 0"),
         (&["--epochs", "-1"], "a whole number of at least 1"),
     ] {
@@ -127,6 +129,61 @@ fn a_run_trains_and_its_record_predicts() {
 }
 
 #[test]
+fn a_network_that_does_not_learn_says_why() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small_data(scratch.path(), 2_400);
+    let run = |name: &str, flags: &[&str]| {
+        let run = scratch.path().join(name);
+        let common = [
+            "--data",
+            data.to_str().unwrap(),
+            "--out",
+            run.to_str().unwrap(),
+            "--epochs",
+            "1",
+        ];
+        let output = mnist(&[&common[..], flags].concat());
+        assert!(output.status.success());
+        let config = fs::read_to_string(run.join("config.json")).unwrap();
+        (String::from_utf8(output.stdout).unwrap(), config)
+    };
+    let sick = [
+        "--depth",
+        "12",
+        "--width",
+        "30",
+        "--norm",
+        "none",
+        "--init",
+        "small-normal",
+    ];
+    let (said, config) = run("sick", &sick);
+    assert!(said.contains("does not do better than guessing"), "{said}");
+    assert!(said.contains("signal vanishes: std from"), "{said}");
+    assert_eq!(config.matches("30").count(), 12, "{config}");
+
+    // The same on demand, with tables before and after.
+    let (said, _) = run("explained", &[&sick[..], &["--explain"]].concat());
+    for word in [
+        "before the first step",
+        "after the last step",
+        "hidden.11",
+        "signal vanishes",
+        "spread",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("better than guessing"), "{said}");
+
+    let (said, config) = run("healthy", &["--depth", "2"]);
+    assert!(
+        !said.contains("guessing") && !said.contains("hidden.0"),
+        "{said}"
+    );
+    assert_eq!(config.matches("100").count(), 2, "{config}");
+}
+
+#[test]
 fn wrong_usage_is_told_apart_from_what_goes_wrong() {
     for arguments in [
         &["--init", "glorot"][..],
@@ -147,6 +204,11 @@ fn wrong_usage_is_told_apart_from_what_goes_wrong() {
         &["--batch-size", "0"],
         &["--hidden", "100,0"],
         &["--hidden", ""],
+        &["--hidden", "100", "--depth", "3"],
+        &["--hidden", "100", "--width", "3"],
+        &["--depth", "0"],
+        &["--width", "-1"],
+        &["--resume", "x", "--depth", "3"],
         &["--lr", "0"],
         &["--lr=-0.1"],
         &["--lr", "nan"],

@@ -75,6 +75,14 @@ impl Loader {
         self
     }
 
+    /// The first `count` images of a set, or all of them, as one batch.
+    pub fn first_batch(images: &ImageSet, count: usize, device: &Device) -> DigitBatch {
+        let count = count.min(images.len());
+        let loader = Self::new(images.subset(0..count), count, device.clone());
+        let batch = loader.iter().next().expect("a set of images has a batch");
+        batch.expect("a set in memory gives every batch")
+    }
+
     /// The same loader, at the same epoch, over another set or on another device.
     fn with(&self, set: ImageSet, device: Device) -> Arc<dyn DataLoader<DigitBatch>> {
         Arc::new(Self {

@@ -11,9 +11,9 @@ use super::error::ExperimentError;
 use super::inference::{BATCH, training, with_norms};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
-use super::setup::{Setup, mlp, probe};
+use super::setup::{Setup, mlp};
 use super::table::Table;
-use crate::data::DigitBatch;
+use crate::data::{DigitBatch, Loader};
 use crate::figure::{Axis, Color, Figure, Panel, Series, Stroke};
 use crate::model::{Classifier, Mlp, MlpConfig, Norm, Normalization};
 use crate::train::{TrainConfig, evaluate};
@@ -51,7 +51,7 @@ impl Setting for FirstSteps {
     fn run(&self, run: &Run) -> Result<Vec<[f64; 4]>, ExperimentError> {
         let setup = run.setup;
         let images = setup.split(setup.pick(150, 60) * BATCH, 1000);
-        let test = probe(&images[1], 1000, &setup.device);
+        let test = Loader::first_batch(&images[1], 1000, &setup.device);
         let sample = sample(setup);
         let aside: [Vec<BatchNorm>; 3] = AVERAGES.map(|average| {
             let norms = MlpConfig::new().hidden.into_iter().map(|units| {
@@ -106,7 +106,7 @@ impl Setting for BatchSize {
 /// The sample for recalibration: 2000 training images, or as many as there are, in four batches.
 fn sample(setup: &Setup) -> Vec<Tensor<2>> {
     let [images, _] = setup.split(2000, 0);
-    let images = probe(&images, 2000, &setup.device).images;
+    let images = Loader::first_batch(&images, 2000, &setup.device).images;
     images.flatten(1, 2).chunk(4, 0)
 }
 

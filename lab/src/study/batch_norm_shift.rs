@@ -13,8 +13,9 @@ use super::claim::{Bound, Claim, IOFFE};
 use super::error::ExperimentError;
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
-use super::setup::{Setup, mlp, probe, sgd};
+use super::setup::{Setup, mlp, sgd};
 use super::table::Table;
+use crate::data::Loader;
 use crate::figure::{Axis, Figure, Panel, Series, Stroke};
 use crate::model::{Mlp, MlpConfig, Normalization};
 use crate::train::TrainConfig;
@@ -77,7 +78,9 @@ impl Setting for Norms {
             }
         }
         let [_, images] = setup.split(0, 1000);
-        let images = probe(&images, 1000, &setup.device).images.flatten(1, 2);
+        let images = Loader::first_batch(&images, 1000, &setup.device)
+            .images
+            .flatten(1, 2);
         let before = outputs(&network, images.clone());
 
         let weight = network.hidden[0].affine.weight.val();

@@ -11,8 +11,9 @@ use super::claim::{Bound, Claim, IOFFE};
 use super::error::ExperimentError;
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, accuracies, from_1};
-use super::setup::{Setup, mlp, probe, sgd};
+use super::setup::{Setup, mlp, sgd};
 use super::table::Table;
+use crate::data::Loader;
 use crate::figure::{Axis, Figure, Panel, Series, Shape, median};
 use crate::model::{Classifier, MlpConfig, Normalization};
 use crate::train::TrainConfig;
@@ -73,7 +74,7 @@ impl Setting for Network {
         let images = run.setup.split(images, 5000);
         let steps = epochs * images[0].len().div_ceil(BATCH);
         let every = steps.div_ceil(LOOKS);
-        let probed = probe(&images[1], 1000, &run.setup.device);
+        let probed = Loader::first_batch(&images[1], 1000, &run.setup.device);
         let probed = probed.images.flatten(1, 2);
         let (trained, looks) = run.train(&images, move |looks: &mut Vec<Look>, it| {
             if (it.step - 1).is_multiple_of(every) {

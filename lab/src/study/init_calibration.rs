@@ -12,8 +12,9 @@ use super::error::ExperimentError;
 use super::losses::{SMOOTH, curve, loss, smooth};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
-use super::setup::{Setup, mlp, probe, sgd};
+use super::setup::{Setup, mlp, sgd};
 use super::table::Table;
+use crate::data::Loader;
 use crate::figure::{Axis, Color, Figure, Panel, Series};
 use crate::model::{Affine, Classifier, Mlp, MlpConfig, Normalization};
 use crate::train::TrainConfig;
@@ -164,7 +165,9 @@ impl Setting for Start {
         let setup = run.setup;
         let steps = setup.pick(800, 100);
         let images = setup.split(steps * BATCH, 1000);
-        let batch = probe(&images[0], 500, &setup.device).images.flatten(1, 2);
+        let batch = Loader::first_batch(&images[0], 500, &setup.device)
+            .images
+            .flatten(1, 2);
         let (network, passes) = self.network(run, &setup.device, &batch)?;
         let (_, seen) = Observer::new().run(|| forward(&network, batch.clone()));
         let layers = seen.report().layers;

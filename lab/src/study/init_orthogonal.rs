@@ -13,8 +13,9 @@ use super::error::ExperimentError;
 use super::losses::{SMOOTH, curve, loss, smooth, steps_to};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting};
-use super::setup::{Setup, mlp, probe, sgd};
+use super::setup::{Setup, mlp, sgd};
 use super::table::Table;
+use crate::data::Loader;
 use crate::figure::{Axis, Color, Figure, Panel, Series, Stroke};
 use crate::model::{Block, Mlp, MlpConfig, Normalization};
 use crate::train::TrainConfig;
@@ -100,7 +101,9 @@ impl Setting for Start {
             let network = run.config.init_model(device);
             initialize(network, self.0.scheme(), run.config.seed).0
         };
-        let probed = probe(&images[0], 10, &setup.device).images.flatten(1, 2);
+        let probed = Loader::first_batch(&images[0], 10, &setup.device)
+            .images
+            .flatten(1, 2);
         let spreads = spreads(&mlp(start(&setup.device)), probed);
         let network = start(&setup.device.clone().autodiff());
         let (_, losses) = run.train_from(network, &images, |losses: &mut Vec<_>, step| {

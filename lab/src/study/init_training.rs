@@ -15,8 +15,9 @@ use super::losses::{curve, loss, smooth, steps_to_1};
 use super::names::{activation_name, strategy_name};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, accuracies, from_1};
-use super::setup::{Setup, probe, sgd};
+use super::setup::{Setup, sgd};
 use super::table::Table;
+use crate::data::Loader;
 use crate::figure::{Axis, Figure, Panel, Series, Stroke};
 use crate::model::{Classifier, MlpConfig, Normalization};
 use crate::train::{TrainConfig, evaluate};
@@ -91,7 +92,7 @@ impl Setting for Start {
         let (images, epochs) = extent(setup);
         let images = setup.split(images, 5000);
         let steps = images[0].len().div_ceil(BATCH);
-        let probed = probe(&images[1], 1000, &setup.device.clone().autodiff());
+        let probed = Loader::first_batch(&images[1], 1000, &setup.device.clone().autodiff());
         let [low, high] = output_range(self.0);
         let observer = Observer::new().with_range(low, high);
         let (trained, mut notes) = run.train(&images, move |notes: &mut Notes, it| {

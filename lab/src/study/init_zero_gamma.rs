@@ -16,7 +16,7 @@ use super::claim::{Bound, Claim, GOYAL};
 use super::error::ExperimentError;
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
-use super::setup::{Setup, probe, sgd};
+use super::setup::{Setup, sgd};
 use super::table::Table;
 use crate::data::Loader;
 use crate::figure::{Axis, Color, Figure, Panel, Series, Stroke};
@@ -134,7 +134,9 @@ impl Setting for Start {
 
         let steps = setup.pick(100, 50);
         let [images, _] = setup.split(steps * BATCH, 1);
-        let probed = probe(&images, 500, &device).images.flatten(1, 2);
+        let probed = Loader::first_batch(&images, 500, &device)
+            .images
+            .flatten(1, 2);
         let mut second_moments = Vec::new();
         let (_, seen) = Observer::new().run(|| {
             // Not trained: only the statistics of the batch are of interest.

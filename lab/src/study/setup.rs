@@ -2,10 +2,9 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 
-use crate::data::{DigitBatch, ImageSet, Loader, Mnist};
+use crate::data::{ImageSet, Mnist};
 use crate::model::{Classifier, Mlp, MlpConfig, ModelConfig};
 use crate::train::{Interrupter, OptimizerKind, Schedule, TrainConfig};
 
@@ -103,14 +102,6 @@ pub(super) fn sgd(model: MlpConfig, learning_rate: f64) -> TrainConfig {
         schedule: Schedule::Constant,
         ..TrainConfig::default()
     }
-}
-
-/// The first `count` images of a set, or all of them, as one batch.
-pub(super) fn probe(images: &ImageSet, count: usize, device: &Device) -> DigitBatch {
-    let count = count.min(images.len());
-    let loader = Loader::new(images.subset(0..count), count, device.clone());
-    let batch = loader.iter().next().expect("a set of images has a batch");
-    batch.expect("a set in memory gives every batch")
 }
 
 /// Unwraps a network that is an MLP.

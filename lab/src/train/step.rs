@@ -10,6 +10,8 @@ use burn::tensor::{Bool, ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
+use burn_kindling::observe::{Observer, Report};
+
 use crate::data::DigitBatch;
 use crate::model::Classifier;
 use crate::precision::Precision;
@@ -45,6 +47,16 @@ impl Classifier {
             logits,
             targets: batch.targets,
         }
+    }
+}
+
+impl Classifier {
+    /// Observes the forward and the backward pass of a batch. The network must be on a device with autodiff; running
+    /// statistics are updated as in a training step.
+    pub fn observe_step(&self, batch: DigitBatch) -> Report {
+        let (output, mut seen) = Observer::new().run(|| self.forward_step(batch));
+        seen.backward(self, &output.loss.backward());
+        seen.report()
     }
 }
 
