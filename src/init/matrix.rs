@@ -4,6 +4,10 @@ use rayon::prelude::*;
 
 /// Number of rows that are made orthogonal to one another before the next block begins.
 const BLOCK: usize = 32;
+/// Number of a block's rows that a thread takes at a time.
+const SHARE: usize = 8;
+/// Number of earlier rows that it reads for all of them, while they are in the cache.
+const TILE: usize = 16;
 
 /// Makes the rows of a row-major matrix orthonormal, or its columns if there are fewer of them.
 ///
@@ -29,7 +33,12 @@ fn orthonormalize_rows(matrix: &mut [f64], columns: usize) {
         let (before, rest) = matrix.split_at_mut(done);
         let block = &mut rest[..size];
         for _ in 0..2 {
-            (block.par_chunks_mut(columns)).for_each(|row| project_out(row, before));
+            block.par_chunks_mut(SHARE * columns).for_each(|rows| {
+                for tile in before.chunks(TILE * columns) {
+                    rows.chunks_mut(columns)
+                        .for_each(|row| project_out(row, tile));
+                }
+            });
             for i in 0..size / columns {
                 let (before, rest) = block.split_at_mut(i * columns);
                 let row = &mut rest[..columns];
