@@ -133,6 +133,58 @@ fn scales_are_pytorchs() {
 }
 
 #[test]
+fn quantiles_are_pytorchs() {
+    // PyTorch's std of a truncated normal distribution is that before the cut.
+    let truncated_std = 0.879_625_661_034_239_8;
+    for case in pytorch::cases("quantiles") {
+        let scheme = match pytorch::text(&case["function"]) {
+            "normal_" => Scheme::normal(1.0),
+            "uniform_" => Scheme::uniform_between(0.0, 1.0),
+            "trunc_normal_" => Scheme::normal(truncated_std).truncated(),
+            other => panic!("{other}"),
+        };
+        let mut drawn = values(linear(scheme, SIDE, SIDE, 77));
+        drawn.sort_by(f64::total_cmp);
+        let theirs = case["quantiles"].as_array().unwrap();
+        assert_eq!(theirs.len(), 99);
+        for (percent, theirs) in (1..).zip(theirs) {
+            // Both are samples of a million: five standard errors of the difference at the far ends.
+            let ours = drawn[drawn.len() * percent / 100];
+            let theirs = pytorch::number(theirs);
+            assert!(
+                (ours - theirs).abs() < 0.027,
+                "{scheme}, {percent} %: {ours} and {theirs}"
+            );
+        }
+    }
+    let case = &pytorch::cases("trunc_normal")[0];
+    let std = pytorch::number(&case["moments"]["std"]);
+    assert!((std - truncated_std).abs() < 0.003, "{std}");
+}
+
+/// PyTorch drops outputs of each input; we drop inputs of each unit. The number is the same.
+#[test]
+fn as_many_weights_are_0_as_in_pytorch() {
+    for case in pytorch::cases("sparse") {
+        let [outputs, inputs] = pytorch::shape(&case["torch_shape"])[..] else {
+            panic!("{case}")
+        };
+        let zeros = pytorch::shape(&case["zeros_per_column"]);
+        // What PyTorch calls an output takes the place of our input.
+        let weight = values(linear(
+            Scheme::sparse(pytorch::number(&case["sparsity"]), 0.01),
+            outputs,
+            inputs,
+            1,
+        ));
+        for unit in 0..inputs {
+            let column = (0..outputs).filter(|input| weight[input * inputs + unit] == 0.0);
+            assert_eq!(column.count(), zeros[unit], "{case}");
+        }
+    }
+}
+
+#[test]
 fn the_identity_is_pytorchs() {
     for case in pytorch::cases("eye") {
         let shape = pytorch::shape(&case["torch_shape"]);
