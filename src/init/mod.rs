@@ -101,6 +101,8 @@ mod layer;
 mod matrix;
 mod model;
 mod names;
+mod param;
+mod place;
 mod scheme;
 mod strategy;
 mod table;

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, Param, ParamGroup, ParamId};
-use burn::tensor::{DType, Device, Tensor, TensorCreationOptions};
+use burn::tensor::{Device, Tensor, TensorCreationOptions};
 
 use super::draw::{self, Arrangement, Key};
 use super::fan::Fan;
-use super::layer::{Fields, Layer, LayerKind, Role};
+use super::layer::{Layer, LayerKind, Role};
+use super::param::{has_mapper, is_quantized, is_trained, shape_of};
+use super::place::Place;
 use super::scheme::{Distribution, Scheme};
 use super::table::{InitAction, InitRow, InitTable, Kept};
 
@@ -206,38 +208,6 @@ impl InitPlan {
     }
 }
 
-/// Where a traversal is in a model.
-#[derive(Default)]
-pub(super) struct Place {
-    path: Vec<String>,
-    containers: Vec<String>,
-}
-
-impl Place {
-    pub fn enter(&mut self, name: &str, container_type: &str) {
-        self.path.push(name.to_owned());
-        self.containers.push(container_type.to_owned());
-    }
-
-    pub fn exit(&mut self) {
-        self.path.pop();
-        self.containers.pop();
-    }
-
-    pub fn path(&self) -> String {
-        self.path.join(".")
-    }
-
-    /// The layer of the parameter here, and the parameter's role in it. `text` is the `Debug` text of the model.
-    pub fn layer<const D: usize>(&self, param: &Param<Tensor<D>>, text: &str) -> (Layer, Role) {
-        let container = self.containers.last().map_or("", String::as_str);
-        let container = container.strip_prefix("Struct:").unwrap_or_default();
-        let field = self.path.last().map_or("", String::as_str);
-        let fields = Fields::find(text, container, &param.id.to_string());
-        Layer::recognize(container, field, D, fields.as_ref())
-    }
-}
-
 /// A walk over the parameters of a model.
 struct Walk<'a> {
     plan: &'a InitPlan,
@@ -405,34 +375,4 @@ impl Draw {
             Tensor::from_data(data, options)
         })
     }
-}
-
-/// The shape of the values of a parameter.
-///
-/// The lazy shape of a parameter with a mapper is the shape in its record. Burn has one such layer: `Linear` in `Col`
-/// layout, whose record has the axes exchanged.
-fn shape_of<const D: usize>(param: &Param<Tensor<D>>) -> Vec<usize> {
-    let mut shape = param.lazy_shape().to_vec();
-    if !param.is_initialized() && has_mapper(param) && D == 2 {
-        shape.reverse();
-    }
-    shape
-}
-
-/// Whether the parameter's values are transformed on their way into a record and back.
-fn has_mapper<const D: usize>(param: &Param<Tensor<D>>) -> bool {
-    // Burn shows the mapper nowhere else.
-    !format!("{param:?}").contains("load: false")
-}
-
-fn is_quantized<const D: usize>(param: &Param<Tensor<D>>) -> bool {
-    param.is_initialized() && matches!(param.base().dtype(), DType::QFloat(_))
-}
-
-/// Whether the parameter is trained, or would be after `Module::train`. Does not draw the values of a lazy one.
-pub(super) fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
-    // Neither a parameter without autodiff nor a lazy one shows it. One that is loaded in its place does.
-    let probe = Tensor::zeros([1; D], &param.lazy_device());
-    let loaded = param.clone().transform_for_load(probe, param.id);
-    loaded.train().is_require_grad()
 }

@@ -4,7 +4,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
 use super::layer::{Layer, LayerKind, Role};
-use super::model::{Place, is_trained};
+use super::param::is_trained;
+use super::place::Place;
 
 /// A parameter of a model, and its role.
 pub(crate) struct Found {
