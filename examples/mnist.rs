@@ -165,9 +165,11 @@ impl Args {
         let init = self
             .init
             .unwrap_or_else(|| InitStrategy::recommended_for(self.activation));
+        let usual = MlpConfig::new().hidden;
         let hidden = self.hidden.clone();
-        let hidden =
-            hidden.unwrap_or_else(|| vec![self.width.unwrap_or(100); self.depth.unwrap_or(5)]);
+        let hidden = hidden.unwrap_or_else(|| {
+            vec![self.width.unwrap_or(usual[0]); self.depth.unwrap_or(usual.len())]
+        });
         TrainConfig {
             model: match self.model {
                 Kind::Mlp => ModelConfig::Mlp(
@@ -365,7 +367,7 @@ fn print(text: &str) {
 fn described(report: &Report) -> String {
     let mut text = format!("{report}\n");
     for finding in report.diagnose() {
-        writeln!(text, "{finding}").expect("a string takes every line");
+        text += &format!("{finding}\n");
     }
     text + "\n"
 }

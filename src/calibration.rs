@@ -163,7 +163,7 @@ impl Calibrator {
     /// - if no point names a layer;
     /// - if an output has no spread, or is not finite;
     /// - if a point is after a sigmoid or tanh, whose output cannot have a standard deviation of 1;
-    /// - if units are scaled separately, and a point is after an activation;
+    /// - if units are scaled separately, and a point is after an activation or has other units than its layer;
     /// - if the tolerance is not reached.
     pub fn calibrate<M, T>(
         &self,
@@ -185,7 +185,10 @@ impl Calibrator {
                 is_settled &= match first {
                     Some(seen) => self.scale(target, seen)?,
                     // This time the model did not call the layer.
-                    None => true,
+                    None => {
+                        target.by_unit = vec![[1.0, 0.0]];
+                        true
+                    }
                 };
             }
             model = apply(model, &targets);
@@ -272,6 +275,13 @@ impl Calibrator {
             };
             if target.is_scaled() {
                 self.check_activation(seen)?;
+                if self.per_unit && seen.units.len() != weight.units {
+                    return Err(CalibrateError::OtherUnits {
+                        point: seen.point.clone(),
+                        found: seen.units.len(),
+                        units: weight.units,
+                    });
+                }
             }
             targets.push(target);
         }
@@ -286,10 +296,12 @@ impl Calibrator {
     fn check_activation(&self, seen: &Seen) -> Result<(), CalibrateError> {
         match seen.activation {
             None => Ok(()),
-            Some(Activation::Sigmoid | Activation::Tanh) => Err(CalibrateError::Bounded {
-                point: seen.point.clone(),
-                activation: seen.activation.expect("matched above"),
-            }),
+            Some(activation @ (Activation::Sigmoid | Activation::Tanh)) => {
+                Err(CalibrateError::Bounded {
+                    point: seen.point.clone(),
+                    activation,
+                })
+            }
             Some(_) if self.per_unit => Err(CalibrateError::AfterActivation {
                 point: seen.point.clone(),
             }),
@@ -634,6 +646,19 @@ pub enum CalibrateError {
     AfterActivation {
         /// The name of the point.
         point: String,
+    },
+    /// Units are scaled one by one, and the tensor at the point does not have those of the layer.
+    #[error(
+        "the tensor at `{point}` has {found} units, and its layer has {units}; watch the output of the layer itself, and \
+         name its axis of units with `units_along`"
+    )]
+    OtherUnits {
+        /// The name of the point.
+        point: String,
+        /// The units of the tensor.
+        found: usize,
+        /// The output units of the layer.
+        units: usize,
     },
     /// The tolerance was not reached.
     #[error(

@@ -120,7 +120,7 @@ enum Target {
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     Draw(Scheme),
-    Fill(f64),
+    Fill(Scheme),
     Keep,
 }
 
@@ -150,9 +150,11 @@ impl InitPlan {
     /// Sets every value of the matching parameters to `value`: weights, biases, gamma and beta alike. Running
     /// statistics are not affected.
     ///
-    /// If `value` is not finite, [`apply`](Self::apply) panics at the first parameter that it would fill.
+    /// # Panics
+    ///
+    /// Panics if `value` is not finite.
     pub fn fill(self, group: ParamGroup, value: f64) -> Self {
-        self.rule(Target::Group(group), Rule::Fill(value))
+        self.rule(Target::Group(group), Rule::Fill(Scheme::constant(value)))
     }
 
     /// Leaves the matching parameters as they are.
@@ -169,8 +171,7 @@ impl InitPlan {
     ///
     /// # Panics
     ///
-    /// Panics if a rule draws a parameter of an unknown layer from a scheme that needs a fan, or fills a parameter with
-    /// a value that is not finite.
+    /// Panics if a rule draws a parameter of an unknown layer from a scheme that needs a fan.
     pub fn apply<M: Module>(&self, model: M, seed: u64) -> (M, InitTable) {
         let text = format!("{model:?}");
         let mut walk = Walk {
@@ -289,8 +290,7 @@ impl Walk<'_> {
             (None, Role::Other, _) => return Err(Kept::Unknown),
             // Only a rule that names the parameter itself reaches a frozen one.
             (None | Some((Target::Kind(_), _)), ..) if is_frozen() => return Err(Kept::Frozen),
-            (Some((_, Rule::Fill(value))), ..) => Scheme::constant(*value),
-            (Some((_, Rule::Draw(scheme))), ..) => *scheme,
+            (Some((_, Rule::Draw(scheme) | Rule::Fill(scheme))), ..) => *scheme,
             (None, Role::Weight, _) => self.plan.scheme,
             (None, Role::Bias, _) => Scheme::zeros(),
         };

@@ -15,6 +15,8 @@ pub(crate) struct Found {
     pub is_bias: bool,
     pub is_norm: bool,
     pub is_trained: bool,
+    /// The number of output units, of a weight.
+    pub units: usize,
 }
 
 /// Lists the parameters of a model, in the order of its fields.
@@ -36,12 +38,19 @@ pub(crate) fn parameters<M: Module>(model: &M) -> Vec<Found> {
 
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let (layer, role) = self.place.layer(param, self.text);
+            let units = match (role, param.dims().as_slice()) {
+                (Role::Weight, shape @ &[first, second, ..]) if first > 0 && second > 0 => {
+                    layer.unit(shape, first - 1, second - 1) + 1
+                }
+                _ => 0,
+            };
             self.found.push(Found {
                 path: self.place.path(),
                 is_weight: role == Role::Weight,
                 is_bias: role == Role::Bias,
                 is_norm: layer.kind == LayerKind::Norm,
                 is_trained: is_trained(param),
+                units,
             });
         }
     }

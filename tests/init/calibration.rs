@@ -336,6 +336,45 @@ fn a_layer_that_is_called_twice_is_scaled_once() {
 }
 
 #[test]
+fn a_layer_that_is_not_called_again_keeps_its_scale() {
+    let device = any_device();
+    let net = layers(2, false, &device);
+    let (net, _) = initialize(net, Scheme::orthogonal().scaled(3.0), 1);
+    let batch = normal([200, WIDTH], &device);
+    let passes = std::sync::atomic::AtomicUsize::new(0);
+    let (after, _) = calibrate(&net, |net| {
+        let pass = passes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let x = net[0].forward(batch.clone());
+        // The first two passes call both layers, the others only the second.
+        let x = if pass < 2 { watch("0", x) } else { x };
+        let x = Activation::Gelu.forward(net[1].forward(x));
+        Point::new("1").after(Activation::Gelu).watch(x)
+    })
+    .unwrap();
+    assert!(passes.into_inner() > 3);
+    let std = values(after[0].forward(batch).flatten::<1>(0, 1).var(0).sqrt())[0];
+    assert!((std - 1.0).abs() < 1e-3, "{std}");
+}
+
+#[test]
+fn a_point_with_other_units_than_its_layer_is_an_error() {
+    let device = any_device();
+    let net = layers(1, true, &device);
+    let batch = normal([64, WIDTH], &device);
+    let result = Calibrator::new().per_unit().calibrate(&net, |net| {
+        watch(
+            "0",
+            net[0].forward(batch.clone()).reshape([64, WIDTH / 4, 4]),
+        )
+    });
+    assert_eq!(
+        result.unwrap_err().to_string(),
+        "the tensor at `0` has 25 units, and its layer has 100; watch the output of the layer itself, and name its axis \
+         of units with `units_along`"
+    );
+}
+
+#[test]
 fn what_cannot_be_scaled_is_an_error_that_says_why() {
     let device = any_device();
     let batch = normal([64, WIDTH], &device);

@@ -76,6 +76,10 @@ impl Loader {
     }
 
     /// The first `count` images of a set, or all of them, as one batch.
+    ///
+    /// # Panics
+    ///
+    /// If that is no image.
     pub fn first_batch(images: &ImageSet, count: usize, device: &Device) -> DigitBatch {
         let count = count.min(images.len());
         let loader = Self::new(images.subset(0..count), count, device.clone());
