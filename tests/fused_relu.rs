@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_kindling::norm::op::{self, BatchNormOutput};
-use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, Then};
 use oracle::{
     Array, EPSILON, assert_close, devices, is_processor, parameters, sample, tensor1, tensor3,
     to_f64,
@@ -55,14 +55,22 @@ fn run(array: &Array, device: &Device, given: bool, fused: bool) -> [Vec<f64>; 4
         };
         let (mean, variance) = statistics();
         match fused {
-            true => op::batch_norm_relu_inference(input, mean, variance, gamma, beta, EPSILON),
+            true => op::batch_norm_then_inference(
+                input,
+                [mean, variance],
+                [gamma, beta],
+                EPSILON,
+                Then::new().relu(),
+            ),
             false => relu(op::batch_norm_inference(
                 input, mean, variance, gamma, beta, EPSILON,
             )),
         }
     } else {
         match fused {
-            true => op::batch_norm_relu_train(input, gamma, beta, EPSILON).output,
+            true => {
+                op::batch_norm_then_train(input, gamma, beta, EPSILON, Then::new().relu()).output
+            }
             false => relu(op::batch_norm_train(input, gamma, beta, EPSILON).output),
         }
     };
@@ -193,9 +201,17 @@ fn affine(array: &Array, beta: Tensor<1>, dtype: FloatDType, given: bool, relu: 
     let (gamma, beta) = (Some(gamma), Some(beta));
     match (given, relu) {
         (false, false) => op::batch_norm_train(input, gamma, beta, EPSILON).output,
-        (false, true) => op::batch_norm_relu_train(input, gamma, beta, EPSILON).output,
+        (false, true) => {
+            op::batch_norm_then_train(input, gamma, beta, EPSILON, Then::new().relu()).output
+        }
         (true, false) => op::batch_norm_inference(input, mean, variance, gamma, beta, EPSILON),
-        (true, true) => op::batch_norm_relu_inference(input, mean, variance, gamma, beta, EPSILON),
+        (true, true) => op::batch_norm_then_inference(
+            input,
+            [mean, variance],
+            [gamma, beta],
+            EPSILON,
+            Then::new().relu(),
+        ),
     }
 }
 
@@ -206,7 +222,8 @@ fn what_is_not_a_number_goes_through() {
     array.values[70 + 3] = f64::NAN;
     for device in devices() {
         let input = tensor3(&array, FloatDType::F32, &device);
-        let BatchNormOutput { output, .. } = op::batch_norm_relu_train(input, None, None, EPSILON);
+        let BatchNormOutput { output, .. } =
+            op::batch_norm_then_train(input, None, None, EPSILON, Then::new().relu());
         for (index, y) in to_f64(output).into_iter().enumerate() {
             assert_eq!(y.is_nan(), index / 70 % 6 == 1, "at {index}");
         }

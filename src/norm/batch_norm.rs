@@ -112,23 +112,34 @@ impl BatchNorm {
     /// Panics if the input's rank is below 2 or its second axis is not `num_features`. Panics if the batch's statistics
     /// are needed and there is only one value per channel, which has no variance.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.normalise(input, Then::Nothing)
+        self.forward_then(input, Then::new())
     }
 
     /// Applies [`forward`](BatchNorm::forward) and a ReLU in one operation, at hardly more than the cost of batch norm.
     ///
     /// Equals `relu(norm.forward(input))` without the ReLU's own passes over the activation, forward and backward, and
-    /// without the tensor between the two. Shapes, the caution about axes and panics are those of
-    /// [`forward`](BatchNorm::forward).
+    /// without the tensor between the two. Short for [`forward_then`](Self::forward_then) with `Then::new().relu()`;
+    /// shapes, the caution about axes and panics are those of [`forward`](BatchNorm::forward).
     pub fn forward_relu<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.normalise(input, Then::Relu)
+        self.forward_then(input, Then::new().relu())
     }
 
-    /// Normalises the input as its mode says, and does what follows.
-    fn normalise<const D: usize>(&self, input: Tensor<D>, then: Then) -> Tensor<D> {
+    /// Applies [`forward`](BatchNorm::forward) and what follows in one operation: a residual to add, an activation, a
+    /// pooling. [`Then`] has an example, and says what this saves.
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, num_features, ...]`
+    /// - output: as the input or, with a pooling, `[batch, num_features, height out, width out]`
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](BatchNorm::forward), and if the residual's shape or type is not the input's.
+    pub fn forward_then<const D: usize>(&self, input: Tensor<D>, then: Then<D>) -> Tensor<D> {
         let values = self.values_per_channel(&input);
         if values == 0 {
-            return op::train(input, self.gamma(), self.beta(), self.epsilon, then).output;
+            return op::batch_norm_then_train(input, self.gamma(), self.beta(), self.epsilon, then)
+                .output;
         }
         let Some(statistics) = self.statistics() else {
             return self.forward_training(input, values, then).0;
@@ -162,7 +173,7 @@ impl BatchNorm {
         &self,
         input: Tensor<D>,
         values: usize,
-        then: Then,
+        then: Then<D>,
     ) -> (Tensor<D>, BatchStatistics) {
         assert!(
             values > 1,
@@ -174,7 +185,7 @@ impl BatchNorm {
             output,
             mean,
             variance,
-        } = op::train(input, self.gamma(), self.beta(), self.epsilon, then);
+        } = op::batch_norm_then_train(input, self.gamma(), self.beta(), self.epsilon, then);
         let batch = BatchStatistics {
             mean,
             variance,
@@ -188,10 +199,10 @@ impl BatchNorm {
         &self,
         statistics: RunningStatistics,
         input: Tensor<D>,
-        then: Then,
+        then: Then<D>,
     ) -> Tensor<D> {
         let (mean, variance) = statistics.read(&input.device());
-        op::inference(
+        op::batch_norm_then_inference(
             input,
             [mean, variance],
             [self.gamma(), self.beta()],

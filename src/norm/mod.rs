@@ -110,4 +110,5 @@ pub use config::BatchNormConfig;
 pub use fold::Fold;
 pub use freeze::{freeze, freeze_statistics, unfreeze};
 pub use mode::Mode;
+pub use op::Then;
 pub use recalibrate::{RecalibrateError, RecalibrationProgress, recalibrate};

@@ -22,7 +22,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
-    BatchNormMoments, BatchNormStatistics, Then,
+    BatchNormMoments, BatchNormStatistics, FusedActivation,
 };
 
 impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B, C> {
@@ -30,7 +30,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         input: FloatTensor<Self>,
         BatchNormAffine { gamma, beta }: BatchNormAffine<Self>,
         epsilon: f64,
-        then: Then,
+        activation: FusedActivation,
     ) -> BatchNormForward<Self> {
         let parents = [input.node(), gamma.node(), beta.node()];
         let lift = |output, mean, mean_rest, variance| BatchNormForward {
@@ -55,7 +55,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                         beta: beta.clone(),
                     },
                     epsilon,
-                    then,
+                    activation,
                 );
                 let kept = Kept {
                     input: input_id,
@@ -65,7 +65,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                     mean_rest: Some(mean_rest.clone()),
                     variance: variance.clone(),
                     epsilon,
-                    then,
+                    activation,
                 };
                 lift(prep.finish(kept, output), mean, mean_rest, variance)
             }
@@ -77,7 +77,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                         beta: beta.into_primitive(),
                     },
                     epsilon,
-                    then,
+                    activation,
                 );
                 let output = prep.finish(result.output);
                 lift(output, result.mean, result.mean_rest, result.variance)
@@ -89,7 +89,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         _saved: BatchNormBackward<Self>,
         _epsilon: f64,
         _frozen: bool,
-        _then: Then,
+        _then: FusedActivation,
     ) -> BatchNormGradients<Self> {
         panic!(
             "the backward pass of batch norm has no derivative here: second-order gradients are not supported"
@@ -101,7 +101,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
         BatchNormAffine { gamma, beta }: BatchNormAffine<Self>,
         BatchNormMoments { mean, variance }: BatchNormMoments<Self>,
         epsilon: f64,
-        then: Then,
+        activation: FusedActivation,
     ) -> FloatTensor<Self> {
         let parents = [
             input.node(),
@@ -131,7 +131,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                         variance: variance.clone(),
                     },
                     epsilon,
-                    then,
+                    activation,
                 );
                 let kept = Kept {
                     input: input_id,
@@ -141,7 +141,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                     mean_rest: None,
                     variance,
                     epsilon,
-                    then,
+                    activation,
                 };
                 prep.finish(kept, output)
             }
@@ -156,7 +156,7 @@ impl<B: BatchNormBackend, C: CheckpointStrategy> BatchNormBackend for Autodiff<B
                     variance: variance.into_primitive(),
                 },
                 epsilon,
-                then,
+                activation,
             )),
         }
     }
@@ -174,7 +174,7 @@ struct Kept<B: Backend> {
     mean_rest: Option<FloatTensor<B>>,
     variance: FloatTensor<B>,
     epsilon: f64,
-    then: Then,
+    activation: FusedActivation,
 }
 
 impl<B: BatchNormBackend> Kept<B> {
@@ -205,7 +205,7 @@ impl<B: BatchNormBackend> Kept<B> {
                 variance: self.variance,
             },
         };
-        B::batch_norm_backward(saved, self.epsilon, frozen, self.then)
+        B::batch_norm_backward(saved, self.epsilon, frozen, self.activation)
     }
 }
 
@@ -236,6 +236,21 @@ impl<B: BatchNormBackend> Backward<B, 3> for TrainNode {
     }
 }
 
+/// The gradients of a given mean and variance, from those of gamma and beta.
+pub(super) fn moment_gradients<B: Backend>(
+    [gamma, variance]: [FloatTensor<B>; 2],
+    for_gamma: &FloatTensor<B>,
+    for_beta: &FloatTensor<B>,
+    epsilon: f64,
+) -> [FloatTensor<B>; 2] {
+    let squared_deviation = B::float_add_scalar(variance, epsilon.into());
+    let deviation = B::float_sqrt(squared_deviation.clone());
+    let slope = B::float_neg(B::float_div(gamma.clone(), deviation));
+    let mean = B::float_mul(slope, for_beta.clone());
+    let slope = B::float_div(B::float_mul_scalar(gamma, (-0.5).into()), squared_deviation);
+    [mean, B::float_mul(slope, for_gamma.clone())]
+}
+
 /// Backward node of [`batch_norm_inference`](super::batch_norm_inference); parents: input, gamma, beta, mean,
 /// variance.
 #[derive(Debug)]
@@ -259,15 +274,14 @@ impl<B: BatchNormBackend> Backward<B, 5> for InferenceNode {
         let found = ops.state.gradients(gradient, checkpointer, true);
 
         let [input, for_gamma, for_beta, for_mean, for_variance] = ops.parents;
-        let squared_deviation = B::float_add_scalar(variance, epsilon.into());
-        if let Some(node) = for_mean {
-            let deviation = B::float_sqrt(squared_deviation.clone());
-            let slope = B::float_neg(B::float_div(gamma.clone(), deviation));
-            grads.register::<B>(node.id, B::float_mul(slope, found.beta.clone()));
-        }
-        if let Some(node) = for_variance {
-            let slope = B::float_div(B::float_mul_scalar(gamma, (-0.5).into()), squared_deviation);
-            grads.register::<B>(node.id, B::float_mul(slope, found.gamma.clone()));
+        if for_mean.is_some() || for_variance.is_some() {
+            let [mean, variance] =
+                moment_gradients::<B>([gamma, variance], &found.gamma, &found.beta, epsilon);
+            for (parent, gradient) in [(for_mean, mean), (for_variance, variance)] {
+                if let Some(node) = parent {
+                    grads.register::<B>(node.id, gradient);
+                }
+            }
         }
         for (parent, gradient) in [
             (input, found.input),

@@ -6,6 +6,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{DType, Shape};
 
 use crate::dtype::at_least_f32;
 
@@ -76,6 +77,12 @@ impl Order {
             axes.sort();
         }
         Order(axes)
+    }
+
+    /// The order 0, 1, 2, ...
+    #[cfg(feature = "cpu-kernels")]
+    pub fn natural(axes: usize) -> Self {
+        Order((0..axes).collect())
     }
 
     fn is_natural(&self) -> bool {
@@ -171,13 +178,7 @@ pub fn check<B: Backend>(
         "batch norm takes an input of shape [batch, channels, ...], found {shape:?}"
     );
     for tensor in like_input {
-        let found = (tensor.shape(), tensor.dtype());
-        assert!(
-            found == (shape.clone(), dtype),
-            "batch norm takes a gradient of its input's shape and type: {shape:?} of {dtype:?}, found {:?} of {:?}",
-            found.0,
-            found.1
-        );
+        assert_like::<B>("residual or gradient", tensor, (&shape, dtype));
     }
     let (channels, dtype) = (shape[1], at_least_f32(dtype));
     for tensor in per_channel {
@@ -190,4 +191,27 @@ pub fn check<B: Backend>(
             found.1
         );
     }
+}
+
+/// Checks that a gradient has the shape of its output and the type of the input.
+///
+/// # Panics
+///
+/// If it has not.
+#[cfg(feature = "cpu-kernels")]
+pub fn check_gradient<B: Backend>(
+    input: &FloatTensor<B>,
+    gradient: &FloatTensor<B>,
+    output: Shape,
+) {
+    assert_like::<B>("gradient", gradient, (&output, input.dtype()));
+}
+
+fn assert_like<B: Backend>(what: &str, tensor: &FloatTensor<B>, (shape, dtype): (&Shape, DType)) {
+    assert!(
+        tensor.shape() == *shape && tensor.dtype() == dtype,
+        "batch norm takes a {what} of shape {shape:?} and type {dtype:?}, found {:?} and {:?}",
+        tensor.shape(),
+        tensor.dtype()
+    );
 }

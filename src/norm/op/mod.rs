@@ -1,9 +1,9 @@
 //! The differentiable operation behind batch normalisation.
 //!
 //! [`batch_norm_train`] normalises by the statistics of the batch, [`batch_norm_inference`] by given statistics.
-//! [`batch_norm_relu_train`] and [`batch_norm_relu_inference`] also apply a ReLU. All four are functions of tensors and
-//! know nothing of modules or running statistics. [`mod@reference`] has the first two as the paper's equations: read it
-//! first.
+//! [`batch_norm_then_train`] and [`batch_norm_then_inference`] also do what [`Then`] says: add a residual, apply an
+//! activation, pool. All four are functions of tensors and know nothing of modules or running statistics.
+//! [`mod@reference`] has the first two as the paper's equations: read it first.
 //!
 //! The functions call [`BatchNormBackend`], a trait of three operations for which a backend may have kernels:
 //!
@@ -12,7 +12,9 @@
 //! - `portable` has the default bodies, for backends without kernels;
 //! - `autodiff` makes the operations differentiable, with one backward node for each way to normalise.
 //!
-//! On a backend that this crate was not compiled for, the functions compute the reference.
+//! These operations end with a ReLU at most. Flex and NdArray also have kernels for the rest of [`Then`]: the operations
+//! of `BatchNormThenBackend`, in `then`. On other backends, Burn's tensor operations do the
+//! rest. On a backend that this crate was not compiled for, the functions compute the reference.
 
 // Burn 0.22 deprecates NdArray; this crate supports it for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
@@ -29,7 +31,6 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, ExtensionType, backend_extension};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use crate::dtype::at_least_f32;
@@ -45,9 +46,18 @@ mod portable;
 pub mod reference;
 #[cfg(feature = "remote")]
 mod remote;
+mod then;
 
 #[cfg(feature = "remote")]
 pub use remote::remote_server;
+pub use then::Then;
+#[cfg(feature = "cpu-kernels")]
+pub use then::{
+    BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward, BatchNormThenGradients,
+    Pooling, PoolingKind, Tail, TailActivation,
+};
+
+use then::Plan;
 
 /// What [`batch_norm_train`] returns.
 pub struct BatchNormOutput<const D: usize> {
@@ -81,49 +91,72 @@ pub fn batch_norm_train<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> BatchNormOutput<D> {
-    train(input, gamma, beta, epsilon, Then::Nothing)
+    batch_norm_then_train(input, gamma, beta, epsilon, Then::new())
 }
 
-/// [`batch_norm_train`] and a ReLU in one operation: the output is `max(y, 0)`, NaN where `y` is.
+/// [`batch_norm_train`] and what follows it, in one operation.
 ///
-/// This saves the ReLU's own forward and backward passes, and the tensor between the normalisation and the ReLU. The
-/// gradient is 0 where `y` is 0, as with Burn's ReLU.
-pub fn batch_norm_relu_train<const D: usize>(
+/// Gradients flow to the residual too, if there is one.
+///
+/// # Shapes
+///
+/// Those of [`batch_norm_train`]. `output` has the shape that [`Then`] leads to.
+///
+/// # Panics
+///
+/// As [`batch_norm_train`], and if the residual's shape or type is not that of `input`.
+pub fn batch_norm_then_train<const D: usize>(
     input: Tensor<D>,
     gamma: Option<Tensor<1>>,
     beta: Option<Tensor<1>>,
     epsilon: f64,
+    then: Then<D>,
 ) -> BatchNormOutput<D> {
-    train(input, gamma, beta, epsilon, Then::Relu)
-}
-
-/// Normalises by the statistics of the batch, then applies `then`.
-pub(super) fn train<const D: usize>(
-    input: Tensor<D>,
-    gamma: Option<Tensor<1>>,
-    beta: Option<Tensor<1>>,
-    epsilon: f64,
-    then: Then,
-) -> BatchNormOutput<D> {
+    then.check(&input);
     if input.shape().num_elements() == 0 {
-        return train_on_nothing(input, [gamma, beta]);
+        let mut result = train_on_nothing(input, [gamma, beta]);
+        result.output = then.apply(result.output);
+        return result;
     }
-    if !is_compiled_in(input.device()) {
+    let device = input.device();
+    if !is_compiled_in(&device) {
         let mut result = reference::batch_norm_train(input, gamma, beta, epsilon);
-        result.output = followed(result.output, then);
+        result.output = then.apply(result.output);
         return result;
     }
     let affine = affine(&input, [gamma, beta]);
+    let (activation, then) = match then.plan(&input) {
+        #[cfg(feature = "cpu-kernels")]
+        Plan::Kernels(residual, tail) => {
+            let result = <Dispatch as BatchNormThenBackend>::batch_norm_then_forward(
+                input.into_dispatch(),
+                affine,
+                residual,
+                epsilon,
+                tail,
+            );
+            return BatchNormOutput::from_dispatch(result);
+        }
+        Plan::Steps(activation, rest) => (activation, rest),
+    };
     let result = <Dispatch as BatchNormBackend>::batch_norm_forward(
         input.into_dispatch(),
         affine,
         epsilon,
-        then,
+        activation,
     );
-    BatchNormOutput {
-        output: Tensor::from_dispatch(result.output),
-        mean: Tensor::from_dispatch(result.mean),
-        variance: Tensor::from_dispatch(result.variance),
+    let mut result = BatchNormOutput::from_dispatch(result);
+    result.output = then.apply(result.output);
+    result
+}
+
+impl<const D: usize> BatchNormOutput<D> {
+    fn from_dispatch(result: BatchNormForward<Dispatch>) -> Self {
+        Self {
+            output: Tensor::from_dispatch(result.output),
+            mean: Tensor::from_dispatch(result.mean),
+            variance: Tensor::from_dispatch(result.variance),
+        }
     }
 }
 
@@ -177,61 +210,66 @@ pub fn batch_norm_inference<const D: usize>(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<D> {
-    inference(
-        input,
-        [mean, variance],
-        [gamma, beta],
-        epsilon,
-        Then::Nothing,
-    )
+    let statistics = [mean, variance];
+    batch_norm_then_inference(input, statistics, [gamma, beta], epsilon, Then::new())
 }
 
-/// [`batch_norm_inference`] and a ReLU in one operation, as in [`batch_norm_relu_train`].
-pub fn batch_norm_relu_inference<const D: usize>(
+/// [`batch_norm_inference`] and what follows it, in one operation.
+///
+/// Gradients flow to every tensor argument, and to the residual.
+///
+/// # Shapes
+///
+/// Those of [`batch_norm_inference`]: `statistics` are the mean and the variance, `affine` gamma and beta. The output has
+/// the shape that [`Then`] leads to.
+///
+/// # Panics
+///
+/// As [`batch_norm_inference`], and if the residual's shape or type is not that of `input`.
+pub fn batch_norm_then_inference<const D: usize>(
     input: Tensor<D>,
-    mean: Tensor<1>,
-    variance: Tensor<1>,
-    gamma: Option<Tensor<1>>,
-    beta: Option<Tensor<1>>,
+    statistics: [Tensor<1>; 2],
+    affine: [Option<Tensor<1>>; 2],
     epsilon: f64,
+    then: Then<D>,
 ) -> Tensor<D> {
-    inference(input, [mean, variance], [gamma, beta], epsilon, Then::Relu)
-}
-
-/// Normalises by a given mean and variance, then applies `then`.
-pub(super) fn inference<const D: usize>(
-    input: Tensor<D>,
-    [mean, variance]: [Tensor<1>; 2],
-    gamma_and_beta: [Option<Tensor<1>>; 2],
-    epsilon: f64,
-    then: Then,
-) -> Tensor<D> {
-    if !is_compiled_in(input.device()) {
-        let [gamma, beta] = gamma_and_beta;
+    then.check(&input);
+    let [mean, variance] = statistics;
+    if !is_compiled_in(&input.device()) {
+        let [gamma, beta] = affine;
         let output = reference::batch_norm_inference(input, mean, variance, gamma, beta, epsilon);
-        return followed(output, then);
+        return then.apply(output);
     }
-    let affine = affine(&input, gamma_and_beta);
-    let mean = parameter(&input, "mean", Some(mean), 0.0);
-    let variance = parameter(&input, "variance", Some(variance), 1.0);
-    Tensor::from_dispatch(<Dispatch as BatchNormBackend>::batch_norm_inference(
-        input.into_dispatch(),
-        affine,
-        BatchNormMoments {
-            mean: mean.into_dispatch(),
-            variance: variance.into_dispatch(),
-        },
-        epsilon,
-        then,
+    let affine = self::affine(&input, affine);
+    let moments = BatchNormMoments {
+        mean: parameter(&input, "mean", Some(mean), 0.0).into_dispatch(),
+        variance: parameter(&input, "variance", Some(variance), 1.0).into_dispatch(),
+    };
+    let (activation, then) = match then.plan(&input) {
+        #[cfg(feature = "cpu-kernels")]
+        Plan::Kernels(residual, tail) => {
+            return Tensor::from_dispatch(
+                <Dispatch as BatchNormThenBackend>::batch_norm_then_inference(
+                    input.into_dispatch(),
+                    affine,
+                    moments,
+                    residual,
+                    epsilon,
+                    tail,
+                ),
+            );
+        }
+        Plan::Steps(activation, rest) => (activation, rest),
+    };
+    then.apply(Tensor::from_dispatch(
+        <Dispatch as BatchNormBackend>::batch_norm_inference(
+            input.into_dispatch(),
+            affine,
+            moments,
+            epsilon,
+            activation,
+        ),
     ))
-}
-
-/// Applies what follows the normalisation.
-fn followed<const D: usize>(output: Tensor<D>, then: Then) -> Tensor<D> {
-    match then {
-        Then::Nothing => output,
-        Then::Relu => relu(output),
-    }
 }
 
 /// Whether this crate was compiled for the device's backend.
@@ -239,8 +277,8 @@ fn followed<const D: usize>(output: Tensor<D>, then: Then) -> Tensor<D> {
 /// Burn may have a backend for which this crate has no feature, or whose feature is off. On such a backend, the
 /// functions compute the reference, in Burn's tensor operations.
 #[allow(clippy::match_single_binding)]
-fn is_compiled_in(device: Device) -> bool {
-    match device.without_autodiff().as_dispatch() {
+fn is_compiled_in(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]
@@ -339,7 +377,7 @@ pub struct BatchNormMoments<B: Backend> {
 }
 
 /// The statistics by which a batch was normalised.
-#[derive(ExtensionType)]
+#[derive(Clone, Debug, ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormStatistics<B: Backend> {
     /// The mean, `[channels]`.
@@ -366,28 +404,28 @@ pub struct BatchNormBackward<B: Backend> {
     pub statistics: BatchNormStatistics<B>,
 }
 
-/// What follows the normalisation in the same operation.
+/// The activation that every backend can fuse with the normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// Nothing: returns the normalised input.
-    Nothing,
+pub enum FusedActivation {
+    /// None: returns the normalised input.
+    None,
     /// A ReLU: `max(y, 0)`, NaN where `y` is.
     Relu,
 }
 
-impl Then {
+impl FusedActivation {
     /// The number by which fusion records it in an operation.
     #[cfg(feature = "fusion")]
     fn code(self) -> i64 {
         match self {
-            Then::Nothing => 0,
-            Then::Relu => 1,
+            Self::None => 0,
+            Self::Relu => 1,
         }
     }
 
     /// Whether a ReLU follows.
     fn is_relu(self) -> bool {
-        self == Then::Relu
+        self == Self::Relu
     }
 }
 
@@ -404,8 +442,8 @@ impl Then {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait BatchNormBackend: Backend {
-    /// Normalises by the statistics of the batch; see [`batch_norm_train`] and [`batch_norm_relu_train`].
-    #[fusion(id = "burn_kindling::batch_norm_forward", meta = |input, affine, _epsilon, _then| BatchNormForwardMetadata {
+    /// Normalises by the statistics of the batch; see [`batch_norm_train`].
+    #[fusion(id = "burn_kindling::batch_norm_forward", meta = |input, affine, _epsilon, _activation| BatchNormForwardMetadata {
         output: input.clone(),
         mean: affine.gamma.clone(),
         mean_rest: affine.gamma.clone(),
@@ -415,16 +453,16 @@ pub trait BatchNormBackend: Backend {
         input: FloatTensor<Self>,
         #[extension_type] affine: BatchNormAffine<Self>,
         epsilon: f64,
-        #[fusion(scalar = then.code())] then: Then,
+        #[fusion(scalar = activation.code())] activation: FusedActivation,
     ) -> BatchNormForward<Self> {
-        portable::forward::<Self>(input, affine, epsilon, then)
+        portable::forward::<Self>(input, affine, epsilon, activation)
     }
 
     /// The gradients of [`batch_norm_forward`](Self::batch_norm_forward), given the gradient of its output.
     ///
     /// With `frozen`, the gradients of [`batch_norm_inference`](Self::batch_norm_inference), whose statistics do not
-    /// depend on the input. `epsilon` and `then` are those of the forward pass.
-    #[fusion(id = "burn_kindling::batch_norm_backward", meta = |saved, _epsilon, _frozen, _then| BatchNormGradientsMetadata {
+    /// depend on the input. `epsilon` and `activation` are those of the forward pass.
+    #[fusion(id = "burn_kindling::batch_norm_backward", meta = |saved, _epsilon, _frozen, _activation| BatchNormGradientsMetadata {
         input: saved.input.clone(),
         gamma: saved.affine.gamma.clone(),
         beta: saved.affine.beta.clone(),
@@ -433,20 +471,20 @@ pub trait BatchNormBackend: Backend {
         #[extension_type] saved: BatchNormBackward<Self>,
         epsilon: f64,
         frozen: bool,
-        #[fusion(scalar = then.code())] then: Then,
+        #[fusion(scalar = activation.code())] activation: FusedActivation,
     ) -> BatchNormGradients<Self> {
-        portable::backward::<Self>(saved, epsilon, frozen, then)
+        portable::backward::<Self>(saved, epsilon, frozen, activation)
     }
 
-    /// Normalises by a given mean and variance; see [`batch_norm_inference`] and [`batch_norm_relu_inference`].
+    /// Normalises by a given mean and variance; see [`batch_norm_inference`].
     #[fusion(id = "burn_kindling::batch_norm_inference", dtype = input, shape = input)]
     fn batch_norm_inference(
         input: FloatTensor<Self>,
         #[extension_type] affine: BatchNormAffine<Self>,
         #[extension_type] moments: BatchNormMoments<Self>,
         epsilon: f64,
-        #[fusion(scalar = then.code())] then: Then,
+        #[fusion(scalar = activation.code())] activation: FusedActivation,
     ) -> FloatTensor<Self> {
-        portable::inference::<Self>(input, affine, moments, epsilon, then)
+        portable::inference::<Self>(input, affine, moments, epsilon, activation)
     }
 }

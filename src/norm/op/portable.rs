@@ -9,7 +9,7 @@ use burn::tensor::{FloatDType, Shape};
 
 use super::{
     BatchNormAffine, BatchNormBackward, BatchNormForward, BatchNormGradients, BatchNormMoments,
-    BatchNormStatistics, Then,
+    BatchNormStatistics, FusedActivation,
 };
 use crate::dtype::at_least_f32;
 
@@ -17,15 +17,15 @@ pub(super) fn forward<B: Backend>(
     input: FloatTensor<B>,
     affine: BatchNormAffine<B>,
     epsilon: f64,
-    then: Then,
+    activation: FusedActivation,
 ) -> BatchNormForward<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
     let mean = channel_means::<B>(input.clone());
     let centred = centre::<B>(input, mean.clone());
-    let result = match then {
-        Then::Nothing => B::batch_norm_train(centred, affine.gamma, affine.beta, epsilon),
-        Then::Relu => {
+    let result = match activation {
+        FusedActivation::None => B::batch_norm_train(centred, affine.gamma, affine.beta, epsilon),
+        FusedActivation::Relu => {
             let mut result = B::batch_norm_train(
                 centred.clone(),
                 affine.gamma.clone(),
@@ -50,7 +50,7 @@ pub(super) fn backward<B: Backend>(
     saved: BatchNormBackward<B>,
     epsilon: f64,
     frozen: bool,
-    then: Then,
+    activation: FusedActivation,
 ) -> BatchNormGradients<B> {
     let BatchNormBackward {
         input,
@@ -66,7 +66,7 @@ pub(super) fn backward<B: Backend>(
     let dtype = input.dtype();
     let centred = centre::<B>(in_statistics_dtype::<B>(input), mean);
     let mut gradient = in_statistics_dtype::<B>(gradient);
-    if then.is_relu() {
+    if activation.is_relu() {
         let (rest, variance) = (mean_rest.clone(), variance.clone());
         let affine = affine.clone();
         let output = normalise::<B>(centred.clone(), affine, rest, variance, epsilon);
@@ -105,7 +105,7 @@ pub(super) fn inference<B: Backend>(
     affine: BatchNormAffine<B>,
     moments: BatchNormMoments<B>,
     epsilon: f64,
-    then: Then,
+    activation: FusedActivation,
 ) -> FloatTensor<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
@@ -116,9 +116,9 @@ pub(super) fn inference<B: Backend>(
     );
     let centred = centre::<B>(input, moments.mean);
     let output = normalise::<B>(centred, affine, rest, moments.variance, epsilon);
-    let output = match then {
-        Then::Nothing => output,
-        Then::Relu => B::relu(output),
+    let output = match activation {
+        FusedActivation::None => output,
+        FusedActivation::Relu => B::relu(output),
     };
     B::float_cast(output, dtype.into())
 }
@@ -202,7 +202,7 @@ mod tests {
         let gamma = Tensor::<1>::random([50], Distribution::Normal(1.0, 0.5), device);
         let input = random([4, 50, 3], 2.0);
         for given in [false, true] {
-            let run = |beta: &Tensor<1>, then| {
+            let run = |beta: &Tensor<1>, activation| {
                 let affine = affine(&gamma, beta);
                 if given {
                     let moments = BatchNormMoments::<Flex> {
@@ -214,10 +214,11 @@ mod tests {
                         mean_rest: primitive(gamma.zeros_like()),
                         variance: moments.variance.clone(),
                     };
-                    let output = inference::<Flex>(input.clone(), affine, moments, EPSILON, then);
+                    let output =
+                        inference::<Flex>(input.clone(), affine, moments, EPSILON, activation);
                     (Tensor::<3>::from_primitive::<Flex>(output), statistics)
                 } else {
-                    let found = forward::<Flex>(input.clone(), affine, EPSILON, then);
+                    let found = forward::<Flex>(input.clone(), affine, EPSILON, activation);
                     let statistics = BatchNormStatistics::<Flex> {
                         mean: found.mean,
                         mean_rest: found.mean_rest,
@@ -226,16 +227,16 @@ mod tests {
                     (Tensor::from_primitive::<Flex>(found.output), statistics)
                 }
             };
-            let (products, _) = run(&gamma.zeros_like(), Then::Nothing);
+            let (products, _) = run(&gamma.zeros_like(), FusedActivation::None);
             let beta = -products.slice([0..1, 0..50, 0..1]).reshape([50]);
-            let (output, statistics) = run(&beta, Then::Relu);
+            let (output, statistics) = run(&beta, FusedActivation::Relu);
             let saved = BatchNormBackward {
                 input: input.clone(),
                 gradient: primitive(output.ones_like()),
                 affine: affine(&gamma, &beta),
                 statistics,
             };
-            let found = backward::<Flex>(saved, EPSILON, given, Then::Relu);
+            let found = backward::<Flex>(saved, EPSILON, given, FusedActivation::Relu);
             let passed: Tensor<2> = output
                 .greater_elem(0.0)
                 .float()
@@ -262,12 +263,12 @@ mod tests {
 
     #[test]
     fn agrees_with_the_kernels() {
-        for then in [Then::Nothing, Then::Relu] {
-            agrees(then);
+        for activation in [FusedActivation::None, FusedActivation::Relu] {
+            agrees(activation);
         }
     }
 
-    fn agrees(then: Then) {
+    fn agrees(activation: FusedActivation) {
         let (input, gradient) = (random([6, 5, 7], 100.0), random([6, 5, 7], 0.0));
         let (gamma, beta) = (random([5], 1.0), random([5], 0.0));
         let given = || {
@@ -276,9 +277,9 @@ mod tests {
         };
 
         let (x, affine) = given();
-        let found = forward::<Flex>(x, affine, EPSILON, then);
+        let found = forward::<Flex>(x, affine, EPSILON, activation);
         let (x, affine) = given();
-        let expected = Flex::batch_norm_forward(x, affine, EPSILON, then);
+        let expected = Flex::batch_norm_forward(x, affine, EPSILON, activation);
         assert_same::<3>(found.output, expected.output);
         assert_same::<1>(found.mean.clone(), expected.mean);
         assert_same::<1>(found.variance.clone(), expected.variance);
@@ -297,8 +298,8 @@ mod tests {
                     },
                 }
             };
-            let expected = Flex::batch_norm_backward(saved(), EPSILON, frozen, then);
-            let found = backward::<Flex>(saved(), EPSILON, frozen, then);
+            let expected = Flex::batch_norm_backward(saved(), EPSILON, frozen, activation);
+            let found = backward::<Flex>(saved(), EPSILON, frozen, activation);
             assert_same::<3>(found.input, expected.input);
             assert_same::<1>(found.gamma, expected.gamma);
             assert_same::<1>(found.beta, expected.beta);
@@ -309,9 +310,9 @@ mod tests {
             mean: found.mean.clone(),
             variance: found.variance.clone(),
         };
-        let expected = Flex::batch_norm_inference(x, affine, moments(), EPSILON, then);
+        let expected = Flex::batch_norm_inference(x, affine, moments(), EPSILON, activation);
         let (x, affine) = given();
-        let found = inference::<Flex>(x, affine, moments(), EPSILON, then);
+        let found = inference::<Flex>(x, affine, moments(), EPSILON, activation);
         assert_same::<3>(found, expected);
     }
 }

@@ -13,7 +13,7 @@ use burn_router::{BackendRouter, RouterChannel};
 
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormMoments, BatchNormStatistics,
-    Then,
+    FusedActivation,
 };
 
 /// Without fusion, batch norm is not sent as a custom operation, but as the tensor operations that it consists of.
@@ -44,7 +44,7 @@ fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServ
         .with_custom_op::<B, _>("burn_kindling::batch_norm_forward", |handles, op, _| {
             let [input, gamma, beta] = inputs::<B, 3>(handles, op);
             let affine = BatchNormAffine { gamma, beta };
-            let result = B::batch_norm_forward(input, affine, epsilon(op), then(op, 1));
+            let result = B::batch_norm_forward(input, affine, epsilon(op), activation(op, 1));
             let outputs = [
                 result.output,
                 result.mean,
@@ -66,14 +66,16 @@ fn register<B: BackendIr + BatchNormBackend>(server: RemoteServer) -> RemoteServ
                     variance,
                 },
             };
-            let result = B::batch_norm_backward(saved, epsilon(op), frozen(op, 1), then(op, 2));
+            let result =
+                B::batch_norm_backward(saved, epsilon(op), frozen(op, 1), activation(op, 2));
             publish::<B, 3>(handles, op, [result.input, result.gamma, result.beta]);
         })
         .with_custom_op::<B, _>("burn_kindling::batch_norm_inference", |handles, op, _| {
             let [input, gamma, beta, mean, variance] = inputs::<B, 5>(handles, op);
             let affine = BatchNormAffine { gamma, beta };
             let moments = BatchNormMoments { mean, variance };
-            let output = B::batch_norm_inference(input, affine, moments, epsilon(op), then(op, 1));
+            let output =
+                B::batch_norm_inference(input, affine, moments, epsilon(op), activation(op, 1));
             publish::<B, 1>(handles, op, [output]);
         })
 }
@@ -106,11 +108,11 @@ fn frozen(op: &CustomOpIr, place: usize) -> bool {
 }
 
 /// What follows the normalisation: the scalar at `place`.
-fn then(op: &CustomOpIr, place: usize) -> Then {
+fn activation(op: &CustomOpIr, place: usize) -> FusedActivation {
     let found = op.scalars.get(place);
-    [Then::Nothing, Then::Relu]
+    [FusedActivation::None, FusedActivation::Relu]
         .into_iter()
-        .find(|then| matches!(found, Some(ScalarIr::Int(code)) if *code == then.code()))
+        .find(|activation| matches!(found, Some(ScalarIr::Int(code)) if *code == activation.code()))
         .unwrap_or_else(|| panic!("{} takes the code of what follows, found {found:?}", op.id))
 }
 

@@ -8,11 +8,11 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{Element, Shape, TensorData};
 
 use super::blocks::{Input, Real, Target, Value};
-use super::kernels::{self, Affine, Statistics};
-use crate::norm::op::layout::{Order, Strided, check};
+use super::kernels::{self, Affine, Backward, Forward, Statistics};
+use crate::norm::op::layout::{Dims, Order, Strided, check, check_gradient};
 use crate::norm::op::{
-    BatchNormAffine, BatchNormBackward, BatchNormForward, BatchNormGradients, BatchNormMoments,
-    Then,
+    BatchNormAffine, BatchNormForward, BatchNormMoments, BatchNormThenBackward,
+    BatchNormThenGradients, Tail,
 };
 
 /// Access to the values of a backend's tensors.
@@ -96,34 +96,132 @@ fn channel_tensor<B: Backend, T: Element>(values: Vec<T>, device: &B::Device) ->
     B::float_from_data(TensorData::new(values, shape), device)
 }
 
+/// How the tensors of an operation lie: the order of their axes, and their dimensions in it.
+struct Laid {
+    order: Order,
+    dims: Dims,
+    /// In this order.
+    shape: Shape,
+}
+
+impl Laid {
+    /// Takes the input as it lies or, before a pooling, as contiguous images.
+    fn of<B: Strided>(input: FloatTensor<B>, tail: Tail) -> (Self, FloatTensor<B>) {
+        let order = match tail.pooling {
+            None => Order::of::<B>(&input),
+            Some(_) => Order::natural(input.shape().num_dims()),
+        };
+        let (input, _) = order.apply::<B>(input);
+        let shape = input.shape();
+        let dims = match tail.pooling {
+            None => order.dims::<B>(&input),
+            Some(_) => Dims {
+                outer: shape[0],
+                channels: shape[1],
+                inner: shape[2] * shape[3],
+            },
+        };
+        let laid = Self { order, dims, shape };
+        (laid, input)
+    }
+
+    /// Another tensor of the operation, in the same order.
+    fn lay<B: Strided>(&self, tensor: FloatTensor<B>) -> FloatTensor<B> {
+        self.order.apply::<B>(tensor).0
+    }
+}
+
+/// The shape of the output of an operation on an input of this shape.
+fn output_shape(input: &Shape, tail: Tail) -> Shape {
+    match tail.pooling {
+        None => input.clone(),
+        Some(pooling) => {
+            assert!(
+                input.num_dims() == 4 && [input[2], input[3]] == pooling.input,
+                "batch norm pools an input of shape [batch, channels, {}, {}], found {input:?}",
+                pooling.input[0],
+                pooling.input[1]
+            );
+            let [height, width] = pooling.output;
+            Shape::new([input[0], input[1], height, width])
+        }
+    }
+}
+
+/// Runs a forward pass, which overwrites the input if nobody else holds it and there is no pooling.
+///
+/// # Safety
+///
+/// `kernel` writes all values of the output, and reads none of them that it has not written, unless as its input.
+unsafe fn run<B, T, R>(
+    input: FloatTensor<B>,
+    residual: Option<FloatTensor<B>>,
+    tail: Tail,
+    kernel: impl FnOnce(Dims, Forward<T>) -> R,
+) -> (FloatTensor<B>, R)
+where
+    B: Strided + Values<T>,
+    T: Value,
+{
+    let output = output_shape(&input.shape(), tail);
+    let (laid, input) = Laid::of::<B>(input, tail);
+    let residual = residual.map(|residual| laid.lay::<B>(residual));
+    let residual = residual.as_ref().map(|it| Input::of(B::values(it)));
+    // SAFETY: by this function's condition. The residual lives to the end, and an input that nobody else holds shares no
+    // memory with it.
+    let (output, result) = unsafe {
+        match tail.pooling {
+            None => write_over::<B, T, _>(input, |input, output| {
+                let tensors = Forward {
+                    input,
+                    residual,
+                    output,
+                };
+                kernel(laid.dims, tensors)
+            }),
+            Some(_) => {
+                let (input, len) = (Input::of(B::values(&input)), output.num_elements());
+                B::written(output, |start| {
+                    let tensors = Forward {
+                        input,
+                        residual,
+                        output: Target::new(start, len),
+                    };
+                    kernel(laid.dims, tensors)
+                })
+            }
+        }
+    };
+    (laid.order.undo::<B>(output), result)
+}
+
 pub(super) fn forward<B, T>(
     input: FloatTensor<B>,
     affine: BatchNormAffine<B>,
+    residual: Option<FloatTensor<B>>,
     epsilon: f64,
-    then: Then,
+    tail: Tail,
 ) -> BatchNormForward<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
     T: Value + Element,
     T::Real: Element,
 {
-    check::<B>(&input, &[], &[&affine.gamma, &affine.beta]);
+    let like_input: Vec<_> = residual.iter().collect();
+    check::<B>(&input, &like_input, &[&affine.gamma, &affine.beta]);
     let device = input.device();
-    let order = Order::of::<B>(&input);
-    let (input, _) = order.apply::<B>(input);
-    let dims = order.dims::<B>(&input);
     let affine = affine_values::<B, T::Real>(affine);
-    // SAFETY: the tensor has as many values as its dimensions say; `write_over` gives the kernel the memory for itself.
+    // SAFETY: the tensors have as many values as their dimensions say; `run` gives the kernel the memory for itself.
     let (output, statistics) = unsafe {
-        write_over::<B, T, _>(input, |input, output| {
-            kernels::forward(dims, input, output, &affine, epsilon, then)
+        run::<B, T, _>(input, residual, tail, |dims, tensors| {
+            kernels::forward(dims, tensors, &affine, epsilon, tail)
         })
     };
     let per_channel = |value: fn(&Statistics<T::Real>) -> T::Real| {
         channel_tensor::<B, T::Real>(statistics.iter().map(value).collect(), &device)
     };
     BatchNormForward {
-        output: order.undo::<B>(output),
+        output,
         mean: per_channel(|channel| channel.mean),
         mean_rest: per_channel(|channel| channel.mean_rest),
         variance: per_channel(|channel| channel.variance),
@@ -131,25 +229,28 @@ where
 }
 
 pub(super) fn backward<B, T>(
-    saved: BatchNormBackward<B>,
+    saved: BatchNormThenBackward<B>,
     epsilon: f64,
     frozen: bool,
-    then: Then,
-) -> BatchNormGradients<B>
+    tail: Tail,
+) -> BatchNormThenGradients<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
     T: Value + Element,
     T::Real: Element,
 {
-    let BatchNormBackward {
+    let BatchNormThenBackward {
         input,
         gradient,
+        residual,
         affine,
         statistics,
     } = saved;
+    let residual = residual.tensor();
+    let like_input: Vec<_> = residual.iter().collect();
     check::<B>(
         &input,
-        &[&gradient],
+        &like_input,
         &[
             &affine.gamma,
             &affine.beta,
@@ -158,42 +259,81 @@ where
             &statistics.variance,
         ],
     );
+    check_gradient::<B>(&input, &gradient, output_shape(&input.shape(), tail));
     let device = input.device();
-    let order = Order::of::<B>(&input);
-    let (input, _) = order.apply::<B>(input);
-    let (gradient, _) = order.apply::<B>(gradient);
-    let dims = order.dims::<B>(&input);
+    let (laid, input) = Laid::of::<B>(input, tail);
+    let gradient = laid.lay::<B>(gradient);
     let affine = affine_values::<B, T::Real>(affine);
     let statistics = statistics_values::<B, T::Real>(
         statistics.mean,
         Some(statistics.mean_rest),
         statistics.variance,
     );
-    let values = Input::of(<B as Values<T>>::values(&input));
-    // SAFETY: both tensors have as many values as the dimensions say. The input lives to the end, and a gradient that nobody
-    // else holds shares no memory with it.
-    let (output, parameters) = unsafe {
-        write_over::<B, T, _>(gradient, |gradient, output| {
-            let tensors = kernels::Backward {
-                input: values,
-                gradient,
-                output,
-            };
-            let backward = match then {
-                Then::Nothing => kernels::backward::<T, false>,
-                Then::Relu => kernels::backward::<T, true>,
-            };
-            backward(dims, tensors, &affine, &statistics, epsilon, frozen)
-        })
+    let residual = residual.map(|residual| laid.lay::<B>(residual));
+    let residual_values = residual
+        .as_ref()
+        .map(|it| Input::of(<B as Values<T>>::values(it)));
+    let input_values = Input::of(<B as Values<T>>::values(&input));
+    let (shape, dims, len) = (laid.shape.clone(), laid.dims, laid.dims.len());
+    let kernel = |gradient, gated, output| {
+        let tensors = Backward {
+            input: input_values,
+            residual: residual_values,
+            gradient,
+            gated,
+            output,
+        };
+        // SAFETY: the tensors have as many values as the dimensions say. Input and residual live to the end, and a gradient
+        // that nobody else holds shares no memory with them. What is written is new, or that gradient.
+        unsafe { kernels::backward(dims, tensors, &affine, &statistics, epsilon, frozen, tail) }
+    };
+    // The gradient of the residual, if there is one, and that of the input.
+    // SAFETY: the kernel writes all values of `output`, and of `gated` if a residual is added, before it reads them.
+    let (for_residual, (for_input, parameters)) = unsafe {
+        match (&residual, tail.pooling) {
+            (None, None) => {
+                let written = write_over::<B, T, _>(gradient, |gradient, output| {
+                    kernel(gradient, output, output)
+                });
+                (None, written)
+            }
+            (Some(_), None) => {
+                let (gated, written) = write_over::<B, T, _>(gradient, |gradient, gated| {
+                    B::written(shape, |start| {
+                        kernel(gradient, gated, Target::new(start, len))
+                    })
+                });
+                (Some(gated), written)
+            }
+            (None, Some(_)) => {
+                let gradient = Input::of(<B as Values<T>>::values(&gradient));
+                let written = B::written(shape, |start| {
+                    let output = Target::new(start, len);
+                    kernel(gradient, output, output)
+                });
+                (None, written)
+            }
+            (Some(_), Some(_)) => {
+                let gradient = Input::of(<B as Values<T>>::values(&gradient));
+                let (gated, written) = B::written(shape.clone(), |gated| {
+                    B::written(shape, |start| {
+                        let gated = Target::new(gated, len);
+                        kernel(gradient, gated, Target::new(start, len))
+                    })
+                });
+                (Some(gated), written)
+            }
+        }
     };
     let (for_gamma, for_beta) = parameters
         .iter()
         .map(|channel| (channel.gamma, channel.beta))
         .unzip();
-    BatchNormGradients {
-        input: order.undo::<B>(output),
+    BatchNormThenGradients {
+        input: laid.order.undo::<B>(for_input),
         gamma: channel_tensor::<B, T::Real>(for_gamma, &device),
         beta: channel_tensor::<B, T::Real>(for_beta, &device),
+        residual: for_residual.map(|it| laid.order.undo::<B>(it)).into(),
     }
 }
 
@@ -201,17 +341,19 @@ pub(super) fn inference<B, T>(
     input: FloatTensor<B>,
     affine: BatchNormAffine<B>,
     moments: BatchNormMoments<B>,
+    residual: Option<FloatTensor<B>>,
     epsilon: f64,
-    then: Then,
+    tail: Tail,
 ) -> FloatTensor<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
     T: Value + Element,
     T::Real: Element,
 {
+    let like_input: Vec<_> = residual.iter().collect();
     check::<B>(
         &input,
-        &[],
+        &like_input,
         &[
             &affine.gamma,
             &affine.beta,
@@ -219,16 +361,13 @@ where
             &moments.variance,
         ],
     );
-    let order = Order::of::<B>(&input);
-    let (input, _) = order.apply::<B>(input);
-    let dims = order.dims::<B>(&input);
     let affine = affine_values::<B, T::Real>(affine);
     let statistics = statistics_values::<B, T::Real>(moments.mean, None, moments.variance);
-    // SAFETY: the tensor has as many values as its dimensions say; `write_over` gives the kernel the memory for itself.
+    // SAFETY: the tensors have as many values as their dimensions say; `run` gives the kernel the memory for itself.
     let (output, ()) = unsafe {
-        write_over::<B, T, _>(input, |input, output| {
-            kernels::inference(dims, input, output, &affine, &statistics, epsilon, then);
+        run::<B, T, _>(input, residual, tail, |dims, tensors| {
+            kernels::inference(dims, tensors, &affine, &statistics, epsilon, tail);
         })
     };
-    order.undo::<B>(output)
+    output
 }

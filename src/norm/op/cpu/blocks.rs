@@ -10,7 +10,28 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::hint::black_box;
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, Div, Mul, Sub};
+
+/// Cuts `0..len` into blocks of `$widest`, then of 8, then of 1 lane, and evaluates the body for each group of up to `$most`
+/// blocks of one width.
+macro_rules! in_blocks {
+    ($len:expr, $widest:expr, $most:expr, |$at:ident, $count:ident, $lanes:ident| $body:block) => {{
+        let len: usize = $len;
+        let mut $at = 0;
+        in_blocks!(@width $widest, len, $most, $at, $count, $lanes, $body);
+        in_blocks!(@width 8, len, $most, $at, $count, $lanes, $body);
+        in_blocks!(@width 1, len, $most, $at, $count, $lanes, $body);
+    }};
+    (@width $width:expr, $len:ident, $most:expr, $at:ident, $count:ident, $lanes:ident, $body:block) => {{
+        const $lanes: usize = $width;
+        while $len - $at >= $lanes {
+            let $count = (($len - $at) / $lanes).min($most);
+            $body
+            $at += $count * $lanes;
+        }
+    }};
+}
+pub(super) use in_blocks;
 
 /// A floating point type to calculate in.
 pub(super) trait Real:
@@ -21,6 +42,7 @@ pub(super) trait Real:
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
+    + Div<Output = Self>
     + PartialOrd
 {
     fn from_f64(value: f64) -> Self;
@@ -156,7 +178,7 @@ impl<T: Value> Input<T> {
     /// - The places `at..at + L` are within the tensor.
     /// - The tensor's memory is valid for reading, and nobody writes to these places meanwhile.
     #[inline(always)]
-    unsafe fn load<const L: usize>(self, at: usize) -> [T::Real; L] {
+    pub unsafe fn load<const L: usize>(self, at: usize) -> [T::Real; L] {
         debug_assert!(at + L <= self.len, "{at} + {L} of {}", self.len);
         // SAFETY: by this function's conditions. An unaligned read asks for no alignment of the array.
         T::widen(unsafe { self.start.add(at).cast::<[T; L]>().read_unaligned() })
@@ -176,15 +198,26 @@ impl<T: Value> Target<T> {
     /// - The places `at..at + L` are within the tensor.
     /// - The tensor's memory is valid for writing, and nobody reads or writes these places meanwhile.
     #[inline(always)]
-    unsafe fn write<const L: usize>(self, at: usize, block: [T::Real; L]) {
+    pub unsafe fn write<const L: usize>(self, at: usize, block: [T::Real; L]) {
+        // SAFETY: by this function's conditions.
+        unsafe { self.store(at, T::narrow(block)) };
+    }
+
+    /// Writes `L` values as they are.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`write`](Self::write).
+    #[inline(always)]
+    pub unsafe fn store<const L: usize>(self, at: usize, block: [T; L]) {
         debug_assert!(at + L <= self.len, "{at} + {L} of {}", self.len);
         // SAFETY: by this function's conditions. An unaligned write asks for no alignment of the array.
-        unsafe {
-            self.start
-                .add(at)
-                .cast::<[T; L]>()
-                .write_unaligned(T::narrow(block));
-        }
+        unsafe { self.start.add(at).cast::<[T; L]>().write_unaligned(block) };
+    }
+
+    /// The same values, to read again what has been written.
+    pub fn as_input(self) -> Input<T> {
+        Input::new(self.start, self.len)
     }
 }
 
@@ -215,6 +248,21 @@ pub(super) struct Line<R> {
     pub scale: R,
     pub slope: R,
     pub shift: R,
+}
+
+impl<R: Real, const L: usize> Line<[R; L]> {
+    /// The values of the line, for a block of the source's values.
+    #[inline(always)]
+    pub fn of<S: Source>(&self, u: &[R; L], d: &[R; L]) -> [R; L] {
+        let mut y = [R::default(); L];
+        for lane in 0..L {
+            y[lane] = self.scale[lane] * u[lane] + self.shift[lane];
+            if S::TENSORS == 2 {
+                y[lane] = y[lane] + self.slope[lane] * d[lane];
+            }
+        }
+        y
+    }
 }
 
 /// What the kernels read: at each place a value `u`, and the deviation `d` of the forward pass's input.
@@ -291,6 +339,35 @@ impl<T: Value> Summand for Input<T> {
     }
 }
 
+/// The input and a residual that is added to the normalised input: `d` is the residual.
+#[derive(Clone, Copy)]
+pub(super) struct InputAndResidual<T> {
+    pub input: Input<T>,
+    pub residual: Input<T>,
+}
+
+impl<T: Value> Source for InputAndResidual<T> {
+    type Value = T;
+    const TENSORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn read<const L: usize>(
+        self,
+        at: usize,
+        forward: &Normalisation<[T::Real; L]>,
+    ) -> [[T::Real; L]; 2] {
+        // SAFETY: by this function's conditions.
+        let (x, residual) = unsafe { (self.input.load(at), self.residual.load(at)) };
+        [deviations(x, &forward.centre), residual]
+    }
+
+    #[inline(always)]
+    fn fetch<const L: usize>(self, at: usize) {
+        self.input.fetch::<L>(at);
+        self.residual.fetch::<L>(at);
+    }
+}
+
 #[inline(always)]
 fn deviations<R: Real, const L: usize>(mut x: [R; L], centre: &[R; L]) -> [R; L] {
     for lane in 0..L {
@@ -332,19 +409,7 @@ impl<T: Value, const RELU: bool> GradientAndInput<T, RELU> {
         for lane in 0..L {
             y[lane] = forward.scale[lane] * d[lane] + forward.shift[lane];
         }
-        let y = T::widen(T::narrow(y));
-        // A choice for each lane of a new block: over `gradient` itself it would become a masked store, and whatever
-        // reads that next would wait for memory.
-        let zero = T::Real::default();
-        let mut let_through = [zero; L];
-        for lane in 0..L {
-            let_through[lane] = if y[lane] <= zero {
-                zero
-            } else {
-                gradient[lane]
-            };
-        }
-        let_through
+        Gate::Relu.let_through(gradient, &T::widen(T::narrow(y)))
     }
 }
 
@@ -415,6 +480,148 @@ impl<T: Value, const RELU: bool> Source for Gradient<T, RELU> {
     }
 }
 
+/// The gradient of the output as `u`, and the input, where more than a ReLU follows the normalisation: a residual and an
+/// activation. Reading it also writes `u` to `gated`, so each place may be read only once.
+#[derive(Clone, Copy)]
+pub(super) struct Gating<T: Value> {
+    pub gradient: Input<T>,
+    pub input: Input<T>,
+    pub residual: Option<Input<T>>,
+    pub gate: Gate<T::Real>,
+    /// May be the gradient's own memory.
+    pub gated: Target<T>,
+}
+
+/// What an activation does to a value that is not above 0, and to its gradient.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Gate<R> {
+    /// Nothing: there is no activation.
+    Open,
+    /// Makes both 0.
+    Relu,
+    /// Multiplies both by the slope.
+    Leaky { slope: R },
+}
+
+impl<R: Real> Gate<R> {
+    /// The output of the activation for a block of values.
+    #[inline(always)]
+    pub fn activate<const L: usize>(self, mut z: [R; L]) -> [R; L] {
+        let zero = R::default();
+        // The choice stands outside the loops, so that each of them becomes vector instructions.
+        match self {
+            Self::Open => (),
+            Self::Relu => {
+                for z in &mut z {
+                    if *z <= zero {
+                        *z = zero;
+                    }
+                }
+            }
+            Self::Leaky { slope } => {
+                for z in &mut z {
+                    let below = slope * *z;
+                    *z = if *z <= zero { below } else { *z };
+                }
+            }
+        }
+        z
+    }
+
+    /// The gradient of `z`, given that of the activation's output. Above 0 and for NaN, it is the same.
+    #[inline(always)]
+    pub fn let_through<const L: usize>(self, gradient: [R; L], z: &[R; L]) -> [R; L] {
+        // A choice for each lane of a new block: over `gradient` itself it would become a masked store, and whatever
+        // reads that next would wait for memory.
+        let zero = R::default();
+        let mut let_through = [zero; L];
+        match self {
+            Self::Open => return gradient,
+            Self::Relu => {
+                for lane in 0..L {
+                    let_through[lane] = if z[lane] <= zero {
+                        zero
+                    } else {
+                        gradient[lane]
+                    };
+                }
+            }
+            Self::Leaky { slope } => {
+                for lane in 0..L {
+                    let below = slope * gradient[lane];
+                    let_through[lane] = if z[lane] <= zero {
+                        below
+                    } else {
+                        gradient[lane]
+                    };
+                }
+            }
+        }
+        let_through
+    }
+}
+
+impl<T: Value> Source for Gating<T> {
+    type Value = T;
+    const TENSORS: usize = 3;
+
+    #[inline(always)]
+    unsafe fn read<const L: usize>(
+        self,
+        at: usize,
+        forward: &Normalisation<[T::Real; L]>,
+    ) -> [[T::Real; L]; 2] {
+        // SAFETY: by this function's conditions.
+        let (gradient, x) = unsafe { (self.gradient.load::<L>(at), self.input.load::<L>(at)) };
+        let d = deviations(x, &forward.centre);
+        // The activation's input again, by the forward pass's arithmetic, and rounded as its output was.
+        let mut z = [T::Real::default(); L];
+        for lane in 0..L {
+            z[lane] = forward.scale[lane] * d[lane] + forward.shift[lane];
+        }
+        if let Some(residual) = self.residual {
+            // SAFETY: by this function's conditions.
+            let residual = unsafe { residual.load::<L>(at) };
+            for lane in 0..L {
+                z[lane] = z[lane] + residual[lane];
+            }
+        }
+        let z = T::widen(T::narrow(z));
+        let u = T::narrow(self.gate.let_through(gradient, &z));
+        // SAFETY: by this function's conditions; the block has been read.
+        unsafe { self.gated.store(at, u) };
+        [T::widen(u), d]
+    }
+
+    #[inline(always)]
+    fn fetch<const L: usize>(self, at: usize) {
+        self.gradient.fetch::<L>(at);
+        self.input.fetch::<L>(at);
+        if let Some(residual) = self.residual {
+            residual.fetch::<L>(at);
+        }
+    }
+}
+
+impl<T: Value> Summand for Gating<T> {
+    #[inline(always)]
+    unsafe fn read_exact<const L: usize>(
+        self,
+        at: usize,
+        forward: &Normalisation<[T::Real; L]>,
+    ) -> [[f64; L]; 2] {
+        // SAFETY: by this function's conditions.
+        unsafe {
+            let [gated, _] = self.read(at, forward);
+            let mut u = [0.0; L];
+            for lane in 0..L {
+                u[lane] = gated[lane].to_f64();
+            }
+            [u, exact_deviations(self.input.load(at), &forward.centre)]
+        }
+    }
+}
+
 /// Blocks to go through.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks {
@@ -456,7 +663,7 @@ pub(super) unsafe fn add_up<S: Summand, const L: usize>(
     [*sums[0], *sums[1]] = [sum_u, sum_ud];
 }
 
-/// Maps the values of every block through `line`, to no less than `floor`. NaN stays NaN.
+/// Maps the values of every block through `line` and then `gate`. NaN stays NaN.
 ///
 /// # Safety
 ///
@@ -471,7 +678,7 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
     blocks: Blocks,
     forward: &Normalisation<[RealOf<S>; L]>,
     line: &Line<[RealOf<S>; L]>,
-    floor: RealOf<S>,
+    gate: Gate<RealOf<S>>,
 ) {
     // If the compiler knew that blocks are neighbours, it would vectorise across blocks, lane by lane, with gathers and
     // scatters, instead of within them.
@@ -484,17 +691,8 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
         // SAFETY: by this function's conditions. The block is read whole before any of it is written.
         unsafe {
             let [u, d] = source.read(at, forward);
-            let mut y = [RealOf::<S>::default(); L];
-            for lane in 0..L {
-                y[lane] = line.scale[lane] * u[lane] + line.shift[lane];
-                if S::TENSORS == 2 {
-                    y[lane] = y[lane] + line.slope[lane] * d[lane];
-                }
-                if y[lane] <= floor {
-                    y[lane] = floor;
-                }
-            }
-            target.write(at, y);
+            let y = line.of::<S>(&u, &d);
+            target.write(at, gate.activate(y));
         }
     }
 }

@@ -31,10 +31,11 @@ impl<R: Real> PerChannel<R> {
         }))
     }
 
-    /// The lines that map deviations to outputs, of channels that these are the normalisations of.
-    pub fn lines(&self) -> Self {
+    /// The lines that map deviations to outputs, of channels that these are the normalisations of. With a slope of 1,
+    /// they add a residual.
+    pub fn lines(&self, slope: f64) -> Self {
         let [_, scale, shift] = &self.0;
-        let slope = vec![R::default(); scale.len()];
+        let slope = vec![R::from_f64(slope); scale.len()];
         Self([scale.clone(), slope, shift.clone()])
     }
 

@@ -1,14 +1,15 @@
 //! The three operations on the values of tensors: what is added up, and the line that values are mapped through.
 
-use super::blocks::{Gradient, GradientAndInput, Input, Line, Normalisation, Real, Target, Value};
+use super::blocks::{
+    Gate, Gating, Gradient, GradientAndInput, Input, InputAndResidual, Line, Normalisation, Real,
+    Target, Value,
+};
 use super::channels::PerChannel;
+use super::planes::PooledBackward;
 use super::regions::{Region, all_channels, in_regions};
-use super::traversal::Sums;
-use crate::norm::op::Then;
+use super::traversal::{Mapping, Sums};
 use crate::norm::op::layout::Dims;
-
-/// No lower bound of outputs.
-const NO_FLOOR: f64 = f64::NEG_INFINITY;
+use crate::norm::op::{Tail, TailActivation};
 
 /// What scales and shifts each channel, one value per channel.
 pub(super) struct Affine<R> {
@@ -16,13 +17,52 @@ pub(super) struct Affine<R> {
     pub beta: Vec<R>,
 }
 
-/// The tensors of the backward pass, all of the same dimensions.
+/// The tensors of the forward pass.
+pub(super) struct Forward<T> {
+    pub input: Input<T>,
+    /// Of the input's dimensions.
+    pub residual: Option<Input<T>>,
+    /// Of the input's dimensions or, after a pooling, of the pooling's output.
+    pub output: Target<T>,
+}
+
+/// The tensors of the backward pass.
 pub(super) struct Backward<T> {
     pub input: Input<T>,
+    /// Of the input's dimensions.
+    pub residual: Option<Input<T>>,
     /// Gradient of the forward pass's output.
     pub gradient: Input<T>,
-    /// Where the input's gradient goes.
+    /// Where the gradient of the activation's input goes, which is the residual's. Of the input's dimensions. Not written
+    /// if nothing or only a ReLU follows.
+    pub gated: Target<T>,
+    /// Where the input's gradient goes. Of the input's dimensions.
     pub output: Target<T>,
+}
+
+impl<T> Clone for Forward<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Forward<T> {}
+
+impl<T> Clone for Backward<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Backward<T> {}
+
+/// The gate of an activation.
+fn gate<R: Real>(activation: TailActivation) -> Gate<R> {
+    match activation {
+        TailActivation::None => Gate::Open,
+        TailActivation::Relu => Gate::Relu,
+        TailActivation::LeakyRelu { slope } => Gate::Leaky {
+            slope: R::from_f64(slope),
+        },
+    }
 }
 
 /// The mean and the biased variance of a channel.
@@ -91,42 +131,61 @@ fn normalisations<R: Real>(
 ///
 /// # Safety
 ///
-/// Those of [`Region::map`].
+/// Those of [`Region::map`] or, with a pooling, of [`Region::map_pooled`].
 unsafe fn normalise<T: Value>(
     region: &Region,
-    input: Input<T>,
-    output: Target<T>,
+    tensors: Forward<T>,
     forward: &PerChannel<T::Real>,
-    then: Then,
+    tail: Tail,
 ) {
-    let floor = match then {
-        Then::Nothing => NO_FLOOR,
-        Then::Relu => 0.0,
+    let Forward {
+        input,
+        residual,
+        output,
+    } = tensors;
+    let lines = &forward.lines(1.0);
+    let mapping = Mapping {
+        forward,
+        lines,
+        gate: gate(tail.activation),
     };
     // SAFETY: by this function's conditions.
-    unsafe { region.map(input, output, forward, &forward.lines(), floor) };
+    unsafe {
+        match (residual, tail.pooling) {
+            (None, None) => region.map(input, output, mapping),
+            (Some(residual), None) => {
+                region.map(InputAndResidual { input, residual }, output, mapping)
+            }
+            (None, Some(pooling)) => region.map_pooled(input, output, mapping, pooling),
+            (Some(residual), Some(pooling)) => region.map_pooled(
+                InputAndResidual { input, residual },
+                output,
+                mapping,
+                pooling,
+            ),
+        }
+    }
 }
 
 /// Training mode, forward: writes the output, returns each channel's statistics.
 ///
 /// # Safety
 ///
-/// - `input` and `output` have `dims.len()` values, valid for reading and for writing.
-/// - They are the same or do not overlap.
+/// - The tensors have as many values as their dimensions say, valid for reading and, for `output`, for writing.
+/// - `input` and `output` are the same or, always with a pooling, do not overlap. `residual` and `output` do not overlap.
 /// - Nobody else reads or writes them meanwhile.
 pub(super) unsafe fn forward<T: Value>(
     dims: Dims,
-    input: Input<T>,
-    output: Target<T>,
+    tensors: Forward<T>,
     affine: &Affine<T::Real>,
     epsilon: f64,
-    then: Then,
+    tail: Tail,
 ) -> Vec<Statistics<T::Real>> {
     let count = dims.values_per_channel() as f64;
     let mut statistics = vec![Statistics::default(); dims.channels];
     in_regions(dims, &mut statistics, |region, statistics| {
         // SAFETY: by this function's conditions; regions share no values.
-        let (centres, sums) = unsafe { settled_sums(&region, input, count) };
+        let (centres, sums) = unsafe { settled_sums(&region, tensors.input, count) };
         let channels = region.channels.clone().zip(statistics);
         let found = channels.zip(centres.into_iter().zip(sums));
         let forward = PerChannel::new(found.map(|((channel, stored), (centre, sums))| {
@@ -144,15 +203,16 @@ pub(super) unsafe fn forward<T: Value>(
                 variance: T::Real::from_f64(variance),
             };
             let (gamma, beta) = (affine.gamma[channel], affine.beta[channel]);
-            match then {
-                Then::Nothing => normalisation((mean, rest, variance), gamma, beta, epsilon),
+            if tail == Tail::NOTHING {
+                normalisation((mean, rest, variance), gamma, beta, epsilon)
+            } else {
                 // The backward pass computes the output again, from what is stored: if this pass does so too, the
-                // ReLU's gate agrees with the output to the bit.
-                Then::Relu => stored.normalisation(gamma, beta, epsilon),
+                // activation's gate and the pooling's choice agree with the output to the bit.
+                stored.normalisation(gamma, beta, epsilon)
             }
         }));
         // SAFETY: by this function's conditions; regions share no values.
-        unsafe { normalise(&region, input, output, &forward, then) };
+        unsafe { normalise(&region, tensors, &forward, tail) };
     });
     statistics
 }
@@ -191,71 +251,194 @@ unsafe fn settled_sums<T: Value>(
     (centres, sums)
 }
 
-/// Backward: writes the input's gradient, returns each channel's gradients of gamma and beta.
+/// Backward: writes the input's gradient and, if more than a ReLU follows the normalisation, that of the activation's
+/// input. Returns each channel's gradients of gamma and beta.
 ///
-/// With `frozen`, the statistics do not depend on the input. With `RELU`, a ReLU follows the normalisation.
+/// With `frozen`, the statistics do not depend on the input.
 ///
 /// # Safety
 ///
-/// - The tensors have `dims.len()` values, valid for reading and, for `output`, for writing.
-/// - `gradient` and `output` are the same or do not overlap; `input` and `output` do not overlap.
+/// - The tensors have as many values as their dimensions say, valid for reading and, for `gated` and `output`, for
+///   writing.
+/// - `gated` and `output` are the same or do not overlap. `gradient` is one of them or overlaps neither; with a pooling, it
+///   overlaps neither. `input` and `residual` overlap neither.
 /// - Nobody else writes to `input`, or reads or writes the others, meanwhile.
-pub(super) unsafe fn backward<T: Value, const RELU: bool>(
+pub(super) unsafe fn backward<T: Value>(
     dims: Dims,
     tensors: Backward<T>,
     affine: &Affine<T::Real>,
     statistics: &[Statistics<T::Real>],
     epsilon: f64,
     frozen: bool,
+    tail: Tail,
 ) -> Vec<ParameterGradients<T::Real>> {
     let Backward {
-        input,
-        gradient,
-        output,
+        input, gradient, ..
     } = tensors;
-    let count = dims.values_per_channel() as f64;
-    let both = GradientAndInput::<T, RELU> { gradient, input };
+    let channels = Channels {
+        affine,
+        statistics,
+        epsilon,
+        frozen,
+        count: dims.values_per_channel() as f64,
+    };
     let mut parameters = vec![ParameterGradients::default(); dims.channels];
     in_regions(dims, &mut parameters, |region, parameters| {
-        let statistics = &statistics[region.channels.clone()];
-        let forward = normalisations(&region, statistics, affine, epsilon);
-        // SAFETY: by this function's conditions; regions share no values.
-        let sums = unsafe { region.sums(both, &forward) };
-        let of_channels = region.channels.clone().zip(statistics).zip(sums);
-        let of_channels = of_channels.zip(parameters);
-        let lines = PerChannel::new(of_channels.map(
-            |(((channel, of), [sum, products]), found)| {
-                let mean_rest = of.mean_rest.to_f64();
-                let inverse_deviation = of.inverse_deviation(epsilon);
-                let for_gamma = (products - mean_rest * sum) * inverse_deviation;
-                *found = ParameterGradients {
-                    gamma: T::Real::from_f64(for_gamma),
-                    beta: T::Real::from_f64(sum),
-                };
-                let scale = affine.gamma[channel].to_f64() * inverse_deviation;
-                let (slope, shift) = if frozen {
-                    (0.0, 0.0)
-                } else {
-                    let slope = -scale * inverse_deviation * for_gamma / count;
-                    (slope, -scale * sum / count - slope * mean_rest)
-                };
-                Line {
-                    scale: T::Real::from_f64(scale),
-                    slope: T::Real::from_f64(slope),
-                    shift: T::Real::from_f64(shift),
-                }
-            },
-        ));
+        let forward = channels.forward(&region);
         // SAFETY: by this function's conditions; regions share no values.
         unsafe {
-            if frozen {
-                region.map(Gradient(both), output, &forward, &lines, NO_FLOOR);
-            } else {
-                region.map(both, output, &forward, &lines, NO_FLOOR);
+            match (tail.activation, tail.pooling, tensors.residual) {
+                (TailActivation::None, None, None) => {
+                    let both = GradientAndInput::<T, false> { gradient, input };
+                    let sums = region.sums(both, &forward);
+                    channels.finish(&region, both, tensors.output, &forward, sums, parameters);
+                }
+                (TailActivation::Relu, None, None) => {
+                    let both = GradientAndInput::<T, true> { gradient, input };
+                    let sums = region.sums(both, &forward);
+                    channels.finish(&region, both, tensors.output, &forward, sums, parameters);
+                }
+                _ => {
+                    let sums = gated_sums(&region, tensors, &forward, tail);
+                    let gradient = tensors.gated.as_input();
+                    let both = GradientAndInput::<T, false> { gradient, input };
+                    channels.finish(&region, both, tensors.output, &forward, sums, parameters);
+                }
             }
         }
     });
     parameters
+}
+
+/// The sums of a region's channels, and the gradient of the activation's input.
+///
+/// # Safety
+///
+/// Those of [`backward`], for the region's values.
+unsafe fn gated_sums<T: Value>(
+    region: &Region,
+    tensors: Backward<T>,
+    forward: &PerChannel<T::Real>,
+    tail: Tail,
+) -> Vec<Sums> {
+    let Backward {
+        input,
+        residual,
+        gradient,
+        gated,
+        ..
+    } = tensors;
+    let gate = gate(tail.activation);
+    let Some(pooling) = tail.pooling else {
+        let source = Gating {
+            gradient,
+            input,
+            residual,
+            gate,
+            gated,
+        };
+        // SAFETY: by this function's conditions.
+        return unsafe { region.sums(source, forward) };
+    };
+    let lines = &forward.lines(1.0);
+    let mapping = Mapping {
+        forward,
+        lines,
+        gate,
+    };
+    let pooled = PooledBackward {
+        input,
+        gradient,
+        gated,
+    };
+    // SAFETY: by this function's conditions.
+    unsafe {
+        match residual {
+            None => region.pooled_sums(input, pooled, mapping, pooling),
+            Some(residual) => {
+                let source = InputAndResidual { input, residual };
+                region.pooled_sums(source, pooled, mapping, pooling)
+            }
+        }
+    }
+}
+
+/// What the backward pass knows of each channel.
+struct Channels<'a, R> {
+    affine: &'a Affine<R>,
+    statistics: &'a [Statistics<R>],
+    epsilon: f64,
+    frozen: bool,
+    /// Values of a channel.
+    count: f64,
+}
+
+impl<R: Real> Channels<'_, R> {
+    /// The forward passes of a region's channels.
+    fn forward(&self, region: &Region) -> PerChannel<R> {
+        let statistics = &self.statistics[region.channels.clone()];
+        normalisations(region, statistics, self.affine, self.epsilon)
+    }
+
+    /// Stores the gradients of a region's parameters, and writes its input's gradient, given the sums.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Region::map`].
+    unsafe fn finish<T: Value<Real = R>, const RELU: bool>(
+        &self,
+        region: &Region,
+        both: GradientAndInput<T, RELU>,
+        output: Target<T>,
+        forward: &PerChannel<R>,
+        sums: Vec<Sums>,
+        parameters: &mut [ParameterGradients<R>],
+    ) {
+        let of_channels = region.channels.clone().zip(sums).zip(parameters);
+        let lines = PerChannel::new(of_channels.map(|((channel, sums), found)| {
+            let (gradients, line) = self.gradients(channel, sums);
+            *found = gradients;
+            line
+        }));
+        let mapping = Mapping {
+            forward,
+            lines: &lines,
+            gate: Gate::Open,
+        };
+        // SAFETY: by this function's conditions.
+        unsafe {
+            if self.frozen {
+                region.map(Gradient(both), output, mapping);
+            } else {
+                region.map(both, output, mapping);
+            }
+        }
+    }
+
+    /// The gradients of a channel's parameters, and the line from its gradients and deviations to its input's gradient.
+    fn gradients(&self, channel: usize, [sum, products]: Sums) -> (ParameterGradients<R>, Line<R>) {
+        let of = &self.statistics[channel];
+        let mean_rest = of.mean_rest.to_f64();
+        let inverse_deviation = of.inverse_deviation(self.epsilon);
+        let for_gamma = (products - mean_rest * sum) * inverse_deviation;
+        let gradients = ParameterGradients {
+            gamma: R::from_f64(for_gamma),
+            beta: R::from_f64(sum),
+        };
+        let scale = self.affine.gamma[channel].to_f64() * inverse_deviation;
+        let (slope, shift) = if self.frozen {
+            (0.0, 0.0)
+        } else {
+            let slope = -scale * inverse_deviation * for_gamma / self.count;
+            (slope, -scale * sum / self.count - slope * mean_rest)
+        };
+        let line = Line {
+            scale: R::from_f64(scale),
+            slope: R::from_f64(slope),
+            shift: R::from_f64(shift),
+        };
+        (gradients, line)
+    }
 }
 
 /// Inference mode: writes the output.
@@ -265,16 +448,15 @@ pub(super) unsafe fn backward<T: Value, const RELU: bool>(
 /// Those of [`forward`].
 pub(super) unsafe fn inference<T: Value>(
     dims: Dims,
-    input: Input<T>,
-    output: Target<T>,
+    tensors: Forward<T>,
     affine: &Affine<T::Real>,
     statistics: &[Statistics<T::Real>],
     epsilon: f64,
-    then: Then,
+    tail: Tail,
 ) {
     // Nothing is added up, so the tensor is read and written in the order in which it lies.
     let region = all_channels(dims);
     let forward = normalisations(&region, statistics, affine, epsilon);
     // SAFETY: by this function's conditions.
-    unsafe { normalise(&region, input, output, &forward, then) };
+    unsafe { normalise(&region, tensors, &forward, tail) };
 }

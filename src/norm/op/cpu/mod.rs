@@ -16,7 +16,10 @@
 //! inference:  y  = scale * (x - mean) + shift                        for each value
 //! ```
 //!
-//! If a ReLU follows, `y` is at least 0, and `g` is 0 where `y` is.
+//! What follows the normalisation is done where `y` is written: a residual is added, the activation applied, and an image of
+//! `y` pooled before only the pooled values are written. The backward pass computes this again, to find the gradient `g` of
+//! the normalisation's output. For a ReLU alone, it does so in both of its passes over the values; else the first writes
+//! `g`, which is also the residual's gradient, for the second.
 //!
 //! From the tensor down to the single block of values:
 //!
@@ -24,6 +27,7 @@
 //! - [`kernels`]: the three operations;
 //! - [`regions`]: groups of channels and pieces of a tensor; [`parallel`] shares them among threads;
 //! - [`traversal`]: the way over the values, run by run or row by row;
+//! - [`planes`]: the way over images that are pooled; [`pool`]: pooling of one image;
 //! - [`blocks`]: the loops over neighbouring values, which become vector instructions; [`channels`]: what they know of each
 //!   channel.
 
@@ -32,6 +36,8 @@ mod blocks;
 mod channels;
 mod kernels;
 mod parallel;
+mod planes;
+mod pool;
 mod regions;
 mod traversal;
 
@@ -48,7 +54,8 @@ use burn::tensor::DType;
 
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
-    BatchNormMoments, Then,
+    BatchNormMoments, BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward,
+    BatchNormThenGradients, FusedActivation, Tail,
 };
 use adapters::{backward, forward, inference};
 
@@ -62,7 +69,7 @@ macro_rules! for_dtype {
     };
 }
 
-/// Implements [`BatchNormBackend`] by the kernels, for the types that a backend has.
+/// Implements the operations by the kernels, for the types that a backend has.
 macro_rules! impl_batch_norm {
     ($backend:ty, $types:tt) => {
         impl BatchNormBackend for $backend {
@@ -70,26 +77,29 @@ macro_rules! impl_batch_norm {
                 input: FloatTensor<Self>,
                 affine: BatchNormAffine<Self>,
                 epsilon: f64,
-                then: Then,
+                activation: FusedActivation,
             ) -> BatchNormForward<Self> {
-                for_dtype!(
-                    TensorMetadata::dtype(&input),
-                    $types,
-                    forward(input, affine, epsilon, then)
-                )
+                let residual = BatchNormResidual::Absent;
+                Self::batch_norm_then_forward(input, affine, residual, epsilon, activation.into())
             }
 
             fn batch_norm_backward(
                 saved: BatchNormBackward<Self>,
                 epsilon: f64,
                 frozen: bool,
-                then: Then,
+                activation: FusedActivation,
             ) -> BatchNormGradients<Self> {
-                for_dtype!(
-                    TensorMetadata::dtype(&saved.input),
-                    $types,
-                    backward(saved, epsilon, frozen, then)
-                )
+                let saved = BatchNormThenBackward {
+                    input: saved.input,
+                    gradient: saved.gradient,
+                    residual: BatchNormResidual::Absent,
+                    affine: saved.affine,
+                    statistics: saved.statistics,
+                };
+                let BatchNormThenGradients {
+                    input, gamma, beta, ..
+                } = Self::batch_norm_then_backward(saved, epsilon, frozen, activation.into());
+                BatchNormGradients { input, gamma, beta }
             }
 
             fn batch_norm_inference(
@@ -97,12 +107,54 @@ macro_rules! impl_batch_norm {
                 affine: BatchNormAffine<Self>,
                 moments: BatchNormMoments<Self>,
                 epsilon: f64,
-                then: Then,
+                activation: FusedActivation,
+            ) -> FloatTensor<Self> {
+                let residual = BatchNormResidual::Absent;
+                let tail = activation.into();
+                Self::batch_norm_then_inference(input, affine, moments, residual, epsilon, tail)
+            }
+        }
+
+        impl BatchNormThenBackend for $backend {
+            fn batch_norm_then_forward(
+                input: FloatTensor<Self>,
+                affine: BatchNormAffine<Self>,
+                residual: BatchNormResidual<Self>,
+                epsilon: f64,
+                tail: Tail,
+            ) -> BatchNormForward<Self> {
+                for_dtype!(
+                    TensorMetadata::dtype(&input),
+                    $types,
+                    forward(input, affine, residual.tensor(), epsilon, tail)
+                )
+            }
+
+            fn batch_norm_then_backward(
+                saved: BatchNormThenBackward<Self>,
+                epsilon: f64,
+                frozen: bool,
+                tail: Tail,
+            ) -> BatchNormThenGradients<Self> {
+                for_dtype!(
+                    TensorMetadata::dtype(&saved.input),
+                    $types,
+                    backward(saved, epsilon, frozen, tail)
+                )
+            }
+
+            fn batch_norm_then_inference(
+                input: FloatTensor<Self>,
+                affine: BatchNormAffine<Self>,
+                moments: BatchNormMoments<Self>,
+                residual: BatchNormResidual<Self>,
+                epsilon: f64,
+                tail: Tail,
             ) -> FloatTensor<Self> {
                 for_dtype!(
                     TensorMetadata::dtype(&input),
                     $types,
-                    inference(input, affine, moments, epsilon, then)
+                    inference(input, affine, moments, residual.tensor(), epsilon, tail)
                 )
             }
         }

@@ -11,16 +11,16 @@ use rayon::prelude::*;
 use std::iter::repeat_with;
 use std::ops::Range;
 
-use super::blocks::{self, Blocks, Real, RealOf, Source, Summand, Target};
+use super::blocks::{self, Blocks, Gate, Real, RealOf, Source, Summand, Target, in_blocks};
 use super::channels::PerChannel;
 use super::parallel::share;
 use super::regions::Region;
 use crate::norm::op::layout::Dims;
 
 /// Lanes of a full block that is mapped.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 /// Lanes of a full block that is added up. Two sums of each in f64 take half of the registers of AVX2.
-const SUM_LANES: usize = 16;
+pub(super) const SUM_LANES: usize = 16;
 /// Rows that are mapped together. If a row's length is a power of two, more of them would fall into the same few lines
 /// of the cache.
 const MAP_ROWS: usize = 4;
@@ -33,6 +33,15 @@ const NEAR: usize = 28 << 10;
 /// Places to look at for a first guess of the mean: rows, or neighbouring values of one channel.
 const SAMPLE_ROWS: usize = 8;
 const SAMPLE_VALUES: usize = 32;
+
+/// What becomes of each value of a region.
+pub(super) struct Mapping<'a, R> {
+    /// The forward pass of each channel.
+    pub forward: &'a PerChannel<R>,
+    /// The line of each channel.
+    pub lines: &'a PerChannel<R>,
+    pub gate: Gate<R>,
+}
 
 /// `sum u` and `sum u * d` of a channel.
 pub(super) type Sums = [f64; 2];
@@ -68,26 +77,6 @@ impl ColumnSums {
             })
             .collect()
     }
-}
-
-/// Cuts `0..len` into blocks of `$widest`, then of 8, then of 1 lane, and evaluates the body for each group of up to `$most`
-/// blocks of one width.
-macro_rules! in_blocks {
-    ($len:expr, $widest:expr, $most:expr, |$at:ident, $count:ident, $lanes:ident| $body:block) => {{
-        let len: usize = $len;
-        let mut $at = 0;
-        in_blocks!(@width $widest, len, $most, $at, $count, $lanes, $body);
-        in_blocks!(@width 8, len, $most, $at, $count, $lanes, $body);
-        in_blocks!(@width 1, len, $most, $at, $count, $lanes, $body);
-    }};
-    (@width $width:expr, $len:ident, $most:expr, $at:ident, $count:ident, $lanes:ident, $body:block) => {{
-        const $lanes: usize = $width;
-        while $len - $at >= $lanes {
-            let $count = (($len - $at) / $lanes).min($most);
-            $body
-            $at += $count * $lanes;
-        }
-    }};
 }
 
 impl Region {
@@ -153,7 +142,7 @@ impl Region {
             .collect()
     }
 
-    /// Maps each value through its channel's line, to no less than `floor`.
+    /// Maps each value through its channel's line, then through `gate`.
     ///
     /// # Safety
     ///
@@ -166,14 +155,13 @@ impl Region {
         &self,
         source: S,
         target: Target<S::Value>,
-        forward: &PerChannel<RealOf<S>>,
-        lines: &PerChannel<RealOf<S>>,
-        floor: f64,
+        mapping: Mapping<RealOf<S>>,
     ) {
         debug_assert!(self.channels.end <= self.dims.channels);
-        let forward = &*forward.of_columns(self.columns_per_channel());
-        let lines = &*lines.of_columns(self.columns_per_channel());
-        let floor = RealOf::<S>::from_f64(floor);
+        let columns = self.columns_per_channel();
+        let forward = &*mapping.forward.of_columns(columns);
+        let lines = &*mapping.lines.of_columns(columns);
+        let gate = mapping.gate;
         let of_piece = |places: Range<usize>| {
             Arch::new().dispatch(MapPiece {
                 region: self,
@@ -181,7 +169,7 @@ impl Region {
                 target,
                 forward,
                 lines,
-                floor,
+                gate,
                 places,
             });
         };
@@ -321,7 +309,7 @@ struct MapPiece<'a, S: Source> {
     /// Of each channel or, row by row, of each column.
     forward: &'a PerChannel<RealOf<S>>,
     lines: &'a PerChannel<RealOf<S>>,
-    floor: RealOf<S>,
+    gate: Gate<RealOf<S>>,
     places: Range<usize>,
 }
 
@@ -358,14 +346,7 @@ impl<S: Source> MapPiece<'_, S> {
                     let line = self.lines.copies::<L, _>(index);
                     // SAFETY: the run is within the tensors, and the blocks are within the run.
                     unsafe {
-                        blocks::map(
-                            self.source,
-                            self.target,
-                            blocks,
-                            &forward,
-                            &line,
-                            self.floor,
-                        );
+                        blocks::map(self.source, self.target, blocks, &forward, &line, self.gate);
                     }
                 });
             }
@@ -393,14 +374,7 @@ impl<S: Source> MapPiece<'_, S> {
                 let line = self.lines.neighbours::<L, _>(column);
                 // SAFETY: the rows are the tensors', and the columns are the region's.
                 unsafe {
-                    blocks::map(
-                        self.source,
-                        self.target,
-                        blocks,
-                        &forward,
-                        &line,
-                        self.floor,
-                    );
+                    blocks::map(self.source, self.target, blocks, &forward, &line, self.gate);
                 }
             });
         }

@@ -55,7 +55,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::layout::{Order, Strided, check};
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
-    BatchNormMoments, Then, portable,
+    BatchNormMoments, FusedActivation, portable,
 };
 use launch::Job;
 use plan::Plan;
@@ -79,7 +79,7 @@ impl BatchNormBackend for CubeBackend {
         input: FloatTensor<Self>,
         affine: BatchNormAffine<Self>,
         epsilon: f64,
-        then: Then,
+        activation: FusedActivation,
     ) -> BatchNormForward<Self> {
         check::<Self>(&input, &[], &[&affine.gamma, &affine.beta]);
         let order = Order::of::<Self>(&input);
@@ -87,13 +87,13 @@ impl BatchNormBackend for CubeBackend {
         let dims = order.dims::<Self>(&input);
         let Some(plan) = Plan::new(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
-            return portable::forward::<Self>(input, affine, epsilon, then);
+            return portable::forward::<Self>(input, affine, epsilon, activation);
         };
         let job = Job {
             input,
             plan,
             epsilon,
-            relu: then.is_relu(),
+            relu: activation.is_relu(),
         };
         let result = launch::forward(job, [affine.gamma, affine.beta]);
         BatchNormForward {
@@ -106,7 +106,7 @@ impl BatchNormBackend for CubeBackend {
         saved: BatchNormBackward<Self>,
         epsilon: f64,
         frozen: bool,
-        then: Then,
+        activation: FusedActivation,
     ) -> BatchNormGradients<Self> {
         let BatchNormBackward {
             input,
@@ -141,13 +141,13 @@ impl BatchNormBackend for CubeBackend {
                 affine,
                 statistics,
             };
-            return portable::backward::<Self>(saved, epsilon, frozen, then);
+            return portable::backward::<Self>(saved, epsilon, frozen, activation);
         };
         let job = Job {
             input,
             plan,
             epsilon,
-            relu: then.is_relu(),
+            relu: activation.is_relu(),
         };
         let result = launch::backward(
             job,
@@ -167,7 +167,7 @@ impl BatchNormBackend for CubeBackend {
         affine: BatchNormAffine<Self>,
         moments: BatchNormMoments<Self>,
         epsilon: f64,
-        then: Then,
+        activation: FusedActivation,
     ) -> FloatTensor<Self> {
         let BatchNormMoments { mean, variance } = &moments;
         check::<Self>(&input, &[], &[&affine.gamma, &affine.beta, mean, variance]);
@@ -176,13 +176,13 @@ impl BatchNormBackend for CubeBackend {
         let dims = order.dims::<Self>(&input);
         let Some(plan) = Plan::new(&input, dims, rows) else {
             let input = order.undo::<Self>(input);
-            return portable::inference::<Self>(input, affine, moments, epsilon, then);
+            return portable::inference::<Self>(input, affine, moments, epsilon, activation);
         };
         let job = Job {
             input,
             plan,
             epsilon,
-            relu: then.is_relu(),
+            relu: activation.is_relu(),
         };
         let output = launch::inference(
             job,

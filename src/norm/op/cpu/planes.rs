@@ -1,0 +1,267 @@
+//! Ways over the images of a tensor `[batch, channels, height, width]` that is pooled.
+
+use pulp::{Arch, Simd, WithSimd};
+use std::ops::Range;
+
+use super::blocks::{Input, Line, Real, RealOf, Source, Summand, Target, Value, in_blocks};
+use super::parallel::share;
+use super::pool::Pooler;
+use super::regions::Region;
+use super::traversal::{LANES, Mapping, SUM_LANES, Sums};
+use crate::norm::op::Pooling;
+
+/// An image: a channel of a row of the batch.
+struct Image {
+    /// The channel, counted from the region's first.
+    channel: usize,
+    /// The place of its first value.
+    start: usize,
+    /// The place of the first value of its output.
+    output: usize,
+}
+
+impl Region {
+    fn images(&self) -> usize {
+        self.dims.outer * self.channels.len()
+    }
+
+    /// The images of one of the region's pieces.
+    fn images_of_piece(&self, piece: usize) -> Range<usize> {
+        let images = self.images();
+        images * piece / self.pieces..images * (piece + 1) / self.pieces
+    }
+
+    #[inline(always)]
+    fn image(&self, index: usize, pooling: &Pooling) -> Image {
+        let channel = index % self.channels.len();
+        let outer = index / self.channels.len();
+        let place = outer * self.dims.channels + self.channels.start + channel;
+        let [height, width] = pooling.output;
+        Image {
+            channel,
+            start: place * self.dims.inner,
+            output: place * height * width,
+        }
+    }
+
+    /// Maps each value through its channel's line and the gate, then pools.
+    ///
+    /// # Safety
+    ///
+    /// - Each tensor of `source` has `self.dims.len()` values, images of the pooling's shape; its memory is valid for
+    ///   reading.
+    /// - `target` has a value for each output of each image, and its memory is valid for writing.
+    /// - `self.channels` are channels of the tensor.
+    /// - The tensors of `source` do not overlap `target`.
+    /// - Nobody else reads or writes the region's outputs meanwhile, or writes to its values.
+    pub unsafe fn map_pooled<S: Source>(
+        &self,
+        source: S,
+        target: Target<S::Value>,
+        mapping: Mapping<RealOf<S>>,
+        pooling: Pooling,
+    ) {
+        debug_assert!(self.channels.end <= self.dims.channels);
+        debug_assert_eq!(self.dims.inner, pooling.input[0] * pooling.input[1]);
+        share(0..self.pieces, |piece| {
+            Arch::new().dispatch(MapImages {
+                region: self,
+                source,
+                target,
+                mapping: &mapping,
+                pooling,
+                images: self.images_of_piece(piece),
+            });
+        });
+    }
+
+    /// The sums of each channel, where `u` is the gradient of the activation's input, which is also written to
+    /// `gated`. `source` and `mapping` are those of the forward pass, `gradient` is that of the pooling's output.
+    ///
+    /// # Safety
+    ///
+    /// - Each tensor of `source`, `input` and `gated` has `self.dims.len()` values, images of the pooling's shape.
+    ///   `gradient` has a value for each output of each image. Their memory is valid for reading and, for `gated`, for
+    ///   writing.
+    /// - `self.channels` are channels of the tensor.
+    /// - No other tensor overlaps `gated`.
+    /// - Nobody else reads or writes the region's values meanwhile.
+    pub unsafe fn pooled_sums<S: Source>(
+        &self,
+        source: S,
+        tensors: PooledBackward<S::Value>,
+        mapping: Mapping<RealOf<S>>,
+        pooling: Pooling,
+    ) -> Vec<Sums> {
+        debug_assert!(self.channels.end <= self.dims.channels);
+        debug_assert_eq!(self.dims.inner, pooling.input[0] * pooling.input[1]);
+        let mut pieces = vec![Vec::new(); self.pieces];
+        share(pieces.iter_mut().enumerate(), |(piece, sums)| {
+            *sums = Arch::new().dispatch(SumImages {
+                region: self,
+                source,
+                tensors,
+                mapping: &mapping,
+                pooling,
+                images: self.images_of_piece(piece),
+            });
+        });
+        let mut of_channels = vec![[0.0; 2]; self.channels.len()];
+        for (index, [u, ud]) in pieces.into_iter().flatten().enumerate() {
+            let sums = &mut of_channels[index % self.channels.len()];
+            sums[0] += u;
+            sums[1] += ud;
+        }
+        of_channels
+    }
+}
+
+/// The tensors of a backward pass through a pooling.
+pub(super) struct PooledBackward<T> {
+    /// The input of the normalisation.
+    pub input: Input<T>,
+    /// The gradient of the pooling's output.
+    pub gradient: Input<T>,
+    /// Where the gradient of the activation's input goes.
+    pub gated: Target<T>,
+}
+
+impl<T> Clone for PooledBackward<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for PooledBackward<T> {}
+
+/// Calculates the values of an image before the pooling, rounded to the type of the tensor.
+///
+/// # Safety
+///
+/// The image's places are within each tensor of `source`; their memory is valid for reading, and nobody writes to them
+/// meanwhile.
+#[inline(always)]
+unsafe fn values_before_pooling<S: Source>(
+    source: S,
+    image: &Image,
+    mapping: &Mapping<RealOf<S>>,
+    values: &mut [RealOf<S>],
+) {
+    in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
+        let forward = mapping.forward.copies::<L, _>(image.channel);
+        let line: Line<_> = mapping.lines.copies::<L, _>(image.channel);
+        let (blocks, _) = values[at..][..count * L].as_chunks_mut::<L>();
+        for (index, block) in blocks.iter_mut().enumerate() {
+            // SAFETY: by this function's conditions.
+            let [u, d] = unsafe { source.read::<L>(image.start + at + index * L, &forward) };
+            let z = mapping.gate.activate(line.of::<S>(&u, &d));
+            *block = S::Value::widen(S::Value::narrow(z));
+        }
+    });
+}
+
+/// Maps some images of a region. A type and not a closure, so that all of it is inlined into the function that is compiled
+/// for the machine's instruction set.
+///
+/// Made only by [`Region::map_pooled`], under its conditions.
+struct MapImages<'a, S: Source> {
+    region: &'a Region,
+    source: S,
+    target: Target<S::Value>,
+    mapping: &'a Mapping<'a, RealOf<S>>,
+    pooling: Pooling,
+    images: Range<usize>,
+}
+
+impl<S: Source> WithSimd for MapImages<'_, S> {
+    type Output = ();
+
+    /// Last images first: those that were just added up are still in the cache.
+    #[inline(always)]
+    fn with_simd<I: Simd>(self, _: I) {
+        let [_, outputs] = self.pooling.output;
+        let mut pooler = Pooler::new(self.pooling);
+        let mut values = vec![RealOf::<S>::default(); self.region.dims.inner];
+        for index in self.images.rev() {
+            let image = self.region.image(index, &self.pooling);
+            // SAFETY: the image is one of the tensor's.
+            unsafe { values_before_pooling(self.source, &image, self.mapping, &mut values) };
+            pooler.forward(&values, |row, values| {
+                let start = image.output + row * outputs;
+                in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
+                    let (blocks, _) = values[at..][..count * L].as_chunks::<L>();
+                    for (index, block) in blocks.iter().enumerate() {
+                        // SAFETY: the row is one of the image's output.
+                        unsafe { self.target.write(start + at + index * L, *block) };
+                    }
+                });
+            });
+        }
+    }
+}
+
+/// Adds up some images of a region. A type for the same reason as [`MapImages`], and made only by
+/// [`Region::pooled_sums`], under its conditions.
+struct SumImages<'a, S: Source> {
+    region: &'a Region,
+    source: S,
+    tensors: PooledBackward<S::Value>,
+    mapping: &'a Mapping<'a, RealOf<S>>,
+    pooling: Pooling,
+    images: Range<usize>,
+}
+
+impl<S: Source> WithSimd for SumImages<'_, S> {
+    type Output = Vec<Sums>;
+
+    #[inline(always)]
+    fn with_simd<I: Simd>(self, _: I) -> Vec<Sums> {
+        let PooledBackward {
+            input,
+            gradient,
+            gated,
+        } = self.tensors;
+        let [_, outputs] = self.pooling.output;
+        let mut pooler = Pooler::new(self.pooling);
+        let [mut values, mut unpooled] =
+            [(); 2].map(|()| vec![RealOf::<S>::default(); self.region.dims.inner]);
+        let mut sums = Vec::with_capacity(self.images.len());
+        for index in self.images {
+            let image = self.region.image(index, &self.pooling);
+            // SAFETY: the image is one of the tensor's.
+            unsafe { values_before_pooling(self.source, &image, self.mapping, &mut values) };
+            pooler.backward(&values, &mut unpooled, |row, values| {
+                let start = image.output + row * outputs;
+                in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
+                    let (blocks, _) = values[at..][..count * L].as_chunks_mut::<L>();
+                    for (index, block) in blocks.iter_mut().enumerate() {
+                        // SAFETY: the row is one of the gradient of the image's output.
+                        *block = unsafe { gradient.load(start + at + index * L) };
+                    }
+                });
+            });
+            let mut lanes = [[0.0; SUM_LANES]; 2];
+            in_blocks!(values.len(), SUM_LANES, usize::MAX, |at, count, L| {
+                let forward = self.mapping.forward.copies::<L, _>(image.channel);
+                let (values, _) = values[at..][..count * L].as_chunks::<L>();
+                let (unpooled, _) = unpooled[at..][..count * L].as_chunks::<L>();
+                for (index, (z, gradient)) in values.iter().zip(unpooled).enumerate() {
+                    let at = image.start + at + index * L;
+                    let u = S::Value::narrow(self.mapping.gate.let_through(*gradient, z));
+                    // SAFETY: the places are the image's.
+                    let [d, _] = unsafe {
+                        gated.store(at, u);
+                        input.read_exact(at, &forward)
+                    };
+                    let u = S::Value::widen(u);
+                    for lane in 0..L {
+                        let u = u[lane].to_f64();
+                        lanes[0][lane] += u;
+                        lanes[1][lane] += u * d[lane];
+                    }
+                }
+            });
+            sums.push(lanes.map(|lanes| lanes.iter().sum()));
+        }
+        sums
+    }
+}

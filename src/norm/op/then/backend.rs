@@ -1,0 +1,105 @@
+//! The operations of a normalisation and what follows it, for the backends with kernels for all of it.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, ExtensionType, backend_extension};
+
+use super::Tail;
+use crate::norm::op::{
+    BatchNormAffine, BatchNormBackend, BatchNormForward, BatchNormMoments, BatchNormStatistics,
+};
+
+/// The tensor that is added to the normalised input.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum BatchNormResidual<B: Backend> {
+    /// None.
+    Absent,
+    /// This one, of the input's shape and type.
+    Added(FloatTensor<B>),
+}
+
+impl<B: Backend> BatchNormResidual<B> {
+    pub(in crate::norm::op) fn tensor(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Added(tensor) => Some(tensor),
+        }
+    }
+}
+
+impl<B: Backend> From<Option<FloatTensor<B>>> for BatchNormResidual<B> {
+    fn from(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Self::Absent, Self::Added)
+    }
+}
+
+/// The tensors that [`BatchNormThenBackend::batch_norm_then_backward`] needs.
+#[derive(ExtensionType)]
+pub struct BatchNormThenBackward<B: Backend> {
+    /// The input of the forward pass, `[batch, channels, ...]`.
+    pub input: FloatTensor<B>,
+    /// Gradient of the output: of its shape, which is the input's if there is no pooling.
+    pub gradient: FloatTensor<B>,
+    /// The residual of the forward pass.
+    #[extension_type]
+    pub residual: BatchNormResidual<B>,
+    /// Gamma and beta of the forward pass.
+    #[extension_type]
+    pub affine: BatchNormAffine<B>,
+    /// The statistics by which the input was normalised.
+    #[extension_type]
+    pub statistics: BatchNormStatistics<B>,
+}
+
+/// What [`BatchNormThenBackend::batch_norm_then_backward`] returns.
+#[derive(ExtensionType)]
+pub struct BatchNormThenGradients<B: Backend> {
+    /// Gradient of the input, `[batch, channels, ...]`.
+    pub input: FloatTensor<B>,
+    /// Gradient of gamma, `[channels]`.
+    pub gamma: FloatTensor<B>,
+    /// Gradient of beta, `[channels]`.
+    pub beta: FloatTensor<B>,
+    /// Gradient of the residual, if there is one, `[batch, channels, ...]`.
+    #[extension_type]
+    pub residual: BatchNormResidual<B>,
+}
+
+/// The operations of [`BatchNormBackend`] with all that [`Then`](super::Then) can say.
+///
+/// The output has the input's shape or, after a pooling, `[batch, channels, height out, width out]`.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Autodiff,
+)]
+pub trait BatchNormThenBackend: BatchNormBackend {
+    /// Normalises by the statistics of the batch, then does what follows.
+    fn batch_norm_then_forward(
+        input: FloatTensor<Self>,
+        #[extension_type] affine: BatchNormAffine<Self>,
+        #[extension_type] residual: BatchNormResidual<Self>,
+        epsilon: f64,
+        tail: Tail,
+    ) -> BatchNormForward<Self>;
+
+    /// The gradients of [`batch_norm_then_forward`](Self::batch_norm_then_forward), given the gradient of its output.
+    ///
+    /// With `frozen`, the gradients of [`batch_norm_then_inference`](Self::batch_norm_then_inference), whose statistics
+    /// do not depend on the input. `epsilon` and `tail` are those of the forward pass.
+    fn batch_norm_then_backward(
+        #[extension_type] saved: BatchNormThenBackward<Self>,
+        epsilon: f64,
+        frozen: bool,
+        tail: Tail,
+    ) -> BatchNormThenGradients<Self>;
+
+    /// Normalises by a given mean and variance, then does what follows.
+    fn batch_norm_then_inference(
+        input: FloatTensor<Self>,
+        #[extension_type] affine: BatchNormAffine<Self>,
+        #[extension_type] moments: BatchNormMoments<Self>,
+        #[extension_type] residual: BatchNormResidual<Self>,
+        epsilon: f64,
+        tail: Tail,
+    ) -> FloatTensor<Self>;
+}

@@ -1,0 +1,339 @@
+//! What follows a normalisation in the same operation.
+
+use burn::nn::PaddingConfig2d;
+use burn::nn::pool::{AvgPool2d, MaxPool2d};
+use burn::tensor::Tensor;
+use burn::tensor::activation::{leaky_relu, relu};
+
+use super::FusedActivation;
+
+#[cfg(feature = "cpu-kernels")]
+mod autodiff;
+#[cfg(feature = "cpu-kernels")]
+mod backend;
+#[cfg(feature = "cpu-kernels")]
+mod tail;
+
+#[cfg(feature = "cpu-kernels")]
+pub use backend::{
+    BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward, BatchNormThenGradients,
+};
+#[cfg(feature = "cpu-kernels")]
+pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
+
+/// What follows a normalisation in the same operation: a residual to add, then an activation, then a 2-D pooling, each
+/// of them optional.
+///
+/// ```
+/// use burn::nn::pool::MaxPool2dConfig;
+/// use burn::tensor::{Device, Distribution, Tensor, activation::relu};
+/// use burn_kindling::norm::{BatchNormConfig, Then};
+///
+/// let device = Device::flex();
+/// let norm = BatchNormConfig::new(8).init(&device);
+/// let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+/// let [x, skip] = [(); 2].map(|()| Tensor::<4>::random([4, 8, 6, 6], Distribution::Default, &device));
+///
+/// // The end of a residual block.
+/// let fused = norm.forward_then(x.clone(), Then::new().add_residual(skip.clone()).relu());
+/// assert!(fused.all_close(relu(norm.forward(x.clone()) + skip), None, None));
+///
+/// // Before a pooling.
+/// let fused = norm.forward_then(x.clone(), Then::new().relu().max_pool(&pool));
+/// assert!(fused.all_close(pool.forward(relu(norm.forward(x))), None, None));
+/// ```
+///
+/// # What it saves
+///
+/// On Flex and NdArray, one pass over the tensors does all of it, forward and backward. Only the last result is written:
+/// with a 2x2 pooling, a quarter of the values. For the backward pass the operation keeps its input and the residual,
+/// which the model holds anyway; the activation's gate and the pooling's choice are computed again. Other backends fuse a
+/// ReLU without a residual, and Burn's tensor operations do the rest.
+///
+/// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is not
+/// fused, nor is a leaky ReLU whose slope is not above 0 or not finite. Burn computes these, on every backend.
+///
+/// # Ties, and what is not a number
+///
+/// As in PyTorch: where the input of a ReLU is 0, the gradient is 0, and where that of a leaky ReLU is, the gradient is
+/// that below 0. (Burn's leaky ReLU, which does the work on other backends, takes that above 0.) The gradient of a max
+/// pooling goes to the first of equal maxima in a window, row by row, and to the last NaN if there is one. NaN goes through
+/// every step.
+#[derive(Clone, Debug)]
+pub struct Then<const D: usize> {
+    residual: Option<Tensor<D>>,
+    activation: Option<Activation>,
+    pool: Option<Pool>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Activation {
+    Relu,
+    LeakyRelu { slope: f64 },
+}
+
+#[derive(Clone, Debug)]
+enum Pool {
+    Max(MaxPool2d),
+    Average(AvgPool2d),
+}
+
+/// How the operation is carried out.
+pub(super) enum Plan<const D: usize> {
+    /// By kernels that do everything.
+    #[cfg(feature = "cpu-kernels")]
+    Kernels(BatchNormResidual<burn::backend::Dispatch>, Tail),
+    /// By an operation that every backend has, then the rest in Burn's tensor operations.
+    Steps(FusedActivation, Then<D>),
+}
+
+impl<const D: usize> Default for Then<D> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const D: usize> Then<D> {
+    /// Nothing follows.
+    pub fn new() -> Self {
+        Self {
+            residual: None,
+            activation: None,
+            pool: None,
+        }
+    }
+
+    /// Adds a residual: a tensor of the input's shape and type, such as the input of the block.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is a residual already, or if an activation or a pooling was given before: these come after it.
+    pub fn add_residual(mut self, residual: Tensor<D>) -> Self {
+        assert!(
+            self.residual.is_none(),
+            "one residual can be added after a batch norm; add the others to it first"
+        );
+        assert!(
+            self.activation.is_none() && self.pool.is_none(),
+            "after a batch norm, the residual is added before the activation and the pooling"
+        );
+        self.residual = Some(residual);
+        self
+    }
+
+    /// Applies a ReLU: `max(z, 0)`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an activation or a pooling was given before.
+    pub fn relu(self) -> Self {
+        self.activate(Activation::Relu)
+    }
+
+    /// Applies a leaky ReLU: `z` above 0, `slope * z` elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an activation or a pooling was given before.
+    pub fn leaky_relu(self, slope: f64) -> Self {
+        self.activate(Activation::LeakyRelu { slope })
+    }
+
+    fn activate(mut self, activation: Activation) -> Self {
+        assert!(
+            self.activation.is_none() && self.pool.is_none(),
+            "after a batch norm, one activation is applied, before the pooling"
+        );
+        self.activation = Some(activation);
+        self
+    }
+
+    /// Adds the residual, applies the activation and pools, in Burn's tensor operations.
+    pub(super) fn apply(self, mut z: Tensor<D>) -> Tensor<D> {
+        if let Some(residual) = self.residual {
+            z = z + residual;
+        }
+        z = match self.activation {
+            None => z,
+            Some(Activation::Relu) => relu(z),
+            Some(Activation::LeakyRelu { slope }) => leaky_relu(z, slope),
+        };
+        let Some(pool) = self.pool else {
+            return z;
+        };
+        // Only a tensor of rank 4 can be pooled, see the methods below; the shapes tell the compiler so.
+        let dims: [usize; D] = z.dims();
+        let images = z.reshape([dims[0], dims[1], dims[2], dims[3]]);
+        let pooled = match pool {
+            Pool::Max(pool) => pool.forward(images),
+            Pool::Average(pool) => pool.forward(images),
+        };
+        let shape = pooled.shape();
+        pooled.reshape(shape)
+    }
+
+    /// Checks the residual.
+    ///
+    /// # Panics
+    ///
+    /// If its shape or type is not the input's.
+    pub(super) fn check(&self, input: &Tensor<D>) {
+        let Some(residual) = &self.residual else {
+            return;
+        };
+        let [expected, found] = [input, residual].map(|tensor| (tensor.dims(), tensor.dtype()));
+        assert!(
+            found == expected,
+            "batch norm adds a residual of its input's shape and type: {:?} of {:?}, found {:?} of {:?}",
+            expected.0,
+            expected.1,
+            found.0,
+            found.1
+        );
+    }
+
+    /// Decides how the operation is carried out for this input, which is not empty.
+    pub(super) fn plan(self, input: &Tensor<D>) -> Plan<D> {
+        #[cfg(feature = "cpu-kernels")]
+        if (self.residual.is_some() || self.pool.is_some() || !self.activation_is_fused())
+            && has_kernels(&input.device())
+            && let Some(tail) = self.tail(input.dims())
+        {
+            let residual = match self.residual {
+                None => BatchNormResidual::Absent,
+                Some(residual) => BatchNormResidual::Added(residual.into_dispatch()),
+            };
+            return Plan::Kernels(residual, tail);
+        }
+        let _ = input;
+        match self.activation {
+            Some(Activation::Relu) if self.residual.is_none() => Plan::Steps(
+                FusedActivation::Relu,
+                Self {
+                    activation: None,
+                    ..self
+                },
+            ),
+            _ => Plan::Steps(FusedActivation::None, self),
+        }
+    }
+
+    /// Whether every backend fuses the activation.
+    #[cfg(feature = "cpu-kernels")]
+    fn activation_is_fused(&self) -> bool {
+        matches!(self.activation, None | Some(Activation::Relu))
+    }
+
+    /// Activation and pooling for the kernels, or `None` if they do not take them.
+    #[cfg(feature = "cpu-kernels")]
+    fn tail(&self, dims: [usize; D]) -> Option<Tail> {
+        let activation = match self.activation {
+            None => TailActivation::None,
+            Some(Activation::Relu) => TailActivation::Relu,
+            Some(Activation::LeakyRelu { slope }) if slope.is_finite() && slope > 0.0 => {
+                TailActivation::LeakyRelu { slope }
+            }
+            Some(Activation::LeakyRelu { .. }) => return None,
+        };
+        let pooling = match &self.pool {
+            None => None,
+            Some(pool) => Some(pool.plan([dims[2], dims[3]])?),
+        };
+        Some(Tail {
+            activation,
+            pooling,
+        })
+    }
+}
+
+impl Then<4> {
+    /// Pools by the maximum of each window, as the layer does.
+    ///
+    /// # Shapes
+    ///
+    /// - `[batch, channels, height, width]` to `[batch, channels, height out, width out]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if a pooling was given before.
+    pub fn max_pool(self, pool: &MaxPool2d) -> Self {
+        self.pool(Pool::Max(pool.clone()))
+    }
+
+    /// Pools by the average of each window, as the layer does.
+    ///
+    /// # Shapes
+    ///
+    /// - `[batch, channels, height, width]` to `[batch, channels, height out, width out]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if a pooling was given before.
+    pub fn avg_pool(self, pool: &AvgPool2d) -> Self {
+        self.pool(Pool::Average(pool.clone()))
+    }
+
+    fn pool(mut self, pool: Pool) -> Self {
+        assert!(
+            self.pool.is_none(),
+            "after a batch norm, the output is pooled once"
+        );
+        self.pool = Some(pool);
+        self
+    }
+}
+
+#[cfg(feature = "cpu-kernels")]
+impl Pool {
+    /// The pooling of images of this height and width, or `None` if the kernels do not take it.
+    fn plan(&self, input: [usize; 2]) -> Option<Pooling> {
+        let (kind, window, strides, padding) = match self {
+            Self::Max(pool) if pool.dilation == [1, 1] && !pool.ceil_mode => (
+                PoolingKind::Max,
+                pool.kernel_size,
+                pool.stride,
+                &pool.padding,
+            ),
+            Self::Average(pool) if !pool.ceil_mode => (
+                PoolingKind::Average {
+                    count_padding: pool.count_include_pad,
+                },
+                pool.kernel_size,
+                pool.stride,
+                &pool.padding,
+            ),
+            _ => return None,
+        };
+        let padding = match *padding {
+            PaddingConfig2d::Valid => [0, 0],
+            PaddingConfig2d::Explicit(top, left, bottom, right)
+                if top == bottom && left == right =>
+            {
+                [top, left]
+            }
+            // Kept for odd windows and strides of 1, where both sides have the same padding.
+            PaddingConfig2d::Same
+                if strides == [1, 1] && window.iter().all(|side| side % 2 == 1) =>
+            {
+                window.map(|side| side / 2)
+            }
+            _ => return None,
+        };
+        Pooling::new(kind, input, window, strides, padding)
+    }
+}
+
+/// Whether the device's backend has kernels for all that can follow.
+#[cfg(feature = "cpu-kernels")]
+#[allow(clippy::match_single_binding)]
+fn has_kernels(device: &burn::tensor::Device) -> bool {
+    use burn::backend::DispatchDevice;
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}

@@ -1,0 +1,105 @@
+//! What follows the normalisation, as far as it has no tensors: the activation and the pooling.
+
+use crate::norm::op::FusedActivation;
+
+/// The activation and the pooling that follow the normalisation and the residual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tail {
+    /// The activation.
+    pub activation: TailActivation,
+    /// The pooling of the activation's output.
+    pub pooling: Option<Pooling>,
+}
+
+impl Tail {
+    /// Nothing follows.
+    pub const NOTHING: Self = Self {
+        activation: TailActivation::None,
+        pooling: None,
+    };
+}
+
+impl From<FusedActivation> for Tail {
+    fn from(activation: FusedActivation) -> Self {
+        let activation = match activation {
+            FusedActivation::None => TailActivation::None,
+            FusedActivation::Relu => TailActivation::Relu,
+        };
+        Self {
+            activation,
+            pooling: None,
+        }
+    }
+}
+
+/// An activation that the kernels apply.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TailActivation {
+    /// None.
+    None,
+    /// `max(z, 0)`.
+    Relu,
+    /// `z` above 0, `slope * z` elsewhere.
+    LeakyRelu {
+        /// Above 0, and finite.
+        slope: f64,
+    },
+}
+
+/// The value of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolingKind {
+    /// Its largest value.
+    Max,
+    /// The average of its values.
+    Average {
+        /// Whether padding counts, as zeros.
+        count_padding: bool,
+    },
+}
+
+/// A pooling of images `[height, width]`. Each field is for height, then width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// The value of a window.
+    pub kind: PoolingKind,
+    /// Height and width of the images.
+    pub input: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Height and width of a window.
+    pub window: [usize; 2],
+    /// Distance from one window to the next.
+    pub strides: [usize; 2],
+    /// Padding on each side, at most half a window: each window has a value that is not padding.
+    pub padding: [usize; 2],
+}
+
+impl Pooling {
+    /// The pooling of images `input`, or `None` if a window does not fit into an image or is more than half padding.
+    pub fn new(
+        kind: PoolingKind,
+        input: [usize; 2],
+        window: [usize; 2],
+        strides: [usize; 2],
+        padding: [usize; 2],
+    ) -> Option<Self> {
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let padded = input[axis] + 2 * padding[axis];
+            let fits = strides[axis] > 0 && window[axis] > 0 && window[axis] <= padded;
+            if !fits || 2 * padding[axis] > window[axis] {
+                return None;
+            }
+            output[axis] = (padded - window[axis]) / strides[axis] + 1;
+        }
+        Some(Self {
+            kind,
+            input,
+            output,
+            window,
+            strides,
+            padding,
+        })
+    }
+}

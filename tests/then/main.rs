@@ -1,0 +1,161 @@
+//! Tests batch norm with what follows it in one operation: a residual, an activation, a pooling.
+
+// Burn 0.22 deprecates NdArray; it is tested as long as Burn has it.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
+
+#[path = "../common/devices.rs"]
+mod devices;
+mod layouts;
+mod oracle;
+mod properties;
+mod pytorch;
+mod special;
+
+use burn::nn::PaddingConfig2d;
+use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_kindling::norm::Then;
+use burn_kindling::norm::op::{batch_norm_then_inference, batch_norm_then_train};
+
+use oracle::{Answer, EPSILON, Problem, Window};
+
+/// The largest difference, relative to the largest expected magnitude or 1.
+fn error(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let pairs = || found.iter().zip(expected);
+    let largest = pairs().map(|(_, it)| it.abs()).fold(1.0, f64::max);
+    let difference = pairs().map(|(found, expected)| (found - expected).abs());
+    difference.fold(0.0, |worst, it| if it <= worst { worst } else { it }) / largest
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+fn tensor<const D: usize>(
+    values: &[f64],
+    shape: [usize; D],
+    dtype: DType,
+    device: &Device,
+) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), (device, dtype))
+}
+
+impl Window {
+    fn padding(&self) -> PaddingConfig2d {
+        let [y, x] = self.padding;
+        PaddingConfig2d::Explicit(y, x, y, x)
+    }
+
+    fn max_pool(&self) -> MaxPool2d {
+        MaxPool2dConfig::new(self.size)
+            .with_strides(self.strides)
+            .with_padding(self.padding())
+            .init()
+    }
+
+    fn avg_pool(&self) -> AvgPool2d {
+        AvgPool2dConfig::new(self.size)
+            .with_strides(self.strides)
+            .with_padding(self.padding())
+            .with_count_include_pad(self.count_padding)
+            .init()
+    }
+
+    fn follow(&self, then: Then<4>) -> Then<4> {
+        match self.max {
+            true => then.max_pool(&self.max_pool()),
+            false => then.avg_pool(&self.avg_pool()),
+        }
+    }
+}
+
+impl Problem {
+    fn then(&self, residual: Option<Tensor<4>>) -> Then<4> {
+        let mut then = Then::new();
+        if let Some(residual) = residual {
+            then = then.add_residual(residual);
+        }
+        match self.slope {
+            None => (),
+            Some(0.0) => then = then.relu(),
+            Some(slope) => then = then.leaky_relu(slope),
+        }
+        match &self.window {
+            None => then,
+            Some(window) => window.follow(then),
+        }
+    }
+
+    /// What the crate answers, on a device in a type.
+    fn ask(&self, weights: &[f64], dtype: DType, device: &Device) -> Answer {
+        self.ask_with(weights, dtype, device, |input| input)
+    }
+
+    /// What the crate answers for an input and a residual that `lay` has laid out anew.
+    fn ask_with(
+        &self,
+        weights: &[f64],
+        dtype: DType,
+        device: &Device,
+        lay: impl Fn(Tensor<4>) -> Tensor<4>,
+    ) -> Answer {
+        let device = &device.clone().autodiff();
+        let channels = [self.shape[1]];
+        let of_channels = match dtype {
+            DType::F16 | DType::BF16 => DType::F32,
+            other => other,
+        };
+        let leaf = |values| tensor(values, self.shape, dtype, device).require_grad();
+        let parameter = |values| tensor(values, channels, of_channels, device).require_grad();
+        let (input, gamma, beta) = (
+            leaf(&self.input),
+            parameter(&self.gamma),
+            parameter(&self.beta),
+        );
+        let residual = self.residual.as_deref().map(leaf);
+        let then = self.then(residual.clone().map(&lay));
+        let affine = [Some(gamma.clone()), Some(beta.clone())];
+        let output = match &self.given {
+            Some(statistics) => {
+                let given = [0, 1].map(|it| tensor(&statistics[it], channels, of_channels, device));
+                batch_norm_then_inference(lay(input.clone()), given, affine, EPSILON, then)
+            }
+            None => {
+                let [gamma, beta] = affine;
+                batch_norm_then_train(lay(input.clone()), gamma, beta, EPSILON, then).output
+            }
+        };
+        assert_eq!(output.dims(), self.output_shape());
+        let weights = tensor(weights, self.output_shape(), dtype, device);
+        let gradients = (output.clone() * weights).sum().backward();
+        let gradient = |leaf: Tensor<4>| numbers(leaf.grad(&gradients).expect("a gradient"));
+        let of_parameter = |leaf: Tensor<1>| numbers(leaf.grad(&gradients).expect("a gradient"));
+        Answer {
+            output: numbers(output),
+            input: gradient(input),
+            gamma: of_parameter(gamma),
+            beta: of_parameter(beta),
+            residual: residual.map(gradient).unwrap_or_default(),
+        }
+    }
+}
+
+impl Answer {
+    /// The largest error of the output and of each gradient.
+    fn error(&self, expected: &Self) -> f64 {
+        let residual = match self.residual.is_empty() {
+            true => 0.0,
+            false => error(&self.residual, &expected.residual),
+        };
+        [
+            (&self.output, &expected.output),
+            (&self.input, &expected.input),
+            (&self.gamma, &expected.gamma),
+            (&self.beta, &expected.beta),
+        ]
+        .map(|(found, expected)| error(found, expected))
+        .into_iter()
+        .fold(residual, f64::max)
+    }
+}

@@ -1,0 +1,187 @@
+//! Generated problems against the oracle, numeric gradients, and other numbers of threads.
+
+use burn::tensor::DType;
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::devices::{devices, processors};
+use crate::oracle::{Problem, Window};
+
+/// Windows that fit into images of this height and width.
+fn windows(image: [usize; 2]) -> impl Strategy<Value = Window> {
+    let axis = |len: usize| {
+        (1..=len.min(5), 1..4usize)
+            .prop_flat_map(|(size, stride)| (Just(size), Just(stride), 0..=size / 2))
+    };
+    (axis(image[0]), axis(image[1]), any::<bool>(), any::<bool>()).prop_map(
+        |(rows, columns, max, count_padding)| Window {
+            max,
+            count_padding,
+            size: [rows.0, columns.0],
+            strides: [rows.1, columns.1],
+            padding: [rows.2, columns.2],
+        },
+    )
+}
+
+/// The activation: none, ReLU, leaky ReLU.
+fn slopes() -> impl Strategy<Value = Option<f64>> {
+    prop::sample::select(vec![None, Some(0.0), Some(0.01), Some(0.5)])
+}
+
+/// Small images and large ones, few channels and many: all ways over the tensor.
+fn shapes() -> impl Strategy<Value = [usize; 4]> {
+    prop_oneof![
+        (1..5usize, 1..5usize, 1..9usize, 1..9usize),
+        (1..4usize, 1..40usize, 1..6usize, 1..6usize),
+        (1..4usize, 1..4usize, 1..40usize, 1..70usize),
+        (20..40usize, 10..20usize, 5..12usize, 5..12usize),
+    ]
+    .prop_map(|(batch, channels, height, width)| [batch, channels, height, width])
+}
+
+/// The values of a problem. The input is rounded to quarters, so that windows have equal maxima.
+pub fn problem(
+    shape: [usize; 4],
+    slope: Option<f64>,
+    window: Option<Window>,
+    (given, residual): (bool, bool),
+    seed: u64,
+) -> Problem {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut draw = |count: usize, low: f64, high: f64| -> Vec<f64> {
+        (0..count)
+            .map(|_| f64::from(rng.random_range(low..high) as f32))
+            .collect()
+    };
+    let (count, channels) = (shape.iter().product(), shape[1]);
+    let input = draw(count, -3.0, 3.0);
+    Problem {
+        shape,
+        input: input.iter().map(|x| (4.0 * x).round() / 4.0).collect(),
+        gamma: draw(channels, -2.0, 2.0),
+        beta: draw(channels, -1.0, 1.0),
+        given: given.then(|| [draw(channels, -1.0, 1.0), draw(channels, 0.1, 2.0)]),
+        residual: residual.then(|| draw(count, -2.0, 2.0)),
+        slope,
+        window,
+    }
+}
+
+fn problems() -> impl Strategy<Value = Problem> {
+    (shapes(), slopes(), any::<[bool; 3]>(), any::<u64>()).prop_flat_map(
+        |(shape, slope, [given, residual, pooled], seed)| {
+            windows([shape[2], shape[3]]).prop_map(move |window| {
+                let window = pooled.then_some(window);
+                problem(shape, slope, window, (given, residual), seed)
+            })
+        },
+    )
+}
+
+/// The weights of the output in the loss.
+pub fn weights(problem: &Problem) -> Vec<f64> {
+    let count: usize = problem.output_shape().iter().product();
+    (0..count).map(|it| (0.7 * it as f64).sin()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn agrees_with_the_oracle(problem in problems()) {
+        // A channel of one value has no variance; its gradients are 0 times a huge number.
+        let [batch, _, height, width] = problem.shape;
+        prop_assume!(problem.given.is_some() || batch * height * width > 3);
+        let weights = weights(&problem);
+        let expected = problem.solve(&weights);
+        for device in processors() {
+            let found = problem.ask(&weights, DType::F64, &device);
+            let error = found.error(&expected);
+            prop_assert!(error < 1e-9, "off by {error:e} on {device:?}");
+        }
+    }
+
+    /// In f32, a value may lie on the other side of 0, or be larger than its neighbour only in f64. Steep problems are
+    /// left to f64.
+    #[test]
+    fn agrees_with_the_oracle_in_single_precision(
+        shape in shapes(), window in windows([5, 5]), [given, residual, pooled] in any::<[bool; 3]>(),
+        seed in any::<u64>()
+    ) {
+        let shape = [shape[0] + 3, shape[1], 5.max(shape[2]), 5.max(shape[3])];
+        let window = pooled.then_some(Window { max: false, ..window });
+        let problem = problem(shape, Some(0.5), window, (given, residual), seed);
+        let weights = weights(&problem);
+        let expected = problem.solve(&weights);
+        for device in devices() {
+            let found = problem.ask(&weights, DType::F32, &device);
+            let error = crate::error(&found.output, &expected.output);
+            prop_assert!(error < 1e-5, "off by {error:e} on {device:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn gradients_are_central_differences(
+        slope in slopes(), window in windows([4, 5]), [given, residual, pooled] in any::<[bool; 3]>(),
+        seed in any::<u64>()
+    ) {
+        const STEP: f64 = 1e-6;
+        // Not on a quarter, where the maximum jumps from one value to another.
+        let mut problem = problem([3, 2, 4, 5], slope, pooled.then_some(window), (given, residual), seed);
+        for (index, x) in problem.input.iter_mut().enumerate() {
+            *x += 0.1 * (0.9 * index as f64).sin();
+        }
+        let weights = weights(&problem);
+        for device in processors() {
+            let loss = |problem: &Problem| -> f64 {
+                let answer = problem.ask(&weights, DType::F64, &device);
+                answer.output.iter().zip(&weights).map(|(y, w)| y * w).sum()
+            };
+            let found = problem.ask(&weights, DType::F64, &device);
+            type Part = fn(&mut Problem) -> &mut [f64];
+            let parts: [(Part, &[f64]); 4] = [
+                (|it| &mut it.input, &found.input),
+                (|it| &mut it.gamma, &found.gamma),
+                (|it| &mut it.beta, &found.beta),
+                (|it| it.residual.as_deref_mut().unwrap_or_default(), &found.residual),
+            ];
+            for (part, gradient) in parts {
+                for (index, gradient) in gradient.iter().enumerate() {
+                    let mut moved = problem.clone();
+                    part(&mut moved)[index] += STEP;
+                    let above = loss(&moved);
+                    part(&mut moved)[index] -= 2.0 * STEP;
+                    let difference = (above - loss(&moved)) / (2.0 * STEP);
+                    let scale = difference.abs().max(1.0);
+                    prop_assert!((gradient - difference).abs() < 1e-4 * scale, "{gradient} against {difference}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_show(
+        shape in prop::sample::select(vec![[2, 3, 120, 130], [16, 40, 13, 14], [300, 70, 2, 3], [1, 1, 300, 400]]),
+        slope in slopes(), window in windows([2, 3]), [given, residual, pooled] in any::<[bool; 3]>(),
+        seed in any::<u64>()
+    ) {
+        let problem = problem(shape, slope, pooled.then_some(window), (given, residual), seed);
+        let weights = weights(&problem);
+        for device in processors() {
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let answer = pool.install(|| problem.ask(&weights, DType::F32, &device));
+                [answer.output, answer.input, answer.gamma, answer.beta, answer.residual]
+            };
+            let one = on(1);
+            prop_assert_eq!(&one, &on(2));
+            prop_assert_eq!(&one, &on(4));
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Ties, infinities, NaN, empty batches, misuse, and the layer.
+
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
+use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::{DType, Device, Tensor};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, Then, freeze};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::devices::{devices, is_processor, processors};
+use crate::{numbers, tensor};
+
+/// A frozen layer that passes its input on: the running mean is 0, the variance 1, and epsilon too small to matter.
+fn unchanged(channels: usize, device: &Device) -> BatchNorm {
+    let config = BatchNormConfig::new(channels).with_epsilon(1e-30);
+    freeze(config.init(device))
+}
+
+/// The output and the input's gradient, as bits, with NaN as one number.
+fn run(
+    values: &[f64],
+    shape: [usize; 4],
+    dtype: DType,
+    device: &Device,
+    of: impl Fn(Tensor<4>) -> Tensor<4>,
+) -> [Vec<f64>; 2] {
+    let input = tensor(values, shape, dtype, &device.clone().autodiff()).require_grad();
+    let output = of(input.clone());
+    let weights: Vec<f64> = (0..output.shape().num_elements())
+        .map(|it| 1.0 + it as f64)
+        .collect();
+    let weights = tensor(&weights, output.dims(), dtype, &output.device());
+    // Not multiplied: NaN times a weight would hide where the gradient goes.
+    let gradients = (output.clone() * weights.clone()).sum().backward();
+    let gradient = input.grad(&gradients).unwrap();
+    [output, gradient].map(numbers)
+}
+
+fn assert_same(found: [Vec<f64>; 2], expected: [Vec<f64>; 2], what: &str) {
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.len(), expected.len(), "{what}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                found == expected || found.is_nan() && expected.is_nan(),
+                "{what}: found {found}, expected {expected}"
+            );
+        }
+    }
+}
+
+/// Burn's pooling decides ties, NaN and infinities as PyTorch's does.
+#[test]
+fn ties_and_what_is_not_finite_go_where_burn_sends_them() {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let images: [[f64; 16]; 6] = [
+        [1.0; 16],
+        [0.0; 16],
+        [-inf; 16],
+        [
+            nan, 1.0, 2.0, nan, nan, nan, 3.0, inf, -inf, -inf, 0.0, -0.0, -inf, -inf, -1.0, nan,
+        ],
+        [
+            -1.0, -1.0, -2.0, -2.0, -1.0, -1.0, -2.0, 0.0, inf, inf, inf, 5.0, inf, inf, 5.0, 5.0,
+        ],
+        [
+            2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0, 4.0, 4.0, 5.0, 5.0,
+        ],
+    ];
+    for device in processors() {
+        let norm = unchanged(1, &device.clone().autodiff());
+        for image in images {
+            for (size, stride, padding) in [(2, 2, 0), (3, 2, 1), (2, 1, 1), (3, 1, 1), (4, 3, 2)] {
+                let pool = MaxPool2dConfig::new([size, size])
+                    .with_strides([stride, stride])
+                    .with_padding(PaddingConfig2d::Explicit(
+                        padding, padding, padding, padding,
+                    ))
+                    .init();
+                for dtype in [DType::F32, DType::F64] {
+                    // A layer in f64 would need parameters in f64: the operation casts them.
+                    let what =
+                        format!("{image:?}, window {size}, stride {stride}, padding {padding}");
+                    let of = |then: fn() -> Then<4>| {
+                        let (norm, pool) = (&norm, &pool);
+                        move |x| norm.forward_then(x, then().max_pool(pool))
+                    };
+                    let plain = |x| norm.forward(x);
+                    let shape = [1, 1, 4, 4];
+                    let run = |of: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+                        run(&image, shape, dtype, &device, of)
+                    };
+                    assert_same(run(&of(Then::new)), run(&|x| pool.forward(plain(x))), &what);
+                    assert_same(
+                        run(&of(|| Then::new().relu())),
+                        run(&|x| pool.forward(relu(plain(x)))),
+                        &format!("{what}, ReLU"),
+                    );
+                    // At 0, Burn takes the slope above it, and PyTorch that below it, as the kernels do.
+                    if !image.contains(&0.0) {
+                        assert_same(
+                            run(&of(|| Then::new().leaky_relu(0.5))),
+                            run(&|x| pool.forward(leaky_relu(plain(x), 0.5))),
+                            &format!("{what}, leaky ReLU"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the kernels do not take gives the same on every backend: Burn does it.
+#[test]
+fn poolings_and_slopes_that_are_not_fused_are_done_by_burn() {
+    let values: Vec<f64> = (0..2 * 3 * 7 * 8)
+        .map(|it| (1.3 * it as f64).sin())
+        .collect();
+    let maxima = [
+        MaxPool2dConfig::new([2, 2]).with_dilation([2, 1]),
+        MaxPool2dConfig::new([3, 3])
+            .with_strides([2, 2])
+            .with_ceil_mode(true),
+        MaxPool2dConfig::new([2, 2])
+            .with_strides([1, 1])
+            .with_padding(PaddingConfig2d::Same),
+        MaxPool2dConfig::new([3, 3])
+            .with_strides([1, 1])
+            .with_padding(PaddingConfig2d::Same),
+        MaxPool2dConfig::new([3, 3]).with_padding(PaddingConfig2d::Explicit(1, 0, 0, 1)),
+    ];
+    let averages = [
+        AvgPool2dConfig::new([3, 3])
+            .with_strides([2, 2])
+            .with_ceil_mode(true),
+        AvgPool2dConfig::new([2, 2])
+            .with_strides([1, 1])
+            .with_padding(PaddingConfig2d::Same),
+        AvgPool2dConfig::new([3, 3])
+            .with_strides([1, 1])
+            .with_padding(PaddingConfig2d::Same),
+    ];
+    for device in devices() {
+        let norm = unchanged(3, &device);
+        let input = || tensor(&values, [2, 3, 7, 8], DType::F32, &device);
+        let same = |found: Tensor<4>, expected: Tensor<4>| {
+            assert_eq!(found.dims(), expected.dims());
+            assert!(crate::error(&numbers(found), &numbers(expected)) < 1e-5);
+        };
+        for pool in &maxima {
+            let pool = pool.init();
+            let then = Then::new().relu().max_pool(&pool);
+            same(
+                norm.forward_then(input(), then),
+                pool.forward(relu(norm.forward(input()))),
+            );
+        }
+        for pool in &averages {
+            let pool = pool.init();
+            let then = Then::new().add_residual(input()).avg_pool(&pool);
+            let expected = pool.forward(norm.forward(input()) + input());
+            same(norm.forward_then(input(), then), expected);
+        }
+        for slope in [-0.5, 0.0] {
+            let then = Then::new().leaky_relu(slope);
+            same(
+                norm.forward_then(input(), then),
+                leaky_relu(norm.forward(input()), slope),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_leaky_relu_has_the_slope_below_0_at_0_as_in_pytorch() {
+    for device in processors() {
+        let norm = unchanged(1, &device.clone().autodiff());
+        let [output, gradient] = run(&[0.0; 4], [1, 1, 2, 2], DType::F32, &device, |x| {
+            norm.forward_then(x, Then::new().leaky_relu(0.25))
+        });
+        assert_eq!(output, [0.0; 4]);
+        assert_eq!(gradient, [0.25, 0.5, 0.75, 1.0]);
+    }
+}
+
+#[test]
+fn an_empty_batch_stays_empty() {
+    for device in processors() {
+        let device = device.autodiff();
+        let norm = BatchNormConfig::new(3).init(&device);
+        let none = || Tensor::<4>::zeros([0, 3, 4, 4], &device);
+        let then = Then::new().add_residual(none()).relu();
+        assert_eq!(norm.forward_then(none(), then).dims(), [0, 3, 4, 4]);
+    }
+}
+
+/// The message of a panic.
+fn panic_of<R>(run: impl FnOnce() -> R) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(run)).err().expect("a panic");
+    match payload.downcast_ref::<String>() {
+        Some(message) => message.clone(),
+        None => payload.downcast_ref::<&str>().unwrap().to_string(),
+    }
+}
+
+#[test]
+fn misuse_is_refused_with_what_was_wrong() {
+    let device = processors()
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| devices()[0].clone());
+    let norm = BatchNormConfig::new(3).init(&device);
+    let zeros = |shape: [usize; 4]| Tensor::<4>::zeros(shape, &device);
+    let message = panic_of(|| {
+        norm.forward_then(
+            zeros([2, 3, 4, 4]),
+            Then::new().add_residual(zeros([2, 3, 4, 1])),
+        )
+    });
+    assert!(
+        message.contains("[2, 3, 4, 4]") && message.contains("[2, 3, 4, 1]"),
+        "{message}"
+    );
+    let half = zeros([2, 3, 4, 4]).cast(burn::tensor::FloatDType::F64);
+    let message =
+        panic_of(|| norm.forward_then(zeros([2, 3, 4, 4]), Then::new().add_residual(half)));
+    assert!(message.contains("F64"), "{message}");
+    let message = panic_of(|| Then::new().relu().add_residual(zeros([1, 3, 2, 2])));
+    assert!(message.contains("before the activation"), "{message}");
+    let message = panic_of(|| Then::<4>::new().relu().leaky_relu(0.1));
+    assert!(message.contains("one activation"), "{message}");
+    let pool = MaxPool2dConfig::new([2, 2]).init();
+    let message = panic_of(|| Then::new().max_pool(&pool).relu());
+    assert!(message.contains("before the pooling"), "{message}");
+    let message = panic_of(|| Then::new().max_pool(&pool).max_pool(&pool));
+    assert!(message.contains("once"), "{message}");
+}
+
+/// The layer's modes, its running statistics, freezing and gradient checkpointing.
+#[test]
+fn the_layer_does_what_its_parts_do() {
+    let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+    let values: Vec<f64> = (0..4 * 3 * 6 * 6)
+        .map(|it| (0.37 * it as f64).sin())
+        .collect();
+    for device in devices() {
+        let tolerance = if is_processor(&device) { 1e-5 } else { 1e-4 };
+        let plain = device.clone();
+        let mut autodiff = vec![device.clone().autodiff()];
+        if is_processor(&device) {
+            autodiff.push(device.autodiff().gradient_checkpointing());
+        }
+        for device in autodiff {
+            let input =
+                |shift: f64| tensor(&values, [4, 3, 6, 6], DType::F32, &device).add_scalar(shift);
+            let [ours, apart] = [(); 2].map(|()| BatchNormConfig::new(3).init(&device));
+            let fused = |norm: &BatchNorm, x: Tensor<4>, r: Tensor<4>| {
+                norm.forward_then(x, Then::new().add_residual(r).relu().max_pool(&pool))
+            };
+            let steps = |norm: &BatchNorm, x: Tensor<4>, r: Tensor<4>| {
+                pool.forward(relu(norm.forward(x) + r))
+            };
+            let gradients = |of: &dyn Fn(Tensor<4>, Tensor<4>) -> Tensor<4>| {
+                let [x, r] = [input(0.3).require_grad(), input(-0.2).require_grad()];
+                let output = of(x.clone(), r.clone());
+                let found = output.clone().powi_scalar(2).sum().backward();
+                let [x, r] = [x, r].map(|leaf| leaf.grad(&found).unwrap());
+                [output, x, r].map(numbers)
+            };
+            let same = |a: [Vec<f64>; 3], b: [Vec<f64>; 3]| {
+                for (a, b) in a.iter().zip(&b) {
+                    assert!(crate::error(a, b) < tolerance, "{}", crate::error(a, b));
+                }
+            };
+            same(
+                gradients(&|x, r| fused(&ours, x, r)),
+                gradients(&|x, r| steps(&apart, x, r)),
+            );
+            for running in [
+                |it: &BatchNorm| it.running_mean.value_sync(),
+                |it: &BatchNorm| it.running_var.value_sync(),
+            ] {
+                let [ours, apart] = [&ours, &apart].map(|layer| numbers(running(layer)));
+                assert!(crate::error(&ours, &apart) < 1e-6);
+            }
+            for mode in [Mode::Inference, Mode::TestTimeAdaptation] {
+                same(
+                    gradients(&|x, r| mode.run(|| fused(&ours, x, r))),
+                    gradients(&|x, r| mode.run(|| steps(&apart, x, r))),
+                );
+            }
+            let [ours, apart] = [freeze(ours), freeze(apart)];
+            same(
+                gradients(&|x, r| fused(&ours, x, r)),
+                gradients(&|x, r| steps(&apart, x, r)),
+            );
+            let [ours, apart] = [ours.valid(), apart.valid()];
+            let x = || tensor(&values, [4, 3, 6, 6], DType::F32, &plain);
+            let [found, expected] = [fused(&ours, x(), x()), steps(&apart, x(), x())].map(numbers);
+            assert!(crate::error(&found, &expected) < tolerance);
+        }
+    }
+}
