@@ -10,7 +10,9 @@ use burn_kindling::observe::Report;
 use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
 use burn_kindling_lab::data::{Loader, Mnist};
 use burn_kindling_lab::device::{self, DeviceError, Found};
-use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::model::{
+    Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization, ResnetConfig,
+};
 use burn_kindling_lab::train::{
     Display, Interrupter, OptimizerKind, Outcome, Precision, RunFolder, RunResult, RunSetup,
     Schedule, TrainConfig, TrainError, Trainer,
@@ -27,7 +29,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Parser)]
 #[command(name = "mnist", max_term_width = 100)]
 struct Args {
-    /// Network: a multi-layer perceptron, or two convolutions and two dense layers
+    /// Network: a multi-layer perceptron, two convolutions and two dense layers, or a residual network
     #[arg(long, value_enum, default_value = "mlp", help_heading = "Network")]
     model: Kind,
 
@@ -36,12 +38,14 @@ struct Args {
           help_heading = "Network")]
     hidden: Option<Vec<usize>>,
 
-    /// Number of hidden layers of the perceptron, all of --width units [default: 5]
+    /// Number of hidden layers of the perceptron, all of --width units; of the residual network, layers with weights: 8,
+    /// 14, 20 or another 6n + 2 [default: 5 and 8]
     #[arg(long, value_name = "LAYERS", value_parser = cli::positive, allow_negative_numbers = true,
           conflicts_with = "hidden", help_heading = "Network")]
     depth: Option<usize>,
 
-    /// Units of each hidden layer of the perceptron [default: 100]
+    /// Units of each hidden layer of the perceptron; of the residual network, channels of its first stage [default: 100 and
+    /// 16]
     #[arg(long, value_name = "UNITS", value_parser = cli::positive, allow_negative_numbers = true,
           conflicts_with = "hidden", help_heading = "Network")]
     width: Option<usize>,
@@ -142,6 +146,7 @@ struct Args {
 enum Kind {
     Mlp,
     Cnn,
+    Resnet,
 }
 
 /// Takes the names of an enum, and lists them in the help and in the error.
@@ -185,6 +190,18 @@ impl Args {
                         .with_init(init)
                         .with_norm(self.norm),
                 ),
+                Kind::Resnet => {
+                    let usual = ResnetConfig::new();
+                    let (depth, channels) = (usual.depth, usual.channels);
+                    ModelConfig::Resnet(
+                        usual
+                            .with_depth(self.depth.unwrap_or(depth))
+                            .with_channels(self.width.unwrap_or(channels))
+                            .with_activation(self.activation)
+                            .with_init(init)
+                            .with_norm(self.norm),
+                    )
+                }
             },
             optimizer: self.optimizer,
             learning_rate: self.lr,
@@ -247,9 +264,17 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let of_perceptron = args.hidden.is_some() || args.depth.is_some() || args.width.is_some();
-    if of_perceptron && matches!(args.model, Kind::Cnn) {
-        let text = "--hidden, --depth and --width set the layers of the perceptron; the CNN has none to set";
+    let has_size = args.depth.is_some() || args.width.is_some();
+    let refused = match args.model {
+        Kind::Cnn if has_size || args.hidden.is_some() => Some(
+            "--hidden, --depth and --width set the layers of the perceptron; the CNN has none to set",
+        ),
+        Kind::Resnet if args.hidden.is_some() => Some(
+            "--hidden sets the layers of the perceptron; the residual network has --depth and --width",
+        ),
+        _ => None,
+    };
+    if let Some(text) = refused {
         return Err(TrainError::Config(text.into()).into());
     }
     let resumed = args.resume.as_ref().map(RunFolder::open).transpose()?;

@@ -44,6 +44,8 @@ fn what_cannot_train_is_refused_before_a_folder_is_made() {
         (&["--model", "cnn", "--hidden", "10"], "perceptron"),
         (&["--model", "cnn", "--depth", "3"], "perceptron"),
         (&["--model", "cnn", "--width", "3"], "perceptron"),
+        (&["--model", "resnet", "--hidden", "10"], "perceptron"),
+        (&["--model", "resnet", "--depth", "10"], "6n + 2"),
         (&["--lr", "-1"], "a number above 0"),
         (&["--epochs", "-1"], "a whole number of at least 1"),
     ] {

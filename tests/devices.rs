@@ -357,6 +357,7 @@ fn first_weight_dtype(network: &Classifier) -> DType {
     match network {
         Classifier::Mlp(mlp) => mlp.output.weight.val().dtype(),
         Classifier::Cnn(cnn) => cnn.output.weight.val().dtype(),
+        Classifier::Resnet(resnet) => resnet.output.weight.val().dtype(),
     }
 }
 

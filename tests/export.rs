@@ -45,6 +45,7 @@ fn a_run_goes_out_in_every_form_and_predicts_as_before() {
     for (name, flags) in [
         ("mlp", &["--hidden", "30,20"][..]),
         ("cnn", &["--model", "cnn", "--norm", "burn"]),
+        ("resnet", &["--model", "resnet", "--width", "4"]),
     ] {
         let folder = scratch.path().join(name);
         let output = example("mnist")

@@ -13,7 +13,9 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, RunningAverage};
 use burn_kindling::record::{Layout, Record, RecordError, remove_leftovers, write_atomically};
-use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::model::{
+    Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization, ResnetConfig,
+};
 
 /// A network of either kind with its own running statistics.
 fn trained(config: &ModelConfig) -> Classifier {
@@ -48,6 +50,13 @@ fn configs() -> Vec<ModelConfig> {
                         .with_side(12)
                         .with_channels([4, 6])
                         .with_dense(16)
+                        .with_norm(norm),
+                ),
+                ModelConfig::Resnet(
+                    ResnetConfig::new()
+                        .with_side(12)
+                        .with_depth(14)
+                        .with_channels(3)
                         .with_norm(norm),
                 ),
             ]
@@ -576,6 +585,10 @@ fn a_configuration_that_is_larger_than_the_file_makes_no_network() {
         ModelConfig::Cnn(CnnConfig::new().with_side(3)),
         ModelConfig::Cnn(CnnConfig::new().with_channels([huge, huge])),
         ModelConfig::Cnn(CnnConfig::new().with_dense(huge)),
+        ModelConfig::Resnet(ResnetConfig::new().with_channels(huge)),
+        ModelConfig::Resnet(ResnetConfig::new().with_depth(6 * (1 << 40) + 2)),
+        ModelConfig::Resnet(ResnetConfig::new().with_depth(9)),
+        ModelConfig::Resnet(ResnetConfig::new().with_side(huge)),
     ] {
         for layout in [Layout::Burn, Layout::PyTorch] {
             let bytes = model.record(&config, layout).to_bytes().unwrap();

@@ -13,7 +13,9 @@ use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use burn_kindling::init::Activation;
 use burn_kindling::record::{Layout, Record};
 use burn_kindling_lab::data::{Mnist, normalise};
-use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::model::{
+    Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization, ResnetConfig,
+};
 use burn_kindling_lab::train::evaluate;
 use serde_json::{Value, json};
 
@@ -103,7 +105,16 @@ fn pytorch_loads_our_files_and_gives_the_same_logits() {
                 .with_dense(16)
                 .with_activation(activation)
                 .with_norm(norm);
-            for config in [ModelConfig::Mlp(mlp), ModelConfig::Cnn(cnn)] {
+            let resnet = ResnetConfig::new()
+                .with_side(12)
+                .with_channels(4)
+                .with_activation(activation)
+                .with_norm(norm);
+            for config in [
+                ModelConfig::Mlp(mlp),
+                ModelConfig::Cnn(cnn),
+                ModelConfig::Resnet(resnet),
+            ] {
                 let model = config.init(&training);
                 let images = || Tensor::<3>::random([32, 12, 12], Distribution::Default, &training);
                 model.forward(images());

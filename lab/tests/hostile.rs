@@ -306,6 +306,7 @@ fn burnpack() -> Kind {
         let record = match model {
             Classifier::Mlp(model) => model.into_record(),
             Classifier::Cnn(model) => model.into_record(),
+            Classifier::Resnet(model) => model.into_record(),
         };
         seeds.push(record.into_bytes().unwrap().to_vec());
     }

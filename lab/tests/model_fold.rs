@@ -5,9 +5,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::init::Activation;
 use burn_kindling::record::Layout;
-use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::model::{
+    Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization, ResnetConfig,
+};
 
-/// Networks of either kind, with running statistics from images that are not standardised.
+/// A network of each kind, with running statistics from images that are not standardised.
 fn trained(norm: Normalization, activation: Activation) -> Vec<(ModelConfig, Classifier)> {
     let device = Device::flex();
     let training = device.clone().autodiff();
@@ -25,6 +27,13 @@ fn trained(norm: Normalization, activation: Activation) -> Vec<(ModelConfig, Cla
                 .with_side(12)
                 .with_channels([4, 6])
                 .with_dense(16)
+                .with_activation(activation)
+                .with_norm(norm),
+        ),
+        ModelConfig::Resnet(
+            ResnetConfig::new()
+                .with_side(12)
+                .with_channels(4)
                 .with_activation(activation)
                 .with_norm(norm),
         ),

@@ -11,7 +11,9 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::Device;
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling_lab::data::{Loader, Mnist};
-use burn_kindling_lab::model::{Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization};
+use burn_kindling_lab::model::{
+    Classifier, CnnConfig, MlpConfig, ModelConfig, Normalization, ResnetConfig,
+};
 use burn_kindling_lab::train::{
     Interrupter, OptimizerKind, Outcome, RunFolder, RunResult, Schedule, TrainConfig, TrainError,
     Trainer,
@@ -96,6 +98,19 @@ fn the_default_network_learns_to_read() {
 }
 
 #[test]
+fn the_residual_network_learns_to_read() {
+    let config = TrainConfig {
+        model: ModelConfig::Resnet(ResnetConfig::new().with_channels(8)),
+        epochs: 1,
+        batch_size: 64,
+        learning_rate: 3e-3,
+        ..TrainConfig::default()
+    };
+    let (_, result) = train(&config, &part(6_000));
+    assert!(result.test.accuracy > 0.93, "{:?}", result.test);
+}
+
+#[test]
 fn the_convolutional_network_learns_to_read() {
     let config = TrainConfig {
         model: ModelConfig::Cnn(CnnConfig::new().with_channels([8, 16]).with_dense(32)),
@@ -162,6 +177,7 @@ fn losses(norm: Normalization, model: ModelConfig, steps: usize) -> Vec<f64> {
     let model = match model {
         ModelConfig::Mlp(mlp) => ModelConfig::Mlp(mlp.with_norm(norm)),
         ModelConfig::Cnn(cnn) => ModelConfig::Cnn(cnn.with_norm(norm)),
+        ModelConfig::Resnet(resnet) => ModelConfig::Resnet(resnet.with_norm(norm)),
     };
     let config = TrainConfig {
         model,
@@ -187,6 +203,7 @@ fn our_batch_norm_and_burns_give_the_same_training_curve() {
         ModelConfig::Mlp(MlpConfig::new()),
         ModelConfig::Mlp(MlpConfig::new().with_activation(Activation::Sigmoid)),
         ModelConfig::Cnn(CnnConfig::new().with_channels([4, 8]).with_dense(32)),
+        ModelConfig::Resnet(ResnetConfig::new().with_channels(4)),
     ] {
         let ours = losses(Normalization::Batch, model.clone(), 20);
         let burns = losses(Normalization::Burn, model, 20);

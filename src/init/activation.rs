@@ -2,9 +2,6 @@
 
 use burn::tensor::{Tensor, activation};
 
-/// The slope of leaky ReLU below 0.
-pub(super) const LEAKY_SLOPE: f64 = 0.01;
-
 /// SELU's alpha and lambda: they keep the mean and variance of N(0, 1) (Klambauer et al. 2017, eq. 14).
 pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
@@ -21,7 +18,7 @@ pub enum Activation {
     Tanh,
     /// `max(x, 0)`.
     Relu,
-    /// `x` above 0, `0.01 x` below.
+    /// `x` above 0, [`LEAKY_SLOPE`](Self::LEAKY_SLOPE) times `x` below.
     LeakyRelu,
     /// `x Phi(x)`, where `Phi` is the distribution function of N(0, 1) (Hendrycks & Gimpel 2016,
     /// [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)). Exact, not the tanh approximation.
@@ -45,13 +42,16 @@ crate::names!(Activation, "activation":
 );
 
 impl Activation {
+    /// The slope of the leaky ReLU below 0.
+    pub const LEAKY_SLOPE: f64 = 0.01;
+
     /// Applies the activation to every element of a tensor of any shape. The output has the same shape.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Sigmoid => activation::sigmoid(input),
             Self::Tanh => activation::tanh(input),
             Self::Relu => activation::relu(input),
-            Self::LeakyRelu => activation::leaky_relu(input, LEAKY_SLOPE),
+            Self::LeakyRelu => activation::leaky_relu(input, Self::LEAKY_SLOPE),
             Self::Gelu => activation::gelu(input),
             Self::Selu => {
                 // Burn's own computes exp above 0 too, where it overflows and makes the gradient NaN.
@@ -82,7 +82,7 @@ impl Activation {
             Self::Sigmoid | Self::Selu => 1.0,
             Self::Tanh => 5.0 / 3.0,
             Self::Relu => 2f64.sqrt(),
-            Self::LeakyRelu => (2.0 / (1.0 + LEAKY_SLOPE.powi(2))).sqrt(),
+            Self::LeakyRelu => (2.0 / (1.0 + Self::LEAKY_SLOPE.powi(2))).sqrt(),
             Self::Gelu => 1.533_530_441_195_535_2,
             Self::Silu => 1.676_532_470_331_091,
         }

@@ -7,6 +7,8 @@ mod fans;
 mod mean_field;
 mod models;
 mod pytorch;
+#[path = "../common/resnets.rs"]
+mod resnets;
 mod schemes;
 mod strategies;
 mod theory;

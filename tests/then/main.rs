@@ -9,6 +9,9 @@ mod layouts;
 mod oracle;
 mod properties;
 mod pytorch;
+mod resnet;
+#[path = "../common/resnets.rs"]
+mod resnets;
 mod special;
 
 use burn::nn::PaddingConfig2d;

@@ -11,7 +11,8 @@ use crate::oracle::{Problem, Window};
 /// Windows that fit into images of this height and width.
 fn windows(image: [usize; 2]) -> impl Strategy<Value = Window> {
     let axis = |len: usize| {
-        (1..=len.min(5), 1..4usize)
+        // Up to 5 values, or the whole axis.
+        (prop_oneof![4 => 1..=len.min(5), 1 => Just(len)], 1..4usize)
             .prop_flat_map(|(size, stride)| (Just(size), Just(stride), 0..=size / 2))
     };
     (axis(image[0]), axis(image[1]), any::<bool>(), any::<bool>()).prop_map(

@@ -1,10 +1,11 @@
 use burn::module::{Module, ModuleDisplay, Param};
 use burn::nn::conv::Conv2d;
+use burn::nn::pool::MaxPool2d;
 use burn::nn::{self, Linear};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use burn_kindling::init::Activation;
-use burn_kindling::norm::{BatchNorm, BatchNormConfig, Fold};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Fold, Then};
 
 /// The normalisation between the affine layer and the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,16 +47,17 @@ pub enum Norm {
 }
 
 impl Norm {
-    /// Normalises `input`, of shape `[batch, channels, ...]`, and keeps its shape.
-    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+    /// Normalises `input`, of shape `[batch, channels, ...]`, and does what follows: in one operation, if the layer is
+    /// this crate's.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>, then: Then<D>) -> Tensor<D> {
         match self {
-            Self::Batch(norm) => norm.forward(input),
-            Self::Burn(norm) => norm.forward(input),
+            Self::Batch(norm) => norm.forward_then(input, then),
+            Self::Burn(norm) => then.apply(norm.forward(input)),
         }
     }
 
     /// Converts to this crate's layer, with the same result in inference.
-    fn into_batch_norm(self) -> BatchNorm {
+    pub(super) fn into_batch_norm(self) -> BatchNorm {
         match self {
             Self::Batch(norm) => norm,
             Self::Burn(norm) => BatchNormConfig::new(norm.gamma.dims()[0])
@@ -104,6 +106,27 @@ impl Affine<4> for Conv2d {
     }
 }
 
+/// Normalises, if there is a normalisation, and does what follows.
+pub(super) fn normalize<const D: usize>(
+    norm: Option<&Norm>,
+    input: Tensor<D>,
+    then: Then<D>,
+) -> Tensor<D> {
+    match norm {
+        Some(norm) => norm.forward(input, then),
+        None => then.apply(input),
+    }
+}
+
+/// What follows and then this activation, if a normalisation can do both in one operation.
+fn fused<const D: usize>(then: Then<D>, activation: Activation) -> Option<Then<D>> {
+    match activation {
+        Activation::Relu => Some(then.relu()),
+        Activation::LeakyRelu => Some(then.leaky_relu(Activation::LEAKY_SLOPE)),
+        _ => None,
+    }
+}
+
 /// Affine layer, normalisation, activation: every hidden layer of the lab is one of these.
 ///
 /// If a normalisation follows, the affine layer has no bias: subtracting the mean would cancel it, and beta does its
@@ -125,29 +148,30 @@ impl<A: Module + ModuleDisplay> Block<A> {
     where
         A: Affine<D>,
     {
-        match self.batch_norm_relu() {
-            Some(norm) => norm.forward_relu(self.affine.forward(input)),
-            None => self.activation.forward(self.pre_activation(input)),
-        }
+        self.finish(self.affine.forward(input), Then::new())
     }
 
-    /// The normalisation, if it and the activation run as one operation.
-    pub(super) fn batch_norm_relu(&self) -> Option<&BatchNorm> {
-        match (&self.norm, self.activation) {
-            (Some(Norm::Batch(norm)), Activation::Relu) => Some(norm),
-            _ => None,
-        }
-    }
-
-    /// The input of the activation.
-    pub(super) fn pre_activation<const D: usize>(&self, input: Tensor<D>) -> Tensor<D>
+    /// Applies the affine layer and the normalisation, adds `residual`, then applies the activation.
+    ///
+    /// # Shapes
+    ///
+    /// The affine layer's; `residual` has the shape of its output.
+    pub fn forward_adding<const D: usize>(&self, input: Tensor<D>, residual: Tensor<D>) -> Tensor<D>
     where
         A: Affine<D>,
     {
-        let output = self.affine.forward(input);
-        match &self.norm {
-            Some(norm) => norm.forward(output),
-            None => output,
+        let then = Then::new().add_residual(residual);
+        self.finish(self.affine.forward(input), then)
+    }
+
+    /// Normalises, does what follows, and applies the activation.
+    fn finish<const D: usize>(&self, output: Tensor<D>, then: Then<D>) -> Tensor<D> {
+        match fused(then.clone(), self.activation) {
+            Some(then) => normalize(self.norm.as_ref(), output, then),
+            None => {
+                let output = normalize(self.norm.as_ref(), output, then);
+                self.activation.forward(output)
+            }
         }
     }
 
@@ -164,6 +188,32 @@ impl<A: Module + ModuleDisplay> Block<A> {
                 norm: None,
                 activation: self.activation,
             },
+        }
+    }
+}
+
+impl Block<Conv2d> {
+    /// Applies the block and a max pooling.
+    ///
+    /// An activation that never falls comes after the pooling, or in one operation with it: the result is the same, for
+    /// less work.
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, channels in, height, width]`
+    /// - output: `[batch, channels out, height out, width out]`
+    pub fn forward_pooled(&self, input: Tensor<4>, pool: &MaxPool2d) -> Tensor<4> {
+        let output = Affine::forward(&self.affine, input);
+        let norm = self.norm.as_ref();
+        if let Some(then) = fused(Then::new(), self.activation) {
+            return normalize(norm, output, then.max_pool(pool));
+        }
+        match self.activation {
+            Activation::Sigmoid | Activation::Tanh | Activation::Selu => {
+                let pooled = normalize(norm, output, Then::new().max_pool(pool));
+                self.activation.forward(pooled)
+            }
+            _ => pool.forward(self.finish(output, Then::new())),
         }
     }
 }

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Cnn, CnnConfig, Mlp, MlpConfig, Normalization};
+use super::{Cnn, CnnConfig, Mlp, MlpConfig, Normalization, Resnet, ResnetConfig};
 use burn_kindling::init::{Activation, InitStrategy};
 use burn_kindling::record::{Layout, Record, RecordError};
 
@@ -17,6 +17,8 @@ pub enum ModelConfig {
     Mlp(MlpConfig),
     /// A convolutional network.
     Cnn(CnnConfig),
+    /// A residual network.
+    Resnet(ResnetConfig),
 }
 
 impl Default for ModelConfig {
@@ -37,14 +39,16 @@ impl ModelConfig {
         match self {
             Self::Mlp(config) => Classifier::Mlp(config.init_with_seed(device, seed)),
             Self::Cnn(config) => Classifier::Cnn(config.init_with_seed(device, seed)),
+            Self::Resnet(config) => Classifier::Resnet(config.init_with_seed(device, seed)),
         }
     }
 
-    /// The name of the network: `mlp` or `cnn`.
+    /// The name of the network: `mlp`, `cnn` or `resnet`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mlp(_) => "mlp",
             Self::Cnn(_) => "cnn",
+            Self::Resnet(_) => "resnet",
         }
     }
 
@@ -53,6 +57,7 @@ impl ModelConfig {
         match self {
             Self::Mlp(config) => config.activation,
             Self::Cnn(config) => config.activation,
+            Self::Resnet(config) => config.activation,
         }
     }
 
@@ -61,6 +66,7 @@ impl ModelConfig {
         match self {
             Self::Mlp(config) => config.init,
             Self::Cnn(config) => config.init,
+            Self::Resnet(config) => config.init,
         }
     }
 
@@ -69,6 +75,7 @@ impl ModelConfig {
         match self {
             Self::Mlp(config) => config.norm,
             Self::Cnn(config) => config.norm,
+            Self::Resnet(config) => config.norm,
         }
     }
 
@@ -77,6 +84,7 @@ impl ModelConfig {
         match self {
             Self::Mlp(config) => Some(config.inputs),
             Self::Cnn(config) => config.side.checked_pow(2),
+            Self::Resnet(config) => config.side.checked_pow(2),
         }
     }
 
@@ -100,6 +108,16 @@ impl ModelConfig {
                     || config.classes == 0 =>
             {
                 Err("a convolutional network must have images of at least 4x4 pixels, and at least 1 unit a layer"
+                    .into())
+            }
+            Self::Resnet(config) if config.blocks().is_none() => Err(format!(
+                "a residual network has 6n + 2 layers, such as 8, 14 or 20; found a depth of {}",
+                config.depth
+            )),
+            Self::Resnet(config)
+                if config.side < 4 || config.channels == 0 || config.classes == 0 =>
+            {
+                Err("a residual network must have images of at least 4x4 pixels, and at least 1 channel and 1 class"
                     .into())
             }
             _ => Ok(()),
@@ -129,6 +147,13 @@ impl ModelConfig {
                     config.classes,
                 ]
             }
+            Self::Resnet(config) => {
+                let layers = config.depth.saturating_sub(2) / 6;
+                let stages = config.stages().unwrap_or([usize::MAX; 3]);
+                // Two convolutions a block, each with a weight for each pair of channels.
+                let weights = stages.map(|stage| stage.saturating_pow(2).saturating_mul(layers));
+                [&weights[..], &[config.classes]].concat()
+            }
         };
         let values = values.into_iter().fold(0, usize::saturating_add);
         let reason = match self.validate() {
@@ -147,6 +172,7 @@ impl ModelConfig {
         match self {
             Self::Mlp(config) => Self::Mlp(config.with_norm(Normalization::None)),
             Self::Cnn(config) => Self::Cnn(config.with_norm(Normalization::None)),
+            Self::Resnet(config) => Self::Resnet(config.with_norm(Normalization::None)),
         }
     }
 }
@@ -160,6 +186,8 @@ pub enum Classifier {
     Mlp(Mlp),
     /// A convolutional network.
     Cnn(Cnn),
+    /// A residual network.
+    Resnet(Resnet),
 }
 
 impl Classifier {
@@ -174,6 +202,7 @@ impl Classifier {
         let logits = match self {
             Self::Mlp(model) => model.forward(images.flatten(1, 2)),
             Self::Cnn(model) => model.forward(images.unsqueeze_dim(1)),
+            Self::Resnet(model) => model.forward(images.unsqueeze_dim(1)),
         };
         logits.cast(FloatDType::F32)
     }
@@ -184,14 +213,17 @@ impl Classifier {
         match self {
             Self::Mlp(model) => Self::Mlp(model.fold()),
             Self::Cnn(model) => Self::Cnn(model.fold()),
+            Self::Resnet(model) => Self::Resnet(model.fold()),
         }
     }
 
-    /// Makes a record of the network with its configuration. Parameters are named as in an [`Mlp`] or a [`Cnn`] alone.
+    /// Makes a record of the network with its configuration. Parameters are named as in an [`Mlp`], a [`Cnn`] or a
+    /// [`Resnet`] alone.
     pub fn record(&self, config: &ModelConfig, layout: Layout) -> Record {
         let record = match self {
             Self::Mlp(model) => Record::new(model, layout),
             Self::Cnn(model) => Record::new(model, layout),
+            Self::Resnet(model) => Record::new(model, layout),
         };
         record.with_config(config)
     }
@@ -210,6 +242,7 @@ impl Classifier {
         Ok(match config.init(device) {
             Self::Mlp(model) => Self::Mlp(record.load(model)?),
             Self::Cnn(model) => Self::Cnn(record.load(model)?),
+            Self::Resnet(model) => Self::Resnet(record.load(model)?),
         })
     }
 

@@ -113,31 +113,12 @@ impl Cnn {
         let features = (self.convolutions.iter().enumerate()).fold(input, |signal, (i, block)| {
             Point::new(format_args!("convolutions.{i}"))
                 .after(block.activation)
-                .watch(self.halve(block, signal))
+                .watch(block.forward_pooled(signal, &self.pool))
         });
         let features = Point::new("dense")
             .after(self.dense.activation)
             .watch(self.dense.forward(features.flatten(1, 3)));
         watch("output", Affine::forward(&self.output, features))
-    }
-
-    /// Applies the block and the pooling. If the activation is monotonic, it comes after the pooling: the result is the
-    /// same, for a quarter of the work. A ReLU that is fused into batch norm costs nothing, so there pooling comes
-    /// last.
-    fn halve(&self, block: &Block<Conv2d>, signal: Tensor<4>) -> Tensor<4> {
-        match block.activation {
-            Activation::Sigmoid
-            | Activation::Tanh
-            | Activation::Relu
-            | Activation::LeakyRelu
-            | Activation::Selu
-                if block.batch_norm_relu().is_none() =>
-            {
-                let pooled = self.pool.forward(block.pre_activation(signal));
-                block.activation.forward(pooled)
-            }
-            _ => self.pool.forward(block.forward(signal)),
-        }
     }
 
     /// Folds every normalisation into the layer before it. The result in inference stays the same. The configuration

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_kindling::init::{Activation, InitStrategy};
-use burn_kindling::norm::Mode;
+use burn_kindling::norm::{Mode, Then};
 use burn_kindling::observe::{self, Observer};
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ fn inputs_of_last(network: &Classifier, images: &Tensor<2>) -> Vec<[f64; 3]> {
             .fold(images.clone(), |signal, block| block.forward(signal));
         let sums = last.affine.forward(signal);
         match &last.norm {
-            Some(norm) => norm.forward(sums),
+            Some(norm) => norm.forward(sums, Then::new()),
             None => sums,
         }
     });

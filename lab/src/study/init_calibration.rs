@@ -4,6 +4,7 @@
 use burn::tensor::{Device, Tensor};
 use burn_kindling::calibration::Calibrator;
 use burn_kindling::init::{Activation, InitStrategy, Scheme, initialize};
+use burn_kindling::norm::Then;
 use burn_kindling::observe::{Observer, Summary, watch};
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +107,7 @@ fn forward(network: &Mlp, mut signal: Tensor<2>) -> Tensor<2> {
         let output = Affine::forward(&block.affine, signal);
         let output = watch(format_args!("hidden.{i}.affine"), output);
         let output = match &block.norm {
-            Some(norm) => norm.forward(output),
+            Some(norm) => norm.forward(output, Then::new()),
             None => output,
         };
         signal = block.activation.forward(output);

@@ -108,6 +108,6 @@ pub(super) fn sgd(model: MlpConfig, learning_rate: f64) -> TrainConfig {
 pub(super) fn mlp(network: Classifier) -> Mlp {
     match network {
         Classifier::Mlp(network) => network,
-        Classifier::Cnn(_) => unreachable!("an MLP was asked for"),
+        _ => unreachable!("an MLP was asked for"),
     }
 }

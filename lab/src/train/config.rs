@@ -115,7 +115,7 @@ impl TrainConfig {
     pub(super) fn normalizes(&self) -> bool {
         let layers = match &self.model {
             ModelConfig::Mlp(mlp) => mlp.hidden.len(),
-            ModelConfig::Cnn(_) => 3,
+            ModelConfig::Cnn(_) | ModelConfig::Resnet(_) => 3,
         };
         layers > 0 && self.model.norm() != Normalization::None
     }

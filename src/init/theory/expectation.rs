@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use super::super::activation::{Activation, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE};
+use super::super::activation::{Activation, SELU_ALPHA, SELU_SCALE};
 
 /// The expectation of `f(z)` for z from N(0, 1).
 ///
@@ -247,7 +247,7 @@ impl Inner {
 pub(super) fn negative_slope(activation: Activation) -> Option<f64> {
     match activation {
         Activation::Relu => Some(0.0),
-        Activation::LeakyRelu => Some(LEAKY_SLOPE),
+        Activation::LeakyRelu => Some(Activation::LEAKY_SLOPE),
         _ => None,
     }
 }
@@ -258,7 +258,7 @@ pub(super) fn value(activation: Activation, x: f64) -> f64 {
         Activation::Sigmoid => sigmoid(x),
         Activation::Tanh => x.tanh(),
         Activation::Relu => x.max(0.0),
-        Activation::LeakyRelu => x.max(LEAKY_SLOPE * x),
+        Activation::LeakyRelu => x.max(Activation::LEAKY_SLOPE * x),
         Activation::Gelu => x * normal_distribution(x),
         Activation::Selu if x > 0.0 => SELU_SCALE * x,
         Activation::Selu => SELU_SCALE * SELU_ALPHA * x.exp_m1(),
@@ -273,7 +273,7 @@ fn slope(activation: Activation, x: f64) -> f64 {
         Activation::Tanh => x.cosh().powi(-2),
         Activation::Relu | Activation::LeakyRelu if x > 0.0 => 1.0,
         Activation::Relu => 0.0,
-        Activation::LeakyRelu => LEAKY_SLOPE,
+        Activation::LeakyRelu => Activation::LEAKY_SLOPE,
         Activation::Gelu => normal_distribution(x) + x * density(x),
         Activation::Selu if x > 0.0 => SELU_SCALE,
         Activation::Selu => SELU_SCALE * SELU_ALPHA * x.exp(),

@@ -47,9 +47,49 @@ pub(super) trait Real:
 {
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
+
+    /// The first and the second values of pairs.
+    fn split<const P: usize>(pairs: [[Self; 2]; P]) -> [[Self; P]; 2];
+
+    /// The pairs of these first and second values.
+    fn join<const P: usize>(values: [[Self; P]; 2]) -> [[Self; 2]; P];
 }
 
+/// Pairs are taken as integers of twice the size, whose halves vector instructions separate.
 impl Real for f32 {
+    #[inline(always)]
+    fn split<const P: usize>(pairs: [[f32; 2]; P]) -> [[f32; P]; 2] {
+        // SAFETY: both types are `2 * P` words of 32 bits, of which every value is valid.
+        let words: [u64; P] = unsafe { (&raw const pairs).cast::<[u64; P]>().read_unaligned() };
+        let [mut low, mut high] = [[0.0; P]; 2];
+        for i in 0..P {
+            low[i] = f32::from_bits(words[i] as u32);
+        }
+        for i in 0..P {
+            high[i] = f32::from_bits((words[i] >> 32) as u32);
+        }
+        if cfg!(target_endian = "little") {
+            [low, high]
+        } else {
+            [high, low]
+        }
+    }
+
+    #[inline(always)]
+    fn join<const P: usize>([first, second]: [[f32; P]; 2]) -> [[f32; 2]; P] {
+        let [low, high] = if cfg!(target_endian = "little") {
+            [first, second]
+        } else {
+            [second, first]
+        };
+        let mut words = [0; P];
+        for i in 0..P {
+            words[i] = u64::from(low[i].to_bits()) | u64::from(high[i].to_bits()) << 32;
+        }
+        // SAFETY: both types are `2 * P` words of 32 bits, of which every value is valid.
+        unsafe { (&raw const words).cast::<[[f32; 2]; P]>().read_unaligned() }
+    }
+
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
         value as f32
@@ -62,6 +102,16 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    #[inline(always)]
+    fn split<const P: usize>(pairs: [[f64; 2]; P]) -> [[f64; P]; 2] {
+        [pairs.map(|pair| pair[0]), pairs.map(|pair| pair[1])]
+    }
+
+    #[inline(always)]
+    fn join<const P: usize>([first, second]: [[f64; P]; 2]) -> [[f64; 2]; P] {
+        std::array::from_fn(|i| [first[i], second[i]])
+    }
+
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
         value
@@ -79,6 +129,12 @@ pub(super) trait Value: Copy + Send + Sync + 'static {
 
     fn widen<const L: usize>(block: [Self; L]) -> [Self::Real; L];
     fn narrow<const L: usize>(block: [Self::Real; L]) -> [Self; L];
+
+    /// Rounds to this type.
+    #[inline(always)]
+    fn round<const L: usize>(block: [Self::Real; L]) -> [Self::Real; L] {
+        Self::widen(Self::narrow(block))
+    }
 }
 
 macro_rules! value_of_itself {
@@ -251,6 +307,16 @@ pub(super) struct Line<R> {
 }
 
 impl<R: Real, const L: usize> Line<[R; L]> {
+    /// The line from deviations to outputs. With a residual as `d`, the line adds it.
+    #[inline(always)]
+    pub fn of_forward(forward: &Normalisation<[R; L]>) -> Self {
+        Self {
+            scale: forward.scale,
+            slope: [R::from_f64(1.0); L],
+            shift: forward.shift,
+        }
+    }
+
     /// The values of the line, for a block of the source's values.
     #[inline(always)]
     pub fn of<S: Source>(&self, u: &[R; L], d: &[R; L]) -> [R; L] {
@@ -385,35 +451,14 @@ fn exact_deviations<R: Real, const L: usize>(x: [R; L], centre: &[R; L]) -> [f64
     d
 }
 
-/// The gradient of the output as `u`, and the input. With `RELU`, the output went through a ReLU, and `u` is the gradient
-/// where the output was above 0, else 0.
+/// The gradient of the normalisation's output as `u`, and the input.
 #[derive(Clone, Copy)]
-pub(super) struct GradientAndInput<T, const RELU: bool> {
+pub(super) struct GradientAndInput<T> {
     pub gradient: Input<T>,
     pub input: Input<T>,
 }
 
-impl<T: Value, const RELU: bool> GradientAndInput<T, RELU> {
-    /// The gradient where a ReLU lets it through, else 0, given the deviations of the input.
-    #[inline(always)]
-    fn let_through<const L: usize>(
-        gradient: [T::Real; L],
-        d: &[T::Real; L],
-        forward: &Normalisation<[T::Real; L]>,
-    ) -> [T::Real; L] {
-        if !RELU {
-            return gradient;
-        }
-        // The output again, by the forward pass's arithmetic, and rounded as that was.
-        let mut y = [T::Real::default(); L];
-        for lane in 0..L {
-            y[lane] = forward.scale[lane] * d[lane] + forward.shift[lane];
-        }
-        Gate::Relu.let_through(gradient, &T::widen(T::narrow(y)))
-    }
-}
-
-impl<T: Value, const RELU: bool> Source for GradientAndInput<T, RELU> {
+impl<T: Value> Source for GradientAndInput<T> {
     type Value = T;
     const TENSORS: usize = 2;
 
@@ -425,8 +470,7 @@ impl<T: Value, const RELU: bool> Source for GradientAndInput<T, RELU> {
     ) -> [[T::Real; L]; 2] {
         // SAFETY: by this function's conditions.
         let (gradient, x) = unsafe { (self.gradient.load(at), self.input.load(at)) };
-        let d = deviations(x, &forward.centre);
-        [Self::let_through(gradient, &d, forward), d]
+        [gradient, deviations(x, &forward.centre)]
     }
 
     #[inline(always)]
@@ -436,7 +480,7 @@ impl<T: Value, const RELU: bool> Source for GradientAndInput<T, RELU> {
     }
 }
 
-impl<T: Value, const RELU: bool> Summand for GradientAndInput<T, RELU> {
+impl<T: Value> Summand for GradientAndInput<T> {
     #[inline(always)]
     unsafe fn read_exact<const L: usize>(
         self,
@@ -444,9 +488,7 @@ impl<T: Value, const RELU: bool> Summand for GradientAndInput<T, RELU> {
         forward: &Normalisation<[T::Real; L]>,
     ) -> [[f64; L]; 2] {
         // SAFETY: by this function's conditions.
-        let (gradient, x) = unsafe { (self.gradient.load(at), self.input.load(at)) };
-        let d = deviations(x, &forward.centre);
-        let gradient = Self::let_through(gradient, &d, forward);
+        let (gradient, x) = unsafe { (self.gradient.load::<L>(at), self.input.load::<L>(at)) };
         let mut u = [0.0; L];
         for lane in 0..L {
             u[lane] = gradient[lane].to_f64();
@@ -455,11 +497,11 @@ impl<T: Value, const RELU: bool> Summand for GradientAndInput<T, RELU> {
     }
 }
 
-/// The gradient of [`GradientAndInput`] alone, as `u` and as `d`. The input only says what a ReLU let through.
+/// The gradient of the normalisation's output alone, as `u` and as `d`.
 #[derive(Clone, Copy)]
-pub(super) struct Gradient<T, const RELU: bool>(pub GradientAndInput<T, RELU>);
+pub(super) struct Gradient<T>(pub Input<T>);
 
-impl<T: Value, const RELU: bool> Source for Gradient<T, RELU> {
+impl<T: Value> Source for Gradient<T> {
     type Value = T;
     const TENSORS: usize = 1;
 
@@ -467,10 +509,10 @@ impl<T: Value, const RELU: bool> Source for Gradient<T, RELU> {
     unsafe fn read<const L: usize>(
         self,
         at: usize,
-        forward: &Normalisation<[T::Real; L]>,
+        _forward: &Normalisation<[T::Real; L]>,
     ) -> [[T::Real; L]; 2] {
         // SAFETY: by this function's conditions.
-        let [gradient, _] = unsafe { self.0.read(at, forward) };
+        let gradient = unsafe { self.0.load(at) };
         [gradient, gradient]
     }
 
@@ -480,145 +522,145 @@ impl<T: Value, const RELU: bool> Source for Gradient<T, RELU> {
     }
 }
 
-/// The gradient of the output as `u`, and the input, where more than a ReLU follows the normalisation: a residual and an
-/// activation. Reading it also writes `u` to `gated`, so each place may be read only once.
-#[derive(Clone, Copy)]
-pub(super) struct Gating<T: Value> {
-    pub gradient: Input<T>,
-    pub input: Input<T>,
-    pub residual: Option<Input<T>>,
-    pub gate: Gate<T::Real>,
-    /// May be the gradient's own memory.
-    pub gated: Target<T>,
-}
-
-/// What an activation does to a value that is not above 0, and to its gradient.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Gate<R> {
-    /// Nothing: there is no activation.
-    Open,
-    /// Makes both 0.
-    Relu,
-    /// Multiplies both by the slope.
-    Leaky { slope: R },
-}
-
-impl<R: Real> Gate<R> {
-    /// The output of the activation for a block of values.
-    #[inline(always)]
-    pub fn activate<const L: usize>(self, mut z: [R; L]) -> [R; L] {
-        let zero = R::default();
-        // The choice stands outside the loops, so that each of them becomes vector instructions.
-        match self {
-            Self::Open => (),
-            Self::Relu => {
-                for z in &mut z {
-                    if *z <= zero {
-                        *z = zero;
-                    }
-                }
-            }
-            Self::Leaky { slope } => {
-                for z in &mut z {
-                    let below = slope * *z;
-                    *z = if *z <= zero { below } else { *z };
-                }
-            }
-        }
-        z
-    }
+/// What follows the normalisation: an activation. A type each, so that its choice costs nothing in the loops.
+pub(super) trait Gate<R: Real>: Copy + Send + Sync {
+    /// The output of the activation. NaN stays NaN.
+    fn activate(self, z: R) -> R;
 
     /// The gradient of `z`, given that of the activation's output. Above 0 and for NaN, it is the same.
+    fn let_through(self, gradient: R, z: R) -> R;
+
+    /// [`activate`](Self::activate) for a block. It is a new block: a choice over `z` itself would become a masked store,
+    /// and whatever reads that next would wait for memory.
     #[inline(always)]
-    pub fn let_through<const L: usize>(self, gradient: [R; L], z: &[R; L]) -> [R; L] {
-        // A choice for each lane of a new block: over `gradient` itself it would become a masked store, and whatever
-        // reads that next would wait for memory.
-        let zero = R::default();
-        let mut let_through = [zero; L];
-        match self {
-            Self::Open => return gradient,
-            Self::Relu => {
-                for lane in 0..L {
-                    let_through[lane] = if z[lane] <= zero {
-                        zero
-                    } else {
-                        gradient[lane]
-                    };
-                }
-            }
-            Self::Leaky { slope } => {
-                for lane in 0..L {
-                    let below = slope * gradient[lane];
-                    let_through[lane] = if z[lane] <= zero {
-                        below
-                    } else {
-                        gradient[lane]
-                    };
-                }
-            }
+    fn activate_block<const L: usize>(self, z: &[R; L]) -> [R; L] {
+        let mut y = [R::default(); L];
+        for lane in 0..L {
+            y[lane] = self.activate(z[lane]);
+        }
+        y
+    }
+
+    /// [`let_through`](Self::let_through) for a block.
+    #[inline(always)]
+    fn let_block_through<const L: usize>(self, gradient: &[R; L], z: &[R; L]) -> [R; L] {
+        let mut let_through = [R::default(); L];
+        for lane in 0..L {
+            let_through[lane] = self.let_through(gradient[lane], z[lane]);
         }
         let_through
     }
 }
 
-impl<T: Value> Source for Gating<T> {
-    type Value = T;
-    const TENSORS: usize = 3;
+/// No activation.
+#[derive(Clone, Copy)]
+pub(super) struct Open;
+
+impl<R: Real> Gate<R> for Open {
+    #[inline(always)]
+    fn activate(self, z: R) -> R {
+        z
+    }
+
+    #[inline(always)]
+    fn let_through(self, gradient: R, _: R) -> R {
+        gradient
+    }
+}
+
+/// A ReLU.
+#[derive(Clone, Copy)]
+pub(super) struct Relu;
+
+impl<R: Real> Gate<R> for Relu {
+    #[inline(always)]
+    fn activate(self, z: R) -> R {
+        if z <= R::default() { R::default() } else { z }
+    }
+
+    #[inline(always)]
+    fn let_through(self, gradient: R, z: R) -> R {
+        if z <= R::default() {
+            R::default()
+        } else {
+            gradient
+        }
+    }
+}
+
+/// A leaky ReLU with this slope.
+#[derive(Clone, Copy)]
+pub(super) struct Leaky<R>(pub R);
+
+impl<R: Real> Gate<R> for Leaky<R> {
+    #[inline(always)]
+    fn activate(self, z: R) -> R {
+        let below = self.0 * z;
+        if z <= R::default() { below } else { z }
+    }
+
+    #[inline(always)]
+    fn let_through(self, gradient: R, z: R) -> R {
+        let below = self.0 * gradient;
+        if z <= R::default() { below } else { gradient }
+    }
+}
+
+/// The gradient of the normalisation's output as `u`, computed from that of the activation's, and the input. Reading it
+/// also writes `u` to `gated`, so each place may be read only once.
+#[derive(Clone, Copy)]
+pub(super) struct Gating<S: Source, G> {
+    /// What the activation was applied to: the input, or input and residual.
+    pub source: S,
+    pub input: Input<S::Value>,
+    pub gradient: Input<S::Value>,
+    pub gate: G,
+    /// May be the gradient's own memory.
+    pub gated: Target<S::Value>,
+}
+
+impl<S: Source, G: Gate<RealOf<S>>> Source for Gating<S, G> {
+    type Value = S::Value;
+    const TENSORS: usize = S::TENSORS + 1;
 
     #[inline(always)]
     unsafe fn read<const L: usize>(
         self,
         at: usize,
-        forward: &Normalisation<[T::Real; L]>,
-    ) -> [[T::Real; L]; 2] {
+        forward: &Normalisation<[RealOf<S>; L]>,
+    ) -> [[RealOf<S>; L]; 2] {
         // SAFETY: by this function's conditions.
-        let (gradient, x) = unsafe { (self.gradient.load::<L>(at), self.input.load::<L>(at)) };
-        let d = deviations(x, &forward.centre);
+        let ([d, residual], gradient) =
+            unsafe { (self.source.read(at, forward), self.gradient.load(at)) };
         // The activation's input again, by the forward pass's arithmetic, and rounded as its output was.
-        let mut z = [T::Real::default(); L];
-        for lane in 0..L {
-            z[lane] = forward.scale[lane] * d[lane] + forward.shift[lane];
-        }
-        if let Some(residual) = self.residual {
-            // SAFETY: by this function's conditions.
-            let residual = unsafe { residual.load::<L>(at) };
-            for lane in 0..L {
-                z[lane] = z[lane] + residual[lane];
-            }
-        }
-        let z = T::widen(T::narrow(z));
-        let u = T::narrow(self.gate.let_through(gradient, &z));
+        let z = S::Value::round(Line::of_forward(forward).of::<S>(&d, &residual));
+        let u = S::Value::narrow(self.gate.let_block_through(&gradient, &z));
         // SAFETY: by this function's conditions; the block has been read.
         unsafe { self.gated.store(at, u) };
-        [T::widen(u), d]
+        [S::Value::widen(u), d]
     }
 
     #[inline(always)]
     fn fetch<const L: usize>(self, at: usize) {
+        self.source.fetch::<L>(at);
         self.gradient.fetch::<L>(at);
-        self.input.fetch::<L>(at);
-        if let Some(residual) = self.residual {
-            residual.fetch::<L>(at);
-        }
     }
 }
 
-impl<T: Value> Summand for Gating<T> {
+impl<S: Source, G: Gate<RealOf<S>>> Summand for Gating<S, G> {
     #[inline(always)]
     unsafe fn read_exact<const L: usize>(
         self,
         at: usize,
-        forward: &Normalisation<[T::Real; L]>,
+        forward: &Normalisation<[RealOf<S>; L]>,
     ) -> [[f64; L]; 2] {
         // SAFETY: by this function's conditions.
-        unsafe {
-            let [gated, _] = self.read(at, forward);
-            let mut u = [0.0; L];
-            for lane in 0..L {
-                u[lane] = gated[lane].to_f64();
-            }
-            [u, exact_deviations(self.input.load(at), &forward.centre)]
+        let ([gated, _], x) = unsafe { (self.read(at, forward), self.input.load(at)) };
+        let mut u = [0.0; L];
+        for lane in 0..L {
+            u[lane] = gated[lane].to_f64();
         }
+        [u, exact_deviations(x, &forward.centre)]
     }
 }
 
@@ -672,13 +714,13 @@ pub(super) unsafe fn add_up<S: Summand, const L: usize>(
 ///   another way.
 /// - Nobody else reads or writes the blocks meanwhile.
 #[inline(always)]
-pub(super) unsafe fn map<S: Source, const L: usize>(
+pub(super) unsafe fn map<S: Source, G: Gate<RealOf<S>>, const L: usize>(
     source: S,
     target: Target<S::Value>,
     blocks: Blocks,
     forward: &Normalisation<[RealOf<S>; L]>,
     line: &Line<[RealOf<S>; L]>,
-    gate: Gate<RealOf<S>>,
+    gate: G,
 ) {
     // If the compiler knew that blocks are neighbours, it would vectorise across blocks, lane by lane, with gathers and
     // scatters, instead of within them.
@@ -691,8 +733,7 @@ pub(super) unsafe fn map<S: Source, const L: usize>(
         // SAFETY: by this function's conditions. The block is read whole before any of it is written.
         unsafe {
             let [u, d] = source.read(at, forward);
-            let y = line.of::<S>(&u, &d);
-            target.write(at, gate.activate(y));
+            target.write(at, gate.activate_block(&line.of::<S>(&u, &d)));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The three operations on the values of tensors: what is added up, and the line that values are mapped through.
 
 use super::blocks::{
-    Gate, Gating, Gradient, GradientAndInput, Input, InputAndResidual, Line, Normalisation, Real,
-    Target, Value,
+    Gate, Gating, Gradient, GradientAndInput, Input, InputAndResidual, Leaky, Line, Normalisation,
+    Open, Real, RealOf, Relu, Source, Target, Value,
 };
 use super::channels::PerChannel;
-use super::planes::PooledBackward;
+use super::planes::{Pooled, PooledBackward};
 use super::regions::{Region, all_channels, in_regions};
 use super::traversal::{Mapping, Sums};
 use crate::norm::op::layout::Dims;
@@ -34,7 +34,7 @@ pub(super) struct Backward<T> {
     /// Gradient of the forward pass's output.
     pub gradient: Input<T>,
     /// Where the gradient of the activation's input goes, which is the residual's. Of the input's dimensions. Not written
-    /// if nothing or only a ReLU follows.
+    /// if nothing follows the normalisation.
     pub gated: Target<T>,
     /// Where the input's gradient goes. Of the input's dimensions.
     pub output: Target<T>,
@@ -53,17 +53,6 @@ impl<T> Clone for Backward<T> {
     }
 }
 impl<T> Copy for Backward<T> {}
-
-/// The gate of an activation.
-fn gate<R: Real>(activation: TailActivation) -> Gate<R> {
-    match activation {
-        TailActivation::None => Gate::Open,
-        TailActivation::Relu => Gate::Relu,
-        TailActivation::LeakyRelu { slope } => Gate::Leaky {
-            slope: R::from_f64(slope),
-        },
-    }
-}
 
 /// The mean and the biased variance of a channel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,27 +132,61 @@ unsafe fn normalise<T: Value>(
         residual,
         output,
     } = tensors;
-    let lines = &forward.lines(1.0);
-    let mapping = Mapping {
-        forward,
-        lines,
-        gate: gate(tail.activation),
-    };
     // SAFETY: by this function's conditions.
     unsafe {
-        match (residual, tail.pooling) {
-            (None, None) => region.map(input, output, mapping),
-            (Some(residual), None) => {
-                region.map(InputAndResidual { input, residual }, output, mapping)
+        match residual {
+            None => normalise_source(region, input, output, forward, tail),
+            Some(residual) => {
+                let source = InputAndResidual { input, residual };
+                normalise_source(region, source, output, forward, tail);
             }
-            (None, Some(pooling)) => region.map_pooled(input, output, mapping, pooling),
-            (Some(residual), Some(pooling)) => region.map_pooled(
-                InputAndResidual { input, residual },
-                output,
-                mapping,
-                pooling,
-            ),
         }
+    }
+}
+
+/// [`normalise`] for the input, or for input and residual.
+///
+/// # Safety
+///
+/// Those of [`normalise`].
+unsafe fn normalise_source<S: Source>(
+    region: &Region,
+    source: S,
+    output: Target<S::Value>,
+    forward: &PerChannel<RealOf<S>>,
+    tail: Tail,
+) {
+    // SAFETY: by this function's conditions.
+    unsafe {
+        if let Some(pooling) = tail.pooling {
+            let pooled = Pooled {
+                forward,
+                activation: tail.activation,
+                pooling,
+            };
+            return region.map_pooled(source, output, pooled);
+        }
+        let lines = &forward.lines(1.0);
+        match tail.activation {
+            TailActivation::None => region.map(source, output, mapping(forward, lines, Open)),
+            TailActivation::Relu => region.map(source, output, mapping(forward, lines, Relu)),
+            TailActivation::LeakyRelu { slope } => {
+                let gate = Leaky(Real::from_f64(slope));
+                region.map(source, output, mapping(forward, lines, gate));
+            }
+        }
+    }
+}
+
+fn mapping<'a, R, G>(
+    forward: &'a PerChannel<R>,
+    lines: &'a PerChannel<R>,
+    gate: G,
+) -> Mapping<'a, R, G> {
+    Mapping {
+        forward,
+        lines,
+        gate,
     }
 }
 
@@ -251,8 +274,7 @@ unsafe fn settled_sums<T: Value>(
     (centres, sums)
 }
 
-/// Backward: writes the input's gradient and, if more than a ReLU follows the normalisation, that of the activation's
-/// input. Returns each channel's gradients of gamma and beta.
+/// Backward: writes the input's gradient and, if anything follows the normalisation, that of the activation's input. Returns each channel's gradients of gamma and beta.
 ///
 /// With `frozen`, the statistics do not depend on the input.
 ///
@@ -287,79 +309,91 @@ pub(super) unsafe fn backward<T: Value>(
         let forward = channels.forward(&region);
         // SAFETY: by this function's conditions; regions share no values.
         unsafe {
-            match (tail.activation, tail.pooling, tensors.residual) {
-                (TailActivation::None, None, None) => {
-                    let both = GradientAndInput::<T, false> { gradient, input };
-                    let sums = region.sums(both, &forward);
-                    channels.finish(&region, both, tensors.output, &forward, sums, parameters);
-                }
-                (TailActivation::Relu, None, None) => {
-                    let both = GradientAndInput::<T, true> { gradient, input };
-                    let sums = region.sums(both, &forward);
-                    channels.finish(&region, both, tensors.output, &forward, sums, parameters);
+            let (gradient, sums) = match tail {
+                Tail::NOTHING => {
+                    let both = GradientAndInput { gradient, input };
+                    (gradient, region.sums(both, &forward))
                 }
                 _ => {
-                    let sums = gated_sums(&region, tensors, &forward, tail);
-                    let gradient = tensors.gated.as_input();
-                    let both = GradientAndInput::<T, false> { gradient, input };
-                    channels.finish(&region, both, tensors.output, &forward, sums, parameters);
+                    let sums = match tensors.residual {
+                        None => gated_sums(&region, input, tensors, &forward, tail),
+                        Some(residual) => {
+                            let source = InputAndResidual { input, residual };
+                            gated_sums(&region, source, tensors, &forward, tail)
+                        }
+                    };
+                    (tensors.gated.as_input(), sums)
                 }
-            }
+            };
+            let both = GradientAndInput { gradient, input };
+            channels.finish(&region, both, tensors.output, &forward, sums, parameters);
         }
     });
     parameters
 }
 
-/// The sums of a region's channels, and the gradient of the activation's input.
+/// The sums of a region's channels, and the gradient of the activation's input. `source` is what the activation was applied
+/// to: the input, or input and residual.
 ///
 /// # Safety
 ///
 /// Those of [`backward`], for the region's values.
-unsafe fn gated_sums<T: Value>(
+unsafe fn gated_sums<S: Source>(
     region: &Region,
-    tensors: Backward<T>,
-    forward: &PerChannel<T::Real>,
+    source: S,
+    tensors: Backward<S::Value>,
+    forward: &PerChannel<RealOf<S>>,
     tail: Tail,
 ) -> Vec<Sums> {
     let Backward {
         input,
-        residual,
         gradient,
         gated,
         ..
     } = tensors;
-    let gate = gate(tail.activation);
-    let Some(pooling) = tail.pooling else {
-        let source = Gating {
-            gradient,
-            input,
-            residual,
-            gate,
-            gated,
-        };
-        // SAFETY: by this function's conditions.
-        return unsafe { region.sums(source, forward) };
-    };
-    let lines = &forward.lines(1.0);
-    let mapping = Mapping {
-        forward,
-        lines,
-        gate,
-    };
-    let pooled = PooledBackward {
+    // SAFETY: by this function's conditions.
+    unsafe {
+        if let Some(pooling) = tail.pooling {
+            let pooled = Pooled {
+                forward,
+                activation: tail.activation,
+                pooling,
+            };
+            let tensors = PooledBackward {
+                input,
+                gradient,
+                gated,
+            };
+            return region.pooled_sums(source, tensors, pooled);
+        }
+        match tail.activation {
+            TailActivation::None => region.sums(gating(source, tensors, Open), forward),
+            TailActivation::Relu => region.sums(gating(source, tensors, Relu), forward),
+            TailActivation::LeakyRelu { slope } => {
+                let gate = Leaky(Real::from_f64(slope));
+                region.sums(gating(source, tensors, gate), forward)
+            }
+        }
+    }
+}
+
+fn gating<S: Source, G: Gate<RealOf<S>>>(
+    source: S,
+    tensors: Backward<S::Value>,
+    gate: G,
+) -> Gating<S, G> {
+    let Backward {
         input,
         gradient,
         gated,
-    };
-    // SAFETY: by this function's conditions.
-    unsafe {
-        match residual {
-            None => region.pooled_sums(input, pooled, mapping, pooling),
-            Some(residual) => {
-                let source = InputAndResidual { input, residual };
-                region.pooled_sums(source, pooled, mapping, pooling)
-            }
-        }
+        ..
+    } = tensors;
+    Gating {
+        source,
+        input,
+        gradient,
+        gate,
+        gated,
     }
 }
 
@@ -385,10 +419,10 @@ impl<R: Real> Channels<'_, R> {
     /// # Safety
     ///
     /// Those of [`Region::map`].
-    unsafe fn finish<T: Value<Real = R>, const RELU: bool>(
+    unsafe fn finish<T: Value<Real = R>>(
         &self,
         region: &Region,
-        both: GradientAndInput<T, RELU>,
+        both: GradientAndInput<T>,
         output: Target<T>,
         forward: &PerChannel<R>,
         sums: Vec<Sums>,
@@ -400,15 +434,11 @@ impl<R: Real> Channels<'_, R> {
             *found = gradients;
             line
         }));
-        let mapping = Mapping {
-            forward,
-            lines: &lines,
-            gate: Gate::Open,
-        };
+        let mapping = mapping(forward, &lines, Open);
         // SAFETY: by this function's conditions.
         unsafe {
             if self.frozen {
-                region.map(Gradient(both), output, mapping);
+                region.map(Gradient(both.gradient), output, mapping);
             } else {
                 region.map(both, output, mapping);
             }

@@ -17,9 +17,8 @@
 //! ```
 //!
 //! What follows the normalisation is done where `y` is written: a residual is added, the activation applied, and an image of
-//! `y` pooled before only the pooled values are written. The backward pass computes this again, to find the gradient `g` of
-//! the normalisation's output. For a ReLU alone, it does so in both of its passes over the values; else the first writes
-//! `g`, which is also the residual's gradient, for the second.
+//! `y` pooled before only the pooled values are written. The first pass of the backward pass computes this again, to
+//! find the gradient `g` of the normalisation's output, and writes `g`, which is also the residual's gradient, for the second.
 //!
 //! From the tensor down to the single block of values:
 //!

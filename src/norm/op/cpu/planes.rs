@@ -3,12 +3,24 @@
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 
-use super::blocks::{Input, Line, Real, RealOf, Source, Summand, Target, Value, in_blocks};
+use super::blocks::{
+    Gate, Input, Leaky, Line, Open, Real, RealOf, Relu, Source, Summand, Target, Value, in_blocks,
+};
+use super::channels::PerChannel;
 use super::parallel::share;
 use super::pool::Pooler;
 use super::regions::Region;
-use super::traversal::{LANES, Mapping, SUM_LANES, Sums};
-use crate::norm::op::Pooling;
+use super::traversal::{LANES, SUM_LANES, Sums};
+use crate::norm::op::{Pooling, TailActivation};
+
+/// What becomes of the images.
+#[derive(Clone, Copy)]
+pub(super) struct Pooled<'a, R> {
+    /// The forward pass of each channel.
+    pub forward: &'a PerChannel<R>,
+    pub activation: TailActivation,
+    pub pooling: Pooling,
+}
 
 /// An image: a channel of a row of the batch.
 struct Image {
@@ -44,7 +56,7 @@ impl Region {
         }
     }
 
-    /// Maps each value through its channel's line and the gate, then pools.
+    /// Normalises each value, applies the activation, and pools. `source` is the input, or input and residual.
     ///
     /// # Safety
     ///
@@ -58,25 +70,26 @@ impl Region {
         &self,
         source: S,
         target: Target<S::Value>,
-        mapping: Mapping<RealOf<S>>,
-        pooling: Pooling,
+        pooled: Pooled<RealOf<S>>,
     ) {
         debug_assert!(self.channels.end <= self.dims.channels);
-        debug_assert_eq!(self.dims.inner, pooling.input[0] * pooling.input[1]);
+        debug_assert_eq!(
+            self.dims.inner,
+            pooled.pooling.input.iter().product::<usize>()
+        );
         share(0..self.pieces, |piece| {
             Arch::new().dispatch(MapImages {
                 region: self,
                 source,
                 target,
-                mapping: &mapping,
-                pooling,
+                pooled,
                 images: self.images_of_piece(piece),
             });
         });
     }
 
     /// The sums of each channel, where `u` is the gradient of the activation's input, which is also written to
-    /// `gated`. `source` and `mapping` are those of the forward pass, `gradient` is that of the pooling's output.
+    /// `gated`. `source` and `pooled` are those of the forward pass.
     ///
     /// # Safety
     ///
@@ -90,19 +103,20 @@ impl Region {
         &self,
         source: S,
         tensors: PooledBackward<S::Value>,
-        mapping: Mapping<RealOf<S>>,
-        pooling: Pooling,
+        pooled: Pooled<RealOf<S>>,
     ) -> Vec<Sums> {
         debug_assert!(self.channels.end <= self.dims.channels);
-        debug_assert_eq!(self.dims.inner, pooling.input[0] * pooling.input[1]);
+        debug_assert_eq!(
+            self.dims.inner,
+            pooled.pooling.input.iter().product::<usize>()
+        );
         let mut pieces = vec![Vec::new(); self.pieces];
         share(pieces.iter_mut().enumerate(), |(piece, sums)| {
             *sums = Arch::new().dispatch(SumImages {
                 region: self,
                 source,
                 tensors,
-                mapping: &mapping,
-                pooling,
+                pooled,
                 images: self.images_of_piece(piece),
             });
         });
@@ -133,6 +147,26 @@ impl<T> Clone for PooledBackward<T> {
 }
 impl<T> Copy for PooledBackward<T> {}
 
+/// Calls a function for the gate of an activation.
+macro_rules! for_gate {
+    ($activation:expr, |$gate:ident| $body:expr) => {
+        match $activation {
+            TailActivation::None => {
+                let $gate = Open;
+                $body
+            }
+            TailActivation::Relu => {
+                let $gate = Relu;
+                $body
+            }
+            TailActivation::LeakyRelu { slope } => {
+                let $gate = Leaky(Real::from_f64(slope));
+                $body
+            }
+        }
+    };
+}
+
 /// Calculates the values of an image before the pooling, rounded to the type of the tensor.
 ///
 /// # Safety
@@ -140,23 +174,66 @@ impl<T> Copy for PooledBackward<T> {}
 /// The image's places are within each tensor of `source`; their memory is valid for reading, and nobody writes to them
 /// meanwhile.
 #[inline(always)]
-unsafe fn values_before_pooling<S: Source>(
+unsafe fn values_before_pooling<S: Source, G: Gate<RealOf<S>>>(
     source: S,
     image: &Image,
-    mapping: &Mapping<RealOf<S>>,
+    forward: &PerChannel<RealOf<S>>,
+    gate: G,
     values: &mut [RealOf<S>],
 ) {
     in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
-        let forward = mapping.forward.copies::<L, _>(image.channel);
-        let line: Line<_> = mapping.lines.copies::<L, _>(image.channel);
+        let forward = forward.copies::<L, _>(image.channel);
+        let line = Line::of_forward(&forward);
         let (blocks, _) = values[at..][..count * L].as_chunks_mut::<L>();
         for (index, block) in blocks.iter_mut().enumerate() {
             // SAFETY: by this function's conditions.
             let [u, d] = unsafe { source.read::<L>(image.start + at + index * L, &forward) };
-            let z = mapping.gate.activate(line.of::<S>(&u, &d));
-            *block = S::Value::widen(S::Value::narrow(z));
+            *block = S::Value::round(gate.activate_block(&line.of::<S>(&u, &d)));
         }
     });
+}
+
+/// Writes the gradient of the activation's input of an image, and returns its sums. `values` are those before the pooling,
+/// `unpooled` is their gradient.
+///
+/// # Safety
+///
+/// The image's places are within `input` and `gated`; their memory is valid for reading and for writing, and nobody else
+/// reads or writes them meanwhile.
+#[inline(always)]
+unsafe fn gate_and_sum<T: Value, G: Gate<T::Real>>(
+    (input, gated): (Input<T>, Target<T>),
+    image: &Image,
+    forward: &PerChannel<T::Real>,
+    gate: G,
+    [values, unpooled]: [&[T::Real]; 2],
+) -> Sums {
+    let mut lanes = [[0.0; SUM_LANES]; 2];
+    in_blocks!(values.len(), SUM_LANES, usize::MAX, |at, count, L| {
+        let forward = forward.copies::<L, _>(image.channel);
+        let (values, _) = values[at..][..count * L].as_chunks::<L>();
+        let (unpooled, _) = unpooled[at..][..count * L].as_chunks::<L>();
+        let [mut sum_u, mut sum_ud] =
+            lanes.map(|sums| std::array::from_fn::<f64, L, _>(|lane| sums[lane]));
+        for index in 0..count {
+            let at = image.start + at + index * L;
+            let u = T::narrow(gate.let_block_through(&unpooled[index], &values[index]));
+            // SAFETY: by this function's conditions.
+            let [d, _] = unsafe {
+                gated.store(at, u);
+                input.read_exact(at, &forward)
+            };
+            let u = T::widen(u);
+            for lane in 0..L {
+                let u = u[lane].to_f64();
+                sum_u[lane] += u;
+                sum_ud[lane] += u * d[lane];
+            }
+        }
+        lanes[0][..L].copy_from_slice(&sum_u);
+        lanes[1][..L].copy_from_slice(&sum_ud);
+    });
+    lanes.map(|lanes| lanes.iter().sum())
 }
 
 /// Maps some images of a region. A type and not a closure, so that all of it is inlined into the function that is compiled
@@ -167,8 +244,7 @@ struct MapImages<'a, S: Source> {
     region: &'a Region,
     source: S,
     target: Target<S::Value>,
-    mapping: &'a Mapping<'a, RealOf<S>>,
-    pooling: Pooling,
+    pooled: Pooled<'a, RealOf<S>>,
     images: Range<usize>,
 }
 
@@ -178,13 +254,22 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
     /// Last images first: those that were just added up are still in the cache.
     #[inline(always)]
     fn with_simd<I: Simd>(self, _: I) {
-        let [_, outputs] = self.pooling.output;
-        let mut pooler = Pooler::new(self.pooling);
+        let Pooled {
+            forward,
+            activation,
+            pooling,
+        } = self.pooled;
+        let [_, outputs] = pooling.output;
+        let mut pooler = Pooler::new(pooling);
         let mut values = vec![RealOf::<S>::default(); self.region.dims.inner];
         for index in self.images.rev() {
-            let image = self.region.image(index, &self.pooling);
+            let image = self.region.image(index, &pooling);
             // SAFETY: the image is one of the tensor's.
-            unsafe { values_before_pooling(self.source, &image, self.mapping, &mut values) };
+            unsafe {
+                for_gate!(activation, |gate| {
+                    values_before_pooling(self.source, &image, forward, gate, &mut values);
+                });
+            }
             pooler.forward(&values, |row, values| {
                 let start = image.output + row * outputs;
                 in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
@@ -205,8 +290,7 @@ struct SumImages<'a, S: Source> {
     region: &'a Region,
     source: S,
     tensors: PooledBackward<S::Value>,
-    mapping: &'a Mapping<'a, RealOf<S>>,
-    pooling: Pooling,
+    pooled: Pooled<'a, RealOf<S>>,
     images: Range<usize>,
 }
 
@@ -220,15 +304,24 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
             gradient,
             gated,
         } = self.tensors;
-        let [_, outputs] = self.pooling.output;
-        let mut pooler = Pooler::new(self.pooling);
+        let Pooled {
+            forward,
+            activation,
+            pooling,
+        } = self.pooled;
+        let [_, outputs] = pooling.output;
+        let mut pooler = Pooler::new(pooling);
         let [mut values, mut unpooled] =
             [(); 2].map(|()| vec![RealOf::<S>::default(); self.region.dims.inner]);
         let mut sums = Vec::with_capacity(self.images.len());
         for index in self.images {
-            let image = self.region.image(index, &self.pooling);
+            let image = self.region.image(index, &pooling);
             // SAFETY: the image is one of the tensor's.
-            unsafe { values_before_pooling(self.source, &image, self.mapping, &mut values) };
+            unsafe {
+                for_gate!(activation, |gate| {
+                    values_before_pooling(self.source, &image, forward, gate, &mut values);
+                });
+            }
             pooler.backward(&values, &mut unpooled, |row, values| {
                 let start = image.output + row * outputs;
                 in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
@@ -239,28 +332,14 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
                     }
                 });
             });
-            let mut lanes = [[0.0; SUM_LANES]; 2];
-            in_blocks!(values.len(), SUM_LANES, usize::MAX, |at, count, L| {
-                let forward = self.mapping.forward.copies::<L, _>(image.channel);
-                let (values, _) = values[at..][..count * L].as_chunks::<L>();
-                let (unpooled, _) = unpooled[at..][..count * L].as_chunks::<L>();
-                for (index, (z, gradient)) in values.iter().zip(unpooled).enumerate() {
-                    let at = image.start + at + index * L;
-                    let u = S::Value::narrow(self.mapping.gate.let_through(*gradient, z));
-                    // SAFETY: the places are the image's.
-                    let [d, _] = unsafe {
-                        gated.store(at, u);
-                        input.read_exact(at, &forward)
-                    };
-                    let u = S::Value::widen(u);
-                    for lane in 0..L {
-                        let u = u[lane].to_f64();
-                        lanes[0][lane] += u;
-                        lanes[1][lane] += u * d[lane];
-                    }
-                }
+            let tensors = (input, gated);
+            let of_image = [&values[..], &unpooled];
+            // SAFETY: the image is one of the tensors'.
+            sums.push(unsafe {
+                for_gate!(activation, |gate| {
+                    gate_and_sum(tensors, &image, forward, gate, of_image)
+                })
             });
-            sums.push(lanes.map(|lanes| lanes.iter().sum()));
         }
         sums
     }

@@ -1,121 +1,164 @@
 //! Pooling of images `[height, width]`: one channel of one row of the batch each.
 //!
-//! Neighbouring windows are `stride` columns apart. The columns of an image are sorted by phase, so that what many windows
-//! compare at once lies side by side: first the columns 0, stride, 2 stride, ... of the padded image, then the columns 1,
-//! stride + 1, ..., and so on. Column `k` of all windows is then a slice:
+//! Neighbouring windows are `stride` values apart. So that what they compare lies side by side, an image is sorted by phase
+//! first: the rows 0, stride, 2 stride, ... of the padded image, then the rows 1, stride + 1, ..., and so on; the columns
+//! of each row likewise. The value at one place of all windows is then a single run, and pooling is a loop over such runs:
 //!
 //! ```text
-//! stride 2, window 3, padding 1      . a b c d e f          . is padding
-//! sorted: phase 0, phase 1           . b d f | a c e
-//! column 0 of the three windows      . b d
-//! column 1                                     a c e
-//! column 2                             b d f
+//! a row, stride 2, window 3, padding 1      . a b c d e f          . is padding
+//! sorted: phase 0, then phase 1             . b d f | a c e
+//! column 0 of the three windows             . b d
+//! column 1                                            a c e
+//! column 2                                    b d f
 //! ```
+//!
+//! A run goes through all rows of the output. Where the sorted rows are longer than the output's, it has a few values that
+//! belong to no window, which nobody reads.
 
-use super::blocks::Real;
+use super::blocks::{Real, in_blocks};
 use crate::norm::op::{Pooling, PoolingKind};
+
+/// Lanes of a full block.
+const LANES: usize = 16;
 
 /// Pools images of one shape, one after the other, in the same scratch memory.
 pub(super) struct Pooler<R> {
     pooling: Pooling,
-    /// Values of each phase of a row.
-    phase: usize,
-    /// A row of the image.
-    line: Vec<R>,
-    /// The image sorted by phase, row after row. The forward pass uses one row. Padding keeps its first value.
+    /// Columns of each phase.
+    columns: usize,
+    /// Where the run of each place of the windows begins, among the sorted values.
+    runs: Vec<usize>,
+    /// How far each row of the image is from row 0 of the padded image, among the sorted values.
+    rows: Vec<usize>,
+    /// Where each phase of columns is, for row 0 of the padded image.
+    phases: Vec<Phase>,
+    /// Whether no value belongs to two windows.
+    is_disjoint: bool,
+    /// Whether one window takes the average of the whole image.
+    is_global: bool,
+    /// The image sorted by phase. Padding keeps its first value.
     sorted: Vec<R>,
     /// The gradient of the image, sorted likewise.
     spread: Vec<R>,
-    /// A row of the output, or of its gradient.
+    /// The output or its gradient, in rows as long as those of a phase: a run.
     output: Vec<R>,
-    /// Where the maximum of each window of a row of the output is: the place in the window, row by row.
+    /// Where the maximum of each window is: its place in the window, row by row.
     place: Vec<R>,
-    /// The number of values of each window of a row, in width, that are not padding.
-    widths: Vec<f64>,
 }
 
-/// The place in a window that has not been found.
+/// The columns 0, stride, 2 stride, ... of a row of the padded image, or 1, stride + 1, ..., and so on.
+struct Phase {
+    /// The first column that is not padding.
+    first: usize,
+    /// The number of columns that are not padding.
+    count: usize,
+    /// Where the first of them is, among the sorted values of row 0 of the padded image.
+    sorted: usize,
+}
+
+/// The place of a maximum that has not been found.
 const NOWHERE: f64 = -1.0;
 
 impl<R: Real> Pooler<R> {
     pub fn new(pooling: Pooling) -> Self {
-        let [_, width] = pooling.input;
-        let [_, outputs] = pooling.output;
-        let [_, window] = pooling.window;
-        let [_, stride] = pooling.strides;
-        let [_, padding] = pooling.padding;
-        let phase = (width + padding)
-            .div_ceil(stride)
-            .max(outputs + (window - 1) / stride);
-        let widths = (0..outputs).map(|output| {
-            let start = output * stride;
-            let end = (start + window).min(width + padding);
-            (end - start.max(padding)) as f64
+        let Pooling {
+            kind,
+            input,
+            output,
+            window,
+            strides,
+            padding,
+        } = pooling;
+        let [rows, columns] = [0, 1].map(|axis| {
+            let padded = input[axis] + padding[axis];
+            let read = output[axis] + (window[axis] - 1) / strides[axis];
+            padded.div_ceil(strides[axis]).max(read)
         });
-        Self {
-            pooling,
-            phase,
-            line: vec![R::default(); width],
-            sorted: Vec::new(),
-            spread: Vec::new(),
-            output: vec![R::default(); outputs],
-            place: vec![R::default(); outputs],
-            widths: widths.collect(),
-        }
-    }
-
-    /// Makes room for `rows` sorted rows. What is not written later stands for padding.
-    fn reserve(&mut self, rows: usize) {
-        let padding = match self.pooling.kind {
+        let runs = (0..window[0] * window[1]).map(|place| {
+            let (row, column) = (place / window[1], place % window[1]);
+            let phase = row % strides[0] * strides[1] + column % strides[1];
+            (phase * rows + row / strides[0]) * columns + column / strides[1]
+        });
+        let phases = (0..strides[1]).map(|phase| {
+            let first = (phase + strides[1] - padding[1] % strides[1]) % strides[1];
+            Phase {
+                first,
+                count: input[1].saturating_sub(first).div_ceil(strides[1]),
+                sorted: phase * rows * columns + (first + padding[1]) / strides[1],
+            }
+        });
+        let of_rows = (padding[0]..padding[0] + input[0]).map(|row| {
+            let phase = row % strides[0] * strides[1];
+            (phase * rows + row / strides[0]) * columns
+        });
+        let neutral = match kind {
             PoolingKind::Max => R::from_f64(f64::NEG_INFINITY),
             PoolingKind::Average { .. } => R::default(),
         };
-        self.sorted.resize(rows * self.row(), padding);
+        let sorted = rows * columns * strides[0] * strides[1];
+        let run = (output[0] - 1) * columns + output[1];
+        Self {
+            pooling,
+            columns,
+            runs: runs.collect(),
+            rows: of_rows.collect(),
+            phases: phases.collect(),
+            is_global: kind != PoolingKind::Max && window == input && padding == [0, 0],
+            is_disjoint: window[0] <= strides[0] && window[1] <= strides[1],
+            sorted: vec![neutral; sorted],
+            spread: vec![R::default(); sorted],
+            output: vec![R::default(); run],
+            place: vec![R::default(); run],
+        }
     }
 
-    /// Values of a sorted row.
-    fn row(&self) -> usize {
-        self.phase * self.pooling.strides[1]
+    /// What the sum of the window of an output is divided by.
+    fn divisor(&self, row: usize, column: usize) -> R {
+        let Pooling {
+            kind,
+            input,
+            window,
+            strides,
+            padding,
+            ..
+        } = self.pooling;
+        let counts = |axis: usize, at: usize| {
+            let start = at * strides[axis];
+            let end = (start + window[axis]).min(input[axis] + padding[axis]);
+            end - start.max(padding[axis])
+        };
+        let count = match kind {
+            PoolingKind::Average {
+                count_padding: false,
+            } => counts(0, row) * counts(1, column),
+            _ => window[0] * window[1],
+        };
+        R::from_f64(count as f64)
     }
 
-    /// Where column `column` of the windows begins in a sorted row.
+    /// Divides the output, or its gradient, if it is an average.
     #[inline(always)]
-    fn column(&self, column: usize) -> usize {
-        let [_, stride] = self.pooling.strides;
-        column % stride * self.phase + column / stride
-    }
-
-    /// The rows of the windows of a row of the output that are not padding: each as its place in the window and in the
-    /// image.
-    #[inline(always)]
-    fn rows(&self, output: usize) -> impl Iterator<Item = (usize, usize)> + use<R> {
-        let [height, _] = self.pooling.input;
-        let [window, _] = self.pooling.window;
-        let [padding, _] = self.pooling.padding;
-        let start = output * self.pooling.strides[0];
-        let first = padding.saturating_sub(start);
-        let end = window.min(height + padding - start);
-        (first..end).map(move |row| (row, start + row - padding))
-    }
-
-    /// What the sum of each window of a row of the output is divided by.
-    #[inline(always)]
-    fn divide(values: &mut [R], pooling: &Pooling, rows: usize, widths: &[f64]) {
-        match pooling.kind {
+    fn divide(&mut self) {
+        let [rows, outputs] = self.pooling.output;
+        match self.pooling.kind {
             PoolingKind::Max => (),
             PoolingKind::Average {
                 count_padding: true,
             } => {
-                let count = R::from_f64((pooling.window[0] * pooling.window[1]) as f64);
-                for value in values {
+                let count = self.divisor(0, 0);
+                for value in &mut self.output {
                     *value = *value / count;
                 }
             }
             PoolingKind::Average {
                 count_padding: false,
             } => {
-                for (value, width) in values.iter_mut().zip(widths) {
-                    *value = *value / R::from_f64(rows as f64 * width);
+                for row in 0..rows {
+                    for column in 0..outputs {
+                        let count = self.divisor(row, column);
+                        let value = &mut self.output[row * self.columns + column];
+                        *value = *value / count;
+                    }
                 }
             }
         }
@@ -124,31 +167,38 @@ impl<R: Real> Pooler<R> {
     /// Pools an image. `write` gets each row of the output and its number.
     #[inline(always)]
     pub fn forward(&mut self, image: &[R], mut write: impl FnMut(usize, &[R])) {
-        let [_, width] = self.pooling.input;
-        let [rows_of_output, outputs] = self.pooling.output;
-        let is_max = self.pooling.kind == PoolingKind::Max;
-        self.reserve(1);
-        for output in 0..rows_of_output {
-            let mut rows = 0;
-            for (_, row) in self.rows(output) {
-                let row = &image[row * width..][..width];
-                if rows == 0 {
-                    self.line.copy_from_slice(row);
-                } else {
-                    gather(&mut self.line, row, is_max);
-                }
-                rows += 1;
+        if self.is_global {
+            self.output[0] = total(image);
+        } else {
+            self.sort(image);
+            match self.pooling.kind {
+                PoolingKind::Max => self.gather::<true>(),
+                PoolingKind::Average { .. } => self.gather::<false>(),
             }
-            sort(&self.line, &mut self.sorted, &self.pooling, self.phase);
-            self.output.copy_from_slice(&self.sorted[..outputs]);
-            for column in 1..self.pooling.window[1] {
-                let start = self.column(column);
-                let column = &self.sorted[start..][..outputs];
-                gather(&mut self.output, column, is_max);
-            }
-            Self::divide(&mut self.output, &self.pooling, rows, &self.widths);
-            write(output, &self.output);
         }
+        self.divide();
+        let [rows, outputs] = self.pooling.output;
+        for row in 0..rows {
+            write(row, &self.output[row * self.columns..][..outputs]);
+        }
+    }
+
+    /// The maximum or the sum of each window.
+    #[inline(always)]
+    fn gather<const MAX: bool>(&mut self) {
+        let (runs, sorted) = (&self.runs[..], &self.sorted[..]);
+        let output = &mut self.output[..];
+        in_blocks!(output.len(), LANES, 1, |at, _count, L| {
+            let mut found: [R; L] = block(sorted, at);
+            for run in &runs[1..] {
+                let values: [R; L] = block(sorted, run + at);
+                found = match MAX {
+                    true => larger(&found, &values),
+                    false => sum(&found, &values),
+                };
+            }
+            store(output, at, found);
+        });
     }
 
     /// Writes the gradient of an image to `gradient`. `read` fills in each row of the output's gradient, given its number.
@@ -159,101 +209,160 @@ impl<R: Real> Pooler<R> {
         gradient: &mut [R],
         mut read: impl FnMut(usize, &mut [R]),
     ) {
-        let [height, width] = self.pooling.input;
         let is_max = self.pooling.kind == PoolingKind::Max;
-        let row_len = self.row();
-        self.spread.clear();
-        self.spread.resize(height * row_len, R::default());
         if is_max {
-            self.reserve(height);
-            for (image, sorted) in image
-                .chunks_exact(width)
-                .zip(self.sorted.chunks_exact_mut(row_len))
-            {
-                sort(image, sorted, &self.pooling, self.phase);
-            }
+            self.sort(image);
+            self.find_maxima();
         }
-        for output in 0..self.pooling.output[0] {
-            if is_max {
-                self.find_maxima(output);
-            }
-            read(output, &mut self.output);
-            let rows = self.rows(output).count();
-            Self::divide(&mut self.output, &self.pooling, rows, &self.widths);
-            self.spread_row(output, is_max);
+        let [rows, outputs] = self.pooling.output;
+        for row in 0..rows {
+            read(row, &mut self.output[row * self.columns..][..outputs]);
         }
-        for (spread, gradient) in self
-            .spread
-            .chunks_exact(row_len)
-            .zip(gradient.chunks_exact_mut(width))
-        {
-            unsort(spread, gradient, &self.pooling, self.phase);
+        self.divide();
+        if self.is_global {
+            return gradient.fill(self.output[0]);
         }
+        match (is_max, self.is_disjoint) {
+            (true, true) => self.spread::<true, true>(),
+            (true, false) => self.spread::<true, false>(),
+            (false, _) => self.spread::<false, false>(),
+        }
+        self.unsort(gradient);
     }
 
-    /// Finds the place of each maximum of a row of the output: of the last NaN, or else the first of equal values.
+    /// Finds the place of each maximum: of the last NaN, or else of the first of equal values.
     #[inline(always)]
-    fn find_maxima(&mut self, output: usize) {
-        let [_, width] = self.pooling.window;
-        let nowhere = R::from_f64(NOWHERE);
-        self.output.fill(R::from_f64(f64::NEG_INFINITY));
-        self.place.fill(nowhere);
-        for (window_row, row) in self.rows(output) {
-            for column in 0..width {
-                let start = row * self.row() + self.column(column);
-                let values = &self.sorted[start..][..self.output.len()];
-                let here = R::from_f64((window_row * width + column) as f64);
-                let found = self.output.iter_mut().zip(&mut self.place);
-                for ((best, place), &value) in found.zip(values) {
-                    let is_better = value > *best || is_nan(value);
-                    *best = if is_better { value } else { *best };
-                    *place = if is_better { here } else { *place };
+    fn find_maxima(&mut self) {
+        let (runs, sorted) = (&self.runs[..], &self.sorted[..]);
+        let places = &mut self.place[..];
+        in_blocks!(places.len(), LANES, 1, |at, _count, L| {
+            let mut best = [R::from_f64(f64::NEG_INFINITY); L];
+            let mut place = [R::from_f64(NOWHERE); L];
+            for (here, run) in runs.iter().enumerate() {
+                let values: [R; L] = block(sorted, run + at);
+                let here = R::from_f64(here as f64);
+                let [mut better, mut better_place] = [[R::default(); L]; 2];
+                for lane in 0..L {
+                    let is_better = is_larger(values[lane], best[lane]);
+                    better[lane] = if is_better { values[lane] } else { best[lane] };
+                    better_place[lane] = if is_better { here } else { place[lane] };
                 }
+                [best, place] = [better, better_place];
             }
-        }
-        if self.place.iter().any(|&place| place < R::default()) {
-            self.place_infinities(output);
+            store(places, at, place);
+        });
+        if places.iter().any(|&place| place < R::default()) {
+            self.place_infinities();
         }
     }
 
     /// Where all values of a window are negative infinity, like the padding: the first that is not padding.
     #[cold]
-    fn place_infinities(&mut self, output: usize) {
-        let [_, width] = self.pooling.window;
-        let [_, stride] = self.pooling.strides;
-        let [_, padding] = self.pooling.padding;
-        let (row, _) = self.rows(output).next().expect("a window has a value");
-        for (index, place) in self.place.iter_mut().enumerate() {
-            if *place < R::default() {
-                let column = padding.saturating_sub(index * stride);
-                *place = R::from_f64((row * width + column) as f64);
+    #[inline(never)]
+    fn place_infinities(&mut self) {
+        let Pooling {
+            output,
+            window,
+            strides,
+            padding,
+            ..
+        } = self.pooling;
+        for row in 0..output[0] {
+            for column in 0..output[1] {
+                let place = &mut self.place[row * self.columns + column];
+                if *place < R::default() {
+                    let [y, x] = [0, 1].map(|axis| {
+                        padding[axis].saturating_sub([row, column][axis] * strides[axis])
+                    });
+                    *place = R::from_f64((y * window[1] + x) as f64);
+                }
             }
         }
     }
 
-    /// Adds the gradients of a row of the output to those of its windows: of each window's maximum, or of all its values.
+    /// Gives the gradient of each output to its window: to the maximum, or to all values.
     #[inline(always)]
-    fn spread_row(&mut self, output: usize, is_max: bool) {
-        let [_, width] = self.pooling.window;
-        let outputs = self.output.len();
-        for (window_row, row) in self.rows(output) {
-            for column in 0..width {
-                let start = row * self.row() + self.column(column);
-                let spread = &mut self.spread[start..][..outputs];
-                let values = spread.iter_mut().zip(&self.output);
-                if is_max {
-                    let here = R::from_f64((window_row * width + column) as f64);
-                    for ((sum, &gradient), &place) in values.zip(&self.place) {
-                        let part = if place == here {
-                            gradient
-                        } else {
-                            R::default()
-                        };
-                        *sum = *sum + part;
+    fn spread<const MAX: bool, const DISJOINT: bool>(&mut self) {
+        let (runs, spread) = (&self.runs[..], &mut self.spread[..]);
+        let (gradients, places) = (&self.output[..], &self.place[..]);
+        // If windows are disjoint, each value is written once, and what belongs to no window stays 0.
+        if !DISJOINT {
+            spread.fill(R::default());
+        }
+        for (here, run) in runs.iter().enumerate() {
+            let here = R::from_f64(here as f64);
+            in_blocks!(gradients.len(), LANES, 1, |at, _count, L| {
+                let gradient: [R; L] = block(gradients, at);
+                let mut part = gradient;
+                if MAX {
+                    part = chosen(&gradient, &block(places, at), here);
+                }
+                if !DISJOINT {
+                    part = sum(&part, &block(spread, run + at));
+                }
+                store(spread, run + at, part);
+            });
+        }
+    }
+
+    /// Sorts an image by phase. Leaves what stands for padding.
+    #[inline(always)]
+    fn sort(&mut self, image: &[R]) {
+        let [_, width] = self.pooling.input;
+        for row in 0..self.rows.len() {
+            let values = &image[row * width..][..width];
+            let start = self.rows[row];
+            let sorted = &mut self.sorted[start..];
+            match &self.phases[..] {
+                [all] => sorted[all.sorted..][..width].copy_from_slice(values),
+                [zeroth, other] => {
+                    let (left, right) = sorted.split_at_mut(other.sorted);
+                    let left = &mut left[zeroth.sorted..][..zeroth.count];
+                    let right = &mut right[..other.count];
+                    match zeroth.first {
+                        0 => split(values, left, right),
+                        _ => split(values, right, left),
                     }
-                } else {
-                    for (sum, &gradient) in values {
-                        *sum = *sum + gradient;
+                }
+                phases => {
+                    for phase in phases {
+                        let columns = values.iter().skip(phase.first).step_by(phases.len());
+                        let sorted = &mut sorted[phase.sorted..][..phase.count];
+                        for (sorted, value) in sorted.iter_mut().zip(columns) {
+                            *sorted = *value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The gradient of an image, of the sorted one.
+    #[inline(always)]
+    fn unsort(&self, gradient: &mut [R]) {
+        let [_, width] = self.pooling.input;
+        for row in 0..self.rows.len() {
+            let values = &mut gradient[row * width..][..width];
+            let start = self.rows[row];
+            let spread = &self.spread[start..];
+            match &self.phases[..] {
+                [all] => values.copy_from_slice(&spread[all.sorted..][..width]),
+                [zeroth, other] => {
+                    let left = &spread[zeroth.sorted..][..zeroth.count];
+                    let right = &spread[other.sorted..][..other.count];
+                    match zeroth.first {
+                        0 => join(left, right, values),
+                        _ => join(right, left, values),
+                    }
+                }
+                phases => {
+                    for phase in phases {
+                        let columns = values.iter_mut().skip(phase.first);
+                        let columns = columns.step_by(phases.len());
+                        let spread = &spread[phase.sorted..][..phase.count];
+                        for (value, spread) in columns.zip(spread) {
+                            *value = *spread;
+                        }
                     }
                 }
             }
@@ -261,98 +370,135 @@ impl<R: Real> Pooler<R> {
     }
 }
 
+/// The sum of all values.
 #[inline(always)]
-fn is_nan<R: Real>(value: R) -> bool {
-    #[allow(clippy::eq_op)]
-    {
-        value != value
+fn total<R: Real>(values: &[R]) -> R {
+    let mut lanes = [R::default(); LANES];
+    in_blocks!(values.len(), LANES, 1, |at, _count, L| {
+        let part: [R; L] = block(values, at);
+        for lane in 0..L {
+            lanes[lane] = lanes[lane] + part[lane];
+        }
+    });
+    lanes.into_iter().fold(R::default(), |sum, lane| sum + lane)
+}
+
+/// `L` values from `at`.
+#[inline(always)]
+fn block<R: Real, const L: usize>(values: &[R], at: usize) -> [R; L] {
+    values[at..at + L]
+        .try_into()
+        .expect("a slice of L values is an array of L values")
+}
+
+/// Whether a value takes the place of the best one: it is larger, or it is NaN.
+#[inline(always)]
+#[allow(clippy::eq_op)]
+fn is_larger<R: Real>(value: R, best: R) -> bool {
+    value > best || value != value
+}
+
+/// Writes `L` values from `at`. (A copy of a slice would be a call.)
+#[inline(always)]
+fn store<R: Real, const L: usize>(values: &mut [R], at: usize, block: [R; L]) {
+    let target: &mut [R; L] = (&mut values[at..at + L])
+        .try_into()
+        .expect("a slice of L values is an array of L values");
+    *target = block;
+}
+
+/// The larger of two values in each lane; NaN if either is.
+#[inline(always)]
+fn larger<R: Real, const L: usize>(best: &[R; L], values: &[R; L]) -> [R; L] {
+    let mut found = [R::default(); L];
+    for lane in 0..L {
+        let is_better = is_larger(values[lane], best[lane]);
+        found[lane] = if is_better { values[lane] } else { best[lane] };
+    }
+    found
+}
+
+/// The values whose place is `here`, and 0 for the others.
+#[inline(always)]
+fn chosen<R: Real, const L: usize>(values: &[R; L], places: &[R; L], here: R) -> [R; L] {
+    let mut chosen = [R::default(); L];
+    for lane in 0..L {
+        let is_chosen = places[lane] == here;
+        chosen[lane] = if is_chosen {
+            values[lane]
+        } else {
+            R::default()
+        };
+    }
+    chosen
+}
+
+#[inline(always)]
+fn sum<R: Real, const L: usize>(a: &[R; L], b: &[R; L]) -> [R; L] {
+    let mut sum = [R::default(); L];
+    for lane in 0..L {
+        sum[lane] = a[lane] + b[lane];
+    }
+    sum
+}
+
+/// Evaluates the body for blocks of `$pairs` pairs that cover all pairs of `$len` values. The last may overlap the one
+/// before it.
+macro_rules! in_pairs {
+    ($len:expr, |$at:ident, $pairs:ident| $block:block) => {{
+        let len: usize = $len;
+        if len >= 16 {
+            in_pairs!(@width 8, len, $at, $pairs, $block);
+        } else if len >= 8 {
+            in_pairs!(@width 4, len, $at, $pairs, $block);
+        } else {
+            in_pairs!(@width 1, len, $at, $pairs, $block);
+        }
+    }};
+    (@width $width:expr, $len:ident, $at:ident, $pairs:ident, $block:block) => {{
+        const $pairs: usize = $width;
+        let mut next = 0;
+        // The last block ends at the last whole pair.
+        let last = ($len / 2 * 2).saturating_sub(2 * $pairs);
+        while next < $len / 2 * 2 {
+            let $at = next.min(last);
+            $block
+            next += 2 * $pairs;
+        }
+    }};
+}
+
+/// `P` pairs of values from `at`.
+#[inline(always)]
+fn pairs<R: Real, const P: usize>(values: &[R], at: usize) -> [[R; 2]; P] {
+    let (pairs, _) = values[at..at + 2 * P].as_chunks::<2>();
+    pairs.try_into().expect("a slice of 2 P values is P pairs")
+}
+
+/// Splits a row into its even and its odd columns.
+#[inline(always)]
+fn split<R: Real>(row: &[R], even: &mut [R], odd: &mut [R]) {
+    in_pairs!(row.len(), |at, PAIRS| {
+        let [first, second] = R::split(pairs::<R, PAIRS>(row, at));
+        store(even, at / 2, first);
+        store(odd, at / 2, second);
+    });
+    if row.len() % 2 == 1 {
+        even[row.len() / 2] = row[row.len() - 1];
     }
 }
 
-/// Takes more values into maxima or sums. NaN stays.
+/// Joins the even and the odd columns to a row.
 #[inline(always)]
-fn gather<R: Real>(gathered: &mut [R], values: &[R], is_max: bool) {
-    let both = gathered.iter_mut().zip(values);
-    if is_max {
-        for (best, &value) in both {
-            let is_better = value > *best || is_nan(value);
-            *best = if is_better { value } else { *best };
+fn join<R: Real>(even: &[R], odd: &[R], row: &mut [R]) {
+    let len = row.len();
+    in_pairs!(len, |at, PAIRS| {
+        let pairs = R::join::<PAIRS>([block(even, at / 2), block(odd, at / 2)]);
+        for (i, pair) in pairs.into_iter().enumerate() {
+            store(row, at + 2 * i, pair);
         }
-    } else {
-        for (sum, &value) in both {
-            *sum = *sum + value;
-        }
-    }
-}
-
-/// The columns of one phase: the first of them in the row, where it is among the sorted, and their number.
-#[inline(always)]
-fn columns_of_phase(pooling: &Pooling, phase_len: usize, phase: usize) -> (usize, usize, usize) {
-    let [_, width] = pooling.input;
-    let [_, stride] = pooling.strides;
-    let [_, padding] = pooling.padding;
-    let first = (phase + stride - padding % stride) % stride;
-    let sorted = phase * phase_len + (first + padding) / stride;
-    (first, sorted, width.saturating_sub(first).div_ceil(stride))
-}
-
-/// Sorts a row by phase. Leaves what stands for padding.
-#[inline(always)]
-fn sort<R: Copy>(row: &[R], sorted: &mut [R], pooling: &Pooling, phase_len: usize) {
-    let [_, stride] = pooling.strides;
-    for phase in 0..stride {
-        let (first, start, count) = columns_of_phase(pooling, phase_len, phase);
-        let sorted = &mut sorted[start..][..count];
-        match stride {
-            1 => sorted.copy_from_slice(row),
-            2 => {
-                let (pairs, rest) = row[first.min(row.len())..].as_chunks::<2>();
-                let (sorted, last) = sorted.split_at_mut(pairs.len());
-                for (sorted, pair) in sorted.iter_mut().zip(pairs) {
-                    *sorted = pair[0];
-                }
-                last.copy_from_slice(rest);
-            }
-            _ => {
-                for (sorted, &value) in sorted
-                    .iter_mut()
-                    .zip(row.iter().skip(first).step_by(stride))
-                {
-                    *sorted = value;
-                }
-            }
-        }
-    }
-}
-
-/// The row of a sorted one.
-#[inline(always)]
-fn unsort<R: Copy>(sorted: &[R], row: &mut [R], pooling: &Pooling, phase_len: usize) {
-    let [_, stride] = pooling.strides;
-    let of_phase = |phase| {
-        let (first, start, count) = columns_of_phase(pooling, phase_len, phase);
-        (first, &sorted[start..][..count])
-    };
-    match stride {
-        1 => row.copy_from_slice(of_phase(0).1),
-        2 => {
-            let [even, odd] = match (of_phase(0), of_phase(1)) {
-                ((0, even), (_, odd)) | ((_, odd), (0, even)) => [even, odd],
-                _ => unreachable!("one of two phases has column 0"),
-            };
-            let (pairs, rest) = row.as_chunks_mut::<2>();
-            for ((pair, &even), &odd) in pairs.iter_mut().zip(even).zip(odd) {
-                *pair = [even, odd];
-            }
-            rest.copy_from_slice(&even[odd.len()..]);
-        }
-        _ => {
-            for phase in 0..stride {
-                let (first, values) = of_phase(phase);
-                for (value, &sorted) in row.iter_mut().skip(first).step_by(stride).zip(values) {
-                    *value = sorted;
-                }
-            }
-        }
+    });
+    if len % 2 == 1 {
+        row[len - 1] = even[len / 2];
     }
 }

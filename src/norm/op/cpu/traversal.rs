@@ -35,12 +35,13 @@ const SAMPLE_ROWS: usize = 8;
 const SAMPLE_VALUES: usize = 32;
 
 /// What becomes of each value of a region.
-pub(super) struct Mapping<'a, R> {
+#[derive(Clone, Copy)]
+pub(super) struct Mapping<'a, R, G> {
     /// The forward pass of each channel.
     pub forward: &'a PerChannel<R>,
     /// The line of each channel.
     pub lines: &'a PerChannel<R>,
-    pub gate: Gate<R>,
+    pub gate: G,
 }
 
 /// `sum u` and `sum u * d` of a channel.
@@ -151,11 +152,11 @@ impl Region {
     /// - `self.channels` are channels of the tensor.
     /// - A tensor of `source` and `target` are the same or do not overlap.
     /// - Nobody else reads or writes the region's values meanwhile.
-    pub unsafe fn map<S: Source>(
+    pub unsafe fn map<S: Source, G: Gate<RealOf<S>>>(
         &self,
         source: S,
         target: Target<S::Value>,
-        mapping: Mapping<RealOf<S>>,
+        mapping: Mapping<RealOf<S>, G>,
     ) {
         debug_assert!(self.channels.end <= self.dims.channels);
         let columns = self.columns_per_channel();
@@ -302,18 +303,18 @@ fn block<const L: usize>(values: &mut [f64], at: usize) -> &mut [f64; L] {
 }
 
 /// Maps some places of a region. A type for the same reason as [`SumPiece`], and made under the same conditions.
-struct MapPiece<'a, S: Source> {
+struct MapPiece<'a, S: Source, G> {
     region: &'a Region,
     source: S,
     target: Target<S::Value>,
     /// Of each channel or, row by row, of each column.
     forward: &'a PerChannel<RealOf<S>>,
     lines: &'a PerChannel<RealOf<S>>,
-    gate: Gate<RealOf<S>>,
+    gate: G,
     places: Range<usize>,
 }
 
-impl<S: Source> WithSimd for MapPiece<'_, S> {
+impl<S: Source, G: Gate<RealOf<S>>> WithSimd for MapPiece<'_, S, G> {
     type Output = ();
 
     #[inline(always)]
@@ -326,7 +327,7 @@ impl<S: Source> WithSimd for MapPiece<'_, S> {
     }
 }
 
-impl<S: Source> MapPiece<'_, S> {
+impl<S: Source, G: Gate<RealOf<S>>> MapPiece<'_, S, G> {
     /// Last runs first: those that were just added up are still in the cache.
     #[inline(always)]
     fn run_by_run(self) {

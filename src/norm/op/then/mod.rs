@@ -148,30 +148,52 @@ impl<const D: usize> Then<D> {
         self
     }
 
-    /// Adds the residual, applies the activation and pools, in Burn's tensor operations.
-    pub(super) fn apply(self, mut z: Tensor<D>) -> Tensor<D> {
-        if let Some(residual) = self.residual {
-            z = z + residual;
-        }
-        z = match self.activation {
+    /// Does it to any tensor, in Burn's tensor operations: for a model whose normalisation is optional.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the residual's shape does not fit.
+    pub fn apply(self, z: Tensor<D>) -> Tensor<D> {
+        let z = match self.residual {
             None => z,
-            Some(Activation::Relu) => relu(z),
-            Some(Activation::LeakyRelu { slope }) => leaky_relu(z, slope),
+            Some(residual) => z + residual,
         };
         let Some(pool) = self.pool else {
-            return z;
+            return activated(z, self.activation);
         };
-        // Only a tensor of rank 4 can be pooled, see the methods below; the shapes tell the compiler so.
-        let dims: [usize; D] = z.dims();
-        let images = z.reshape([dims[0], dims[1], dims[2], dims[3]]);
-        let pooled = match pool {
-            Pool::Max(pool) => pool.forward(images),
-            Pool::Average(pool) => pool.forward(images),
+        // The largest value stays the largest through an activation that never falls. After the pooling, there is less to
+        // apply it to.
+        let before = matches!(pool, Pool::Average(_))
+            || matches!(self.activation, Some(Activation::LeakyRelu { slope }) if slope < 0.0);
+        let (first, last) = match before {
+            true => (self.activation, None),
+            false => (None, self.activation),
         };
-        let shape = pooled.shape();
-        pooled.reshape(shape)
+        activated(pooled(activated(z, first), pool), last)
     }
+}
 
+fn activated<const D: usize>(z: Tensor<D>, activation: Option<Activation>) -> Tensor<D> {
+    match activation {
+        None => z,
+        Some(Activation::Relu) => relu(z),
+        Some(Activation::LeakyRelu { slope }) => leaky_relu(z, slope),
+    }
+}
+
+fn pooled<const D: usize>(z: Tensor<D>, pool: Pool) -> Tensor<D> {
+    // Only a tensor of rank 4 can be pooled, see `Then::max_pool`; the shapes tell the compiler so.
+    let dims: [usize; D] = z.dims();
+    let images = z.reshape([dims[0], dims[1], dims[2], dims[3]]);
+    let pooled = match pool {
+        Pool::Max(pool) => pool.forward(images),
+        Pool::Average(pool) => pool.forward(images),
+    };
+    let shape = pooled.shape();
+    pooled.reshape(shape)
+}
+
+impl<const D: usize> Then<D> {
     /// Checks the residual.
     ///
     /// # Panics

@@ -1,0 +1,101 @@
+//! Measures a training step (forward, backward, Adam) of a whole ResNet-18 on images of 64x64 pixels: with Burn's layer,
+//! with this crate's in its place, and with what follows each normalisation in the same operation. Also prints the peak
+//! memory of a step above that of the model.
+//!
+//! ```text
+//! cargo bench --bench resnet18
+//! ```
+
+use burn::module::Module;
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_kindling_lab::cli;
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::time::Duration;
+
+#[path = "../tests/common/resnets.rs"]
+mod resnets;
+
+use resnets::{burns, fused, ours};
+
+const CLASSES: usize = 10;
+
+fn steps<M: Module>(
+    criterion: &mut Criterion,
+    batch: usize,
+    name: &str,
+    model: M,
+    forward: fn(&M, Tensor<4>) -> Tensor<2>,
+) {
+    let device = Device::default().autodiff();
+    let images = Tensor::random([batch, 3, 64, 64], Distribution::Normal(0.0, 1.0), &device);
+    let mut optimizer = AdamConfig::new().init();
+    let mut model = Some(model);
+    let mut group = criterion.benchmark_group(format!("resnet18/{batch}"));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(8));
+    let mut step = || {
+        let before = model.take().expect("each step gives the next model");
+        let loss = forward(&before, images.clone()).powi_scalar(2).mean();
+        let gradients = GradientsParams::from_grads(loss.backward(), &before);
+        model = Some(optimizer.step(1e-3, before, gradients));
+    };
+    step();
+    let resting = memory::reset();
+    step();
+    if let (Some(resting), Some(peak)) = (resting, memory::peak()) {
+        eprintln!(
+            "resnet18/{batch}/{name}: peak {} MiB above {resting} MiB",
+            peak - resting
+        );
+    }
+    group.bench_function(name, |bencher| bencher.iter(&mut step));
+    group.finish();
+}
+
+/// The peak of the process's resident memory, where Linux tells it.
+mod memory {
+    use std::fs;
+
+    /// Resident MiB now; the peak starts anew from it.
+    pub fn reset() -> Option<u64> {
+        fs::write("/proc/self/clear_refs", "5").ok()?;
+        read("VmRSS:")
+    }
+
+    /// Resident MiB at the peak.
+    pub fn peak() -> Option<u64> {
+        read("VmHWM:")
+    }
+
+    fn read(name: &str) -> Option<u64> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib >> 10)
+    }
+}
+
+fn all(criterion: &mut Criterion) {
+    cli::keep_freed_memory();
+    let device = Device::default().autodiff();
+    for batch in [8, 32] {
+        let model = burns::ResNet::new(CLASSES, &device);
+        steps(criterion, batch, "burn", model, burns::ResNet::forward);
+        let model = ours::ResNet::new(CLASSES, &device);
+        steps(criterion, batch, "ours", model, ours::ResNet::forward);
+        let model = fused::ResNet::new(CLASSES, &device);
+        steps(
+            criterion,
+            batch,
+            "ours in one",
+            model,
+            fused::ResNet::forward,
+        );
+    }
+}
+
+criterion_group!(benches, all);
+criterion_main!(benches);
