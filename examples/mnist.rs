@@ -78,9 +78,9 @@ struct Args {
           help_heading = "Training")]
     optimizer: OptimizerKind,
 
-    /// Learning rate
-    #[arg(long, value_name = "RATE", default_value = "1e-3", value_parser = positive_real, allow_negative_numbers = true, help_heading = "Training")]
-    lr: f64,
+    /// Learning rate [default: 1e-3, for the residual network 5e-3]
+    #[arg(long, value_name = "RATE", value_parser = positive_real, allow_negative_numbers = true, help_heading = "Training")]
+    lr: Option<f64>,
 
     /// Learning rate over the run: constant, or falling to 0 along a cosine
     #[arg(long, value_name = "NAME", default_value = "cosine", value_parser = names::<Schedule>(&Schedule::NAMES),
@@ -204,7 +204,10 @@ impl Args {
                 }
             },
             optimizer: self.optimizer,
-            learning_rate: self.lr,
+            learning_rate: self.lr.unwrap_or(match self.model {
+                Kind::Mlp | Kind::Cnn => 1e-3,
+                Kind::Resnet => 5e-3,
+            }),
             schedule: self.schedule,
             epochs: self.epochs,
             batch_size: self.batch_size,

@@ -15,7 +15,7 @@ fn windows(image: [usize; 2]) -> impl Strategy<Value = Window> {
         (prop_oneof![4 => 1..=len.min(5), 1 => Just(len)], 1..4usize)
             .prop_flat_map(|(size, stride)| (Just(size), Just(stride), 0..=size / 2))
     };
-    (axis(image[0]), axis(image[1]), any::<bool>(), any::<bool>()).prop_map(
+    let any = (axis(image[0]), axis(image[1]), any::<bool>(), any::<bool>()).prop_map(
         |(rows, columns, max, count_padding)| Window {
             max,
             count_padding,
@@ -23,7 +23,16 @@ fn windows(image: [usize; 2]) -> impl Strategy<Value = Window> {
             strides: [rows.1, columns.1],
             padding: [rows.2, columns.2],
         },
-    )
+    );
+    // The most common pooling: maxima of windows of 2x2 side by side.
+    let halving = Window {
+        max: true,
+        count_padding: true,
+        size: image.map(|len| len.min(2)),
+        strides: [2, 2],
+        padding: [0, 0],
+    };
+    prop_oneof![2 => any, 1 => Just(halving)]
 }
 
 /// The activation: none, ReLU, leaky ReLU.

@@ -1,11 +1,11 @@
 use burn::config::Config;
-use burn::module::{Module, ParamGroup};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
 use super::block::{Affine, Block, Norm, Normalization, normalize};
-use burn_kindling::init::{Activation, InitPlan, InitStrategy};
+use burn_kindling::init::{Activation, InitStrategy, initialize};
 use burn_kindling::norm::{Fold, Then};
 use burn_kindling::observe::{Point, watch};
 
@@ -60,8 +60,9 @@ impl ResnetConfig {
 
     /// Makes the network on `device`, with weights that depend on `seed` alone: they are the same on every backend.
     ///
-    /// The last gamma of each residual branch is 0, so that every block starts as its shortcut (Goyal et al. 2017,
-    /// [arXiv:1706.02677](https://arxiv.org/abs/1706.02677), section 5.1).
+    /// Every gamma starts at 1. If the last gamma of each branch starts at 0 (Goyal et al. 2017,
+    /// [arXiv:1706.02677](https://arxiv.org/abs/1706.02677), section 5.1), Adam takes many steps until the branches take part:
+    /// it moves a gamma by about the learning rate a step.
     ///
     /// # Panics
     ///
@@ -110,10 +111,7 @@ impl ResnetConfig {
             blocks: residual,
             output: LinearConfig::new(inputs, self.classes).init(device),
         };
-        let last_gammas =
-            ParamGroup::from_regex(r"second\.norm\..*gamma$").expect("a valid pattern");
-        let plan = InitPlan::new(self.init).fill(last_gammas, 0.0);
-        plan.apply(network, seed).0
+        initialize(network, self.init, seed).0
     }
 }
 
