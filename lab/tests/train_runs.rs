@@ -102,12 +102,12 @@ fn the_residual_network_learns_to_read() {
     let config = TrainConfig {
         model: ModelConfig::Resnet(ResnetConfig::new().with_channels(8)),
         epochs: 1,
-        batch_size: 64,
-        learning_rate: 3e-3,
+        batch_size: 16,
+        learning_rate: 1e-2,
         ..TrainConfig::default()
     };
     let (_, result) = train(&config, &part(6_000));
-    assert!(result.test.accuracy > 0.93, "{:?}", result.test);
+    assert!(result.test.accuracy > 0.85, "{:?}", result.test);
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! Tests batch norm with what follows it in one operation: a residual, an activation, a pooling.
+//!
+//! On the CPU backends, which have kernels for all of it. On others, Burn does what follows.
 
 // Burn 0.22 deprecates NdArray; it is tested as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
