@@ -1,6 +1,5 @@
 //! Measures a training step (forward, backward, Adam) of a whole ResNet-18 on images of 64x64 pixels: with Burn's layer,
-//! with this crate's in its place, and with what follows each normalisation in the same operation. Also prints the peak
-//! memory of a step above that of the model.
+//! with this crate's in its place, and with what follows each normalisation in the same operation.
 //!
 //! ```text
 //! cargo bench --bench resnet18
@@ -42,40 +41,8 @@ fn steps<M: Module>(
         let gradients = GradientsParams::from_grads(loss.backward(), &before);
         model = Some(optimizer.step(1e-3, before, gradients));
     };
-    step();
-    let resting = memory::reset();
-    step();
-    if let (Some(resting), Some(peak)) = (resting, memory::peak()) {
-        eprintln!(
-            "resnet18/{batch}/{name}: peak {} MiB above {resting} MiB",
-            peak - resting
-        );
-    }
     group.bench_function(name, |bencher| bencher.iter(&mut step));
     group.finish();
-}
-
-/// The peak of the process's resident memory, where Linux tells it.
-mod memory {
-    use std::fs;
-
-    /// Resident MiB now; the peak starts anew from it.
-    pub fn reset() -> Option<u64> {
-        fs::write("/proc/self/clear_refs", "5").ok()?;
-        read("VmRSS:")
-    }
-
-    /// Resident MiB at the peak.
-    pub fn peak() -> Option<u64> {
-        read("VmHWM:")
-    }
-
-    fn read(name: &str) -> Option<u64> {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find(|line| line.starts_with(name))?;
-        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib >> 10)
-    }
 }
 
 fn all(criterion: &mut Criterion) {
