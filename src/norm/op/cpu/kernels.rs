@@ -5,7 +5,7 @@ use super::blocks::{
     Open, Real, RealOf, Relu, Source, Target, Value,
 };
 use super::channels::PerChannel;
-use super::planes::{Pooled, PooledBackward};
+use super::planes::{Pooled, PooledBackward, for_gate};
 use super::regions::{Region, all_channels, in_regions};
 use super::traversal::{Mapping, Sums};
 use crate::norm::op::layout::Dims;
@@ -167,14 +167,9 @@ unsafe fn normalise_source<S: Source>(
             return region.map_pooled(source, output, pooled);
         }
         let lines = &forward.lines(1.0);
-        match tail.activation {
-            TailActivation::None => region.map(source, output, mapping(forward, lines, Open)),
-            TailActivation::Relu => region.map(source, output, mapping(forward, lines, Relu)),
-            TailActivation::LeakyRelu { slope } => {
-                let gate = Leaky(Real::from_f64(slope));
-                region.map(source, output, mapping(forward, lines, gate));
-            }
-        }
+        for_gate!(tail.activation, |gate| {
+            region.map(source, output, mapping(forward, lines, gate));
+        });
     }
 }
 
@@ -366,14 +361,9 @@ unsafe fn gated_sums<S: Source>(
             };
             return region.pooled_sums(source, tensors, pooled);
         }
-        match tail.activation {
-            TailActivation::None => region.sums(gating(source, tensors, Open), forward),
-            TailActivation::Relu => region.sums(gating(source, tensors, Relu), forward),
-            TailActivation::LeakyRelu { slope } => {
-                let gate = Leaky(Real::from_f64(slope));
-                region.sums(gating(source, tensors, gate), forward)
-            }
-        }
+        for_gate!(tail.activation, |gate| {
+            region.sums(gating(source, tensors, gate), forward)
+        })
     }
 }
 

@@ -167,6 +167,8 @@ macro_rules! for_gate {
     };
 }
 
+pub(super) use for_gate;
+
 /// Calculates the values of an image before the pooling, rounded to the type of the tensor.
 ///
 /// # Safety

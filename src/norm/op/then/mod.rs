@@ -45,8 +45,8 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 ///
 /// # What it saves
 ///
-/// On Flex and NdArray, one pass over the tensors does all of it, forward and backward. Only the last result is written:
-/// with a 2x2 pooling, a quarter of the values. For the backward pass the operation keeps its input and the residual,
+/// On Flex and NdArray, the passes of the normalisation do all of it, forward and backward. Only the last result is
+/// written: with a 2x2 pooling, a quarter of the values. For the backward pass the operation keeps its input and the residual,
 /// which the model holds anyway; the activation's gate and the pooling's choice are computed again. Other backends fuse a
 /// ReLU without a residual, and Burn's tensor operations do the rest.
 ///

@@ -76,7 +76,8 @@ pub struct Pooling {
 }
 
 impl Pooling {
-    /// The pooling of images `input`, or `None` if a window does not fit into an image or is more than half padding.
+    /// The pooling of images `input`, or `None` if they are empty, or a window does not fit into an
+    /// image or is more than half padding.
     pub fn new(
         kind: PoolingKind,
         input: [usize; 2],
@@ -87,7 +88,8 @@ impl Pooling {
         let mut output = [0; 2];
         for axis in 0..2 {
             let padded = input[axis] + 2 * padding[axis];
-            let fits = strides[axis] > 0 && window[axis] > 0 && window[axis] <= padded;
+            let is_empty = input[axis] == 0 || window[axis] == 0 || strides[axis] == 0;
+            let fits = !is_empty && window[axis] <= padded;
             if !fits || 2 * padding[axis] > window[axis] {
                 return None;
             }
