@@ -1,15 +1,18 @@
 //! The batch normalisation module.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use burn::module::{Flag, Param, RunningState};
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
+use super::accumulate::Collected;
 use super::average::{RunningAverage, Weighting};
+use super::batch::{Batch, Mask, Valid};
+use super::ghost::GhostBatches;
 use super::mode::Mode;
 use super::op::{self, BatchNormOutput, Then};
 use super::recalibrate::Recorder;
-use super::statistics::{BatchStatistics, Own, RunningStatistics, State};
+use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
 
 /// Batch normalisation of an input `[batch, channels, ...]` of rank 2 or more.
 ///
@@ -86,8 +89,9 @@ pub struct BatchNorm {
     /// Added to the variance before its root is taken.
     pub epsilon: f64,
     pub(super) running_weight: Option<State>,
-    pub(super) lock: Arc<Mutex<()>>,
+    pub(super) lock: Arc<Lock>,
     pub(super) num_features: usize,
+    pub(super) channel_axis: isize,
     pub(super) average: RunningAverage,
     pub(super) affine: bool,
     pub(super) bias: bool,
@@ -103,13 +107,13 @@ impl BatchNorm {
     /// - `input`: `[batch, num_features, ...]`
     /// - output: as the input. An empty input gives gradients of 0, and changes no running statistics.
     ///
-    /// The channels are axis 1, as in Burn and PyTorch. For `[batch, time, features]` swap the last two axes before and
-    /// after (`input.swap_dims(1, 2)`). If `time` happens to equal `num_features`, nothing panics without the swap: the
-    /// layer then silently normalises each time step instead of each feature.
+    /// The channels are axis 1, as in Burn and PyTorch. For `[batch, time, features]`, build the layer with
+    /// [`with_channel_axis(-1)`](super::BatchNormConfig::with_channel_axis). Without it, and if `time` happens to equal
+    /// `num_features`, nothing panics: the layer then silently normalises each time step instead of each feature.
     ///
     /// # Panics
     ///
-    /// Panics if the input's rank is below 2 or its second axis is not `num_features`. Panics if the batch's statistics
+    /// Panics if the input's rank is below 2 or the axis of its channels is not `num_features` long. Panics if the batch's statistics
     /// are needed and there is only one value per channel, which has no variance.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         self.forward_then(input, Then::new())
@@ -136,24 +140,103 @@ impl BatchNorm {
     ///
     /// As [`forward`](BatchNorm::forward), and if the residual's shape or type is not the input's.
     pub fn forward_then<const D: usize>(&self, input: Tensor<D>, then: Then<D>) -> Tensor<D> {
-        let values = self.values_per_channel(&input);
-        if values == 0 {
-            return op::batch_norm_then_train(input, self.gamma(), self.beta(), self.epsilon, then)
-                .output;
+        self.forward_where(input, None, then)
+    }
+
+    /// Normalises by the statistics of the values that `mask` marks, in training: those that are not padding.
+    ///
+    /// All values are normalised, also those that do not count. Gradients flow from all, and through the statistics to those
+    /// that count. With running statistics, the mask changes nothing.
+    ///
+    /// ```
+    /// use burn::tensor::{Bool, Device, Distribution, Tensor};
+    /// use burn_kindling::norm::BatchNormConfig;
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let norm = BatchNormConfig::new(8).with_channel_axis(-1).init(&device);
+    /// // Two sequences of 8 features, of the lengths 5 and 3, padded to 5.
+    /// let x = Tensor::<3>::random([2, 5, 8], Distribution::Default, &device);
+    /// let mask = Tensor::<2, Bool>::from_data(
+    ///     [[true, true, true, true, true], [true, true, true, false, false]],
+    ///     &device,
+    /// );
+    /// let y = norm.forward_masked(x, mask);
+    /// ```
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, num_features, ...]`
+    /// - `mask`: `[batch, ...]`, the input's without the channels; true where a value counts. If it is true nowhere, the running
+    ///   statistics normalise and stay as they are.
+    /// - output: as the input
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](BatchNorm::forward), and if the mask has another shape.
+    pub fn forward_masked<const D: usize, const M: usize>(
+        &self,
+        input: Tensor<D>,
+        mask: Tensor<M, Bool>,
+    ) -> Tensor<D> {
+        self.forward_masked_then(input, mask, Then::new())
+    }
+
+    /// [`forward_masked`](BatchNorm::forward_masked) and what follows.
+    pub fn forward_masked_then<const D: usize, const M: usize>(
+        &self,
+        input: Tensor<D>,
+        mask: Tensor<M, Bool>,
+        then: Then<D>,
+    ) -> Tensor<D> {
+        self.forward_where(input, Some(Mask::new(mask)), then)
+    }
+
+    fn forward_where<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        mask: Option<Mask>,
+        then: Then<D>,
+    ) -> Tensor<D> {
+        match self.axis(&input) {
+            1 => self.forward_channels_first(input, mask, then),
+            axis => {
+                // Views: the kernels take the values as they lie.
+                let first = |tensor: Tensor<D>| tensor.movedim(axis as isize, 1);
+                let then = then.map_residual(first);
+                let output = self.forward_channels_first(first(input), mask, then);
+                output.movedim(1, axis as isize)
+            }
         }
+    }
+
+    fn forward_channels_first<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        mask: Option<Mask>,
+        then: Then<D>,
+    ) -> Tensor<D> {
         let Some(statistics) = self.statistics() else {
-            return self.forward_training(input, values, then).0;
+            return self.forward_training(input, mask, then).0;
         };
-        if let Some(recorder) = Recorder::of(statistics) {
-            recorder.record(self.measure(input.clone(), values), self.weighting());
+        let is_empty = input.shape().num_elements() == 0;
+        if !is_empty && let Some(recorder) = Recorder::of(statistics) {
+            if let Some(batch) = self.measure(input.clone(), mask) {
+                recorder.record(batch, self.weighting());
+            }
             return self.forward_inference(statistics, input, then);
         }
         match self.mode(&input) {
             Mode::Inference => self.forward_inference(statistics, input, then),
-            Mode::TestTimeAdaptation => self.forward_training(input, values, then).0,
+            Mode::TestTimeAdaptation => self.forward_training(input, mask, then).0,
             Mode::Training => {
-                let (output, batch) = self.forward_training(input, values, then);
-                statistics.update(batch, self.weighting());
+                let (output, batches) = self.forward_training(input, mask, then);
+                let collected = Collected::here();
+                for batch in batches {
+                    match &collected {
+                        None => statistics.update(batch, self.weighting()),
+                        Some(collected) => collected.add(statistics, batch, self.weighting()),
+                    }
+                }
                 output
             }
         }
@@ -168,19 +251,45 @@ impl BatchNorm {
         })
     }
 
-    /// Normalises by the batch's statistics, and returns them.
+    /// Normalises by the statistics of the batch or of each of its parts, and returns those of the parts that have any.
     fn forward_training<const D: usize>(
         &self,
         input: Tensor<D>,
-        values: usize,
+        mask: Option<Mask>,
         then: Then<D>,
-    ) -> (Tensor<D>, BatchStatistics) {
-        assert!(
-            values > 1,
-            "BatchNorm needs at least two values per channel to normalise by the batch's statistics, but the input of \
-             shape {:?} has one; use a larger batch, or the running statistics (`valid()`, `freeze()`).",
-            input.dims()
-        );
+    ) -> (Tensor<D>, Vec<BatchStatistics>) {
+        let dims = input.dims();
+        let each = dims[2..].iter().product();
+        let mut outputs = Vec::new();
+        let mut statistics = Vec::new();
+        for part in GhostBatches::parts(dims[0], each) {
+            if part.len() == dims[0] {
+                let (output, found) = self.forward_part(input, mask, then);
+                return (output, found.into_iter().collect());
+            }
+            let rows = |tensor: Tensor<D>| tensor.narrow(0, part.start, part.len());
+            let mask = mask.as_ref().map(|mask| mask.rows(part.clone()));
+            let then = then.clone().map_residual(rows);
+            let (output, found) = self.forward_part(rows(input.clone()), mask, then);
+            outputs.push(output);
+            statistics.extend(found);
+        }
+        (Tensor::cat(outputs, 0), statistics)
+    }
+
+    /// Normalises by the statistics of one part, and returns them if it has any.
+    fn forward_part<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        mask: Option<Mask>,
+        then: Then<D>,
+    ) -> (Tensor<D>, Option<BatchStatistics>) {
+        let batch = Batch::here(mask.map(|mask| Valid::new(mask, &input)));
+        if !batch.is_plain() {
+            return self.forward_batch(input, batch, then);
+        }
+        let values = values_per_channel(&input);
+        assert_has_variance(&input, values);
         let BatchNormOutput {
             output,
             mean,
@@ -190,8 +299,9 @@ impl BatchNorm {
             mean,
             variance,
             values,
+            occasion: None,
         };
-        (output, batch)
+        (output, (values > 0).then_some(batch))
     }
 
     /// Normalises by the running statistics.
@@ -211,15 +321,23 @@ impl BatchNorm {
         )
     }
 
-    /// The batch's statistics.
-    fn measure<const D: usize>(&self, input: Tensor<D>, values: usize) -> BatchStatistics {
-        let BatchNormOutput { mean, variance, .. } =
-            op::batch_norm_train(input.without_autodiff(), None, None, self.epsilon);
-        BatchStatistics {
-            mean,
-            variance,
-            values,
-        }
+    /// The batch's statistics, if it has any.
+    fn measure<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        mask: Option<Mask>,
+    ) -> Option<BatchStatistics> {
+        let input = input.without_autodiff();
+        let moments = match mask {
+            None => op::batch_moments(input),
+            Some(mask) => Valid::new(mask.without_autodiff(), &input).moments(input),
+        };
+        (moments.values > 0).then_some(BatchStatistics {
+            mean: moments.mean,
+            variance: moments.variance,
+            values: moments.values,
+            occasion: None,
+        })
     }
 
     /// Returns the layer with running statistics of its own, set to these values.
@@ -269,9 +387,9 @@ impl BatchNorm {
         statistics.replace(mean.zeros_like(), variance.ones_like(), 0.0);
     }
 
-    fn tracked(&self) -> RunningStatistics<'_> {
+    pub(super) fn tracked(&self) -> RunningStatistics<'_> {
         self.statistics().expect(
-            "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so they cannot be set.",
+            "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so there is nothing to read or set.",
         )
     }
 
@@ -335,16 +453,16 @@ impl BatchNorm {
         self.affine && self.bias
     }
 
-    fn gamma(&self) -> Option<Tensor<1>> {
+    pub(super) fn gamma(&self) -> Option<Tensor<1>> {
         self.affine.then(|| self.gamma.val())
     }
 
-    fn beta(&self) -> Option<Tensor<1>> {
+    pub(super) fn beta(&self) -> Option<Tensor<1>> {
         self.has_beta().then(|| self.beta.val())
     }
 
-    /// Checks the input's shape, and returns the number of values per channel.
-    fn values_per_channel<const D: usize>(&self, input: &Tensor<D>) -> usize {
+    /// Checks the input's shape, and returns the axis of its channels.
+    fn axis<const D: usize>(&self, input: &Tensor<D>) -> usize {
         let dims = input.dims();
         let channels = self.num_features;
         // They begin as Burn's own panics do.
@@ -353,12 +471,45 @@ impl BatchNorm {
             "assert_shape!(input, [_, num_features, ..]): expected rank at least 2, got {D} (dims {dims:?}). \
              BatchNorm takes [batch, channels, ...]."
         );
+        let axis = match self.channel_axis {
+            axis if axis < 0 => D as isize + axis,
+            axis => axis,
+        };
+        let found = usize::try_from(axis)
+            .ok()
+            .filter(|axis| (1..D).contains(axis));
+        let Some(axis) = found else {
+            panic!(
+                "BatchNorm has its channels along axis {} (`with_channel_axis`), and its batch along axis 0, but the input \
+                 of shape {dims:?} has the axes 0 to {}.",
+                self.channel_axis,
+                D - 1
+            );
+        };
         assert!(
-            dims[1] == channels,
-            "assert_shape!(input, [_, num_features, ..]): axis 1 expected {channels}, got {} (dims {dims:?}). \
-             BatchNorm over {channels} channels takes [batch, {channels}, ...].",
-            dims[1]
+            dims[axis] == channels,
+            "assert_shape!(input, [_, num_features, ..]): axis {axis} expected {channels}, got {} (dims {dims:?}). \
+             BatchNorm over {channels} channels takes them along axis {axis}; if they are along another one, say so with \
+             `BatchNormConfig::with_channel_axis`.",
+            dims[axis]
         );
-        dims.iter().product::<usize>() / channels
+        axis
     }
+}
+
+/// The number of values per channel of an input with channels.
+fn values_per_channel<const D: usize>(input: &Tensor<D>) -> usize {
+    input.shape().num_elements() / input.dims()[1]
+}
+
+/// # Panics
+///
+/// If a channel has a single value.
+pub(super) fn assert_has_variance<const D: usize>(input: &Tensor<D>, values: usize) {
+    assert!(
+        values != 1,
+        "BatchNorm needs at least two values per channel to normalise by the batch's statistics, but the input of \
+         shape {:?} has one; use a larger batch, or the running statistics (`valid()`, `freeze()`).",
+        input.dims()
+    );
 }

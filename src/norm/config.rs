@@ -24,6 +24,9 @@ pub struct BatchNormConfig {
     /// The weight of a new batch in the exponential running averages, in `[0, 1]`. 0 keeps the running statistics; 1
     /// replaces them by the batch's. Default: 0.1
     pub momentum: f64,
+    /// The axis of the channels, 1 or more, or counted from the last axis, which is -1. Default: 1
+    #[serde(default = "second")]
+    pub channel_axis: isize,
     /// How the running statistics are averaged. Default: [`RunningAverage::Exponential`]
     #[serde(default = "exponential")]
     pub average: RunningAverage,
@@ -47,6 +50,10 @@ fn exponential() -> RunningAverage {
     RunningAverage::Exponential
 }
 
+fn second() -> isize {
+    1
+}
+
 fn yes() -> bool {
     true
 }
@@ -67,6 +74,7 @@ impl BatchNormConfig {
             num_features,
             epsilon: 1e-5,
             momentum: 0.1,
+            channel_axis: second(),
             average: exponential(),
             affine: true,
             bias: true,
@@ -83,6 +91,15 @@ impl BatchNormConfig {
     /// Sets [`momentum`](Self::momentum).
     pub fn with_momentum(self, momentum: f64) -> Self {
         Self { momentum, ..self }
+    }
+
+    /// Sets [`channel_axis`](Self::channel_axis): -1 for `[batch, time, features]` and for channels-last images. That costs no
+    /// copy and no time.
+    pub fn with_channel_axis(self, channel_axis: isize) -> Self {
+        Self {
+            channel_axis,
+            ..self
+        }
     }
 
     /// Sets [`average`](Self::average).
@@ -120,7 +137,8 @@ impl BatchNormConfig {
     ///
     /// # Panics
     ///
-    /// Panics if `num_features` is zero, `epsilon` is not finite and positive, or `momentum` is not within `[0, 1]`.
+    /// Panics if `num_features` or `channel_axis` is zero, `epsilon` is not finite and positive, or `momentum` is not within
+    /// `[0, 1]`.
     pub fn init(&self, device: &Device) -> BatchNorm {
         assert!(
             self.num_features > 0,
@@ -136,6 +154,10 @@ impl BatchNormConfig {
             "momentum must be finite and within [0, 1]. It is {}.",
             self.momentum
         );
+        assert!(
+            self.channel_axis != 0,
+            "channel_axis must not be 0, the axis of the batch."
+        );
         let channels = self.num_features;
         let statistics = Own::new(channels, self.average, device);
         BatchNorm {
@@ -149,6 +171,7 @@ impl BatchNormConfig {
             running_weight: statistics.weight,
             lock: statistics.lock,
             num_features: channels,
+            channel_axis: self.channel_axis,
             average: self.average,
             affine: self.affine,
             bias: self.bias,

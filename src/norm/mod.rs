@@ -93,22 +93,31 @@
 pub mod memory;
 pub mod op;
 
+mod accumulate;
 mod average;
+mod batch;
 mod batch_norm;
 mod config;
 mod fields;
 mod fold;
 mod freeze;
+mod ghost;
 mod mode;
 mod module;
 mod recalibrate;
+mod renormalization;
 mod statistics;
+mod sync;
 
+pub use accumulate::Microbatches;
 pub use average::RunningAverage;
 pub use batch_norm::BatchNorm;
 pub use config::BatchNormConfig;
 pub use fold::Fold;
 pub use freeze::{freeze, freeze_statistics, unfreeze};
+pub use ghost::GhostBatches;
 pub use mode::Mode;
 pub use op::Then;
 pub use recalibrate::{RecalibrateError, RecalibrationProgress, recalibrate};
+pub use renormalization::Renormalization;
+pub use sync::SyncGroup;

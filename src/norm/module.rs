@@ -112,6 +112,10 @@ impl ModuleDisplayDefault for BatchNorm {
             .add("momentum", &self.momentum)
             .add("epsilon", &self.epsilon);
         // Options that Burn's layer has are shown as it shows them; the others only if they differ from the default.
+        let content = match self.channel_axis {
+            1 => content,
+            other => content.add("channel_axis", &other),
+        };
         let content = match self.average {
             RunningAverage::Exponential => content,
             other => content.add_debug_attribute("average", &other),

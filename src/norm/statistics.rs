@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType, StreamId, Tensor};
 
 use super::average::{RunningAverage, Weighting};
 use super::fields::{map_field, visit_field};
+use super::sync::Occasion;
 use crate::dtype::at_least_f32;
 
 /// The statistics of one batch.
@@ -17,6 +18,26 @@ pub(super) struct BatchStatistics {
     pub(super) variance: Tensor<1>,
     /// The number of values per channel.
     pub(super) values: usize,
+    /// The meeting of workers that found them, of whom each that shares the running statistics will report it.
+    pub(super) occasion: Option<Occasion>,
+}
+
+impl BatchStatistics {
+    /// Adds another batch (Chan, Golub & LeVeque 1983, equation 2.1).
+    pub(super) fn pool(&mut self, other: Self) {
+        let device = self.mean.device();
+        let here = |tensor: Tensor<1>| accurate(tensor.to_device(&device).without_autodiff());
+        let (held, new) = (self.values as f64, other.values as f64);
+        let share = new / (held + new);
+        let mean = here(self.mean.clone());
+        let difference = here(other.mean) - mean.clone();
+        let variance = here(self.variance.clone()) * (1.0 - share)
+            + here(other.variance) * share
+            + difference.clone().square() * (share * (1.0 - share));
+        self.mean = mean + difference * share;
+        self.variance = variance;
+        self.values += other.values;
+    }
 }
 
 /// A value of each channel, shared by the clones of a module.
@@ -36,7 +57,7 @@ pub(super) struct RunningStatistics<'a> {
     /// The weight of the average. `None` for the exponential average, whose weight is always 1.
     pub(super) weight: Option<&'a State>,
     /// Held while the fields are read or replaced. As many hold it as share the values.
-    pub(super) lock: &'a Arc<Mutex<()>>,
+    pub(super) lock: &'a Arc<Lock>,
 }
 
 /// The fields of a layer that shares its running statistics with no other.
@@ -44,7 +65,24 @@ pub(super) struct Own {
     pub(super) mean: State,
     pub(super) variance: State,
     pub(super) weight: Option<State>,
-    pub(super) lock: Arc<Mutex<()>>,
+    pub(super) lock: Arc<Lock>,
+}
+
+/// Held while running statistics are read or replaced. Contains the last meeting of workers that has updated them.
+pub(super) type Lock = Mutex<Option<Occasion>>;
+
+/// Fields that share their values with a layer.
+pub(super) struct Shared(Own);
+
+impl Shared {
+    pub(super) fn get(&self) -> RunningStatistics<'_> {
+        RunningStatistics {
+            mean: &self.0.mean,
+            variance: &self.0.variance,
+            weight: self.0.weight.as_ref(),
+            lock: &self.0.lock,
+        }
+    }
 }
 
 impl Own {
@@ -86,6 +124,16 @@ impl RunningStatistics<'_> {
         ]
     }
 
+    /// Fields that share the values.
+    pub(super) fn share(self) -> Shared {
+        Shared(Own {
+            mean: self.mean.clone(),
+            variance: self.variance.clone(),
+            weight: self.weight.cloned(),
+            lock: self.lock.clone(),
+        })
+    }
+
     /// Adds one batch to the averages.
     ///
     /// A channel whose variance would not be finite (because the batch has a NaN, an infinity or an overflow in it) stays
@@ -97,25 +145,22 @@ impl RunningStatistics<'_> {
         }
 
         // Computed and stored under one lock, so no thread overwrites another thread's batch.
-        let _locked = self.locked();
+        let mut last = self.locked();
+        if batch.occasion.is_some() && *last == batch.occasion {
+            // Another worker that shares the values has updated them by the same batch.
+            return;
+        }
+        *last = batch.occasion;
         let held = self.averages();
         let (device, dtype) = (held.mean.device(), FloatDType::from(held.mean.dtype()));
-        // Rounding errors add up over many updates, so on a CPU the average is computed in f64, as in PyTorch. On a GPU
-        // it is not, in PyTorch or here: Burn does not fuse operations in f64, and would launch a kernel for each of
-        // them.
-        let precision = if is_processor(&device) {
-            FloatDType::F64
-        } else {
-            dtype
-        };
-        let here = |batch: Tensor<1>| batch.without_autodiff().to_device(&device).cast(precision);
+        let here = |batch: Tensor<1>| accurate(batch.without_autodiff().to_device(&device));
         let weight = held
             .weight
             .clone()
-            .map(|weight| weight.cast(precision) * decay + gain);
+            .map(|weight| accurate(weight) * decay + gain);
         let share = weight.clone().map(|weight| weight.recip() * gain);
         let average = |held: &Tensor<1>, batch: Tensor<1>| {
-            let held = held.clone().cast(precision);
+            let held = accurate(held.clone());
             let average = match share.clone() {
                 None => held * (1.0 - gain) + batch * gain,
                 Some(share) => held * (share.clone().neg() + 1.0) + batch * share,
@@ -214,7 +259,7 @@ impl RunningStatistics<'_> {
     }
 
     /// Locks the values. They are valid even after a panic under the lock: the panic left the old values in place.
-    fn locked(&self) -> MutexGuard<'_, ()> {
+    fn locked(&self) -> MutexGuard<'_, Option<Occasion>> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -283,6 +328,17 @@ impl ModuleMapper for Store {
 fn widened(tensor: Tensor<1>) -> Tensor<1> {
     let dtype = FloatDType::from(at_least_f32(tensor.dtype()));
     tensor.cast(dtype)
+}
+
+/// Casts to f64 on a CPU.
+///
+/// Rounding errors add up over many updates, so on a CPU the averages are computed in f64, as in PyTorch. On a GPU they
+/// are not, in PyTorch or here: Burn does not fuse operations in f64, and would launch a kernel for each of them.
+fn accurate(tensor: Tensor<1>) -> Tensor<1> {
+    match is_processor(&tensor.device()) {
+        true => tensor.cast(FloatDType::F64),
+        false => tensor,
+    }
 }
 
 /// Moves a tensor that is outside of any graph to the device, into the device's autodiff context.

@@ -42,12 +42,16 @@ pub(super) mod cpu;
 mod cube;
 #[cfg(any(feature = "cpu-kernels", feature = "cube"))]
 mod layout;
+mod moments;
 mod portable;
 pub mod reference;
 #[cfg(feature = "remote")]
 mod remote;
 mod then;
 
+pub use moments::{
+    BatchMoments, BatchMomentsBackend, Exchange, Link, Meeting, batch_moments, exchange,
+};
 #[cfg(feature = "remote")]
 pub use remote::remote_server;
 pub use then::Then;
@@ -165,29 +169,32 @@ fn train_on_nothing<const D: usize>(
     input: Tensor<D>,
     gamma_and_beta: [Option<Tensor<1>>; 2],
 ) -> BatchNormOutput<D> {
-    let affine = affine(&input, gamma_and_beta);
-    let channels = input.dims()[1];
-    let mut broadcast = [1; D];
-    broadcast[1] = channels;
-    let dtype = FloatDType::from(input.dtype());
+    let [gamma, beta] = affine_parameters(&input, gamma_and_beta);
     let options = (&input.device(), at_least_f32(input.dtype()));
-    let undefined = Tensor::full([channels], f64::NAN, options);
-    let output = match channels {
-        // No gamma and no beta. And to `reshape`, a 0 stands for the axis's old length.
-        0 => input,
-        _ => {
-            let [gamma, beta] = [affine.gamma, affine.beta].map(|values| {
-                let values = Tensor::<1>::from_dispatch(values);
-                values.cast(dtype).reshape(broadcast)
-            });
-            input * gamma + beta
-        }
-    };
+    let undefined = Tensor::full([input.dims()[1]], f64::NAN, options);
     BatchNormOutput {
-        output,
+        output: scale_nothing(input, gamma, beta),
         mean: undefined.clone(),
         variance: undefined,
     }
+}
+
+/// `scale * input + shift` for an empty input.
+fn scale_nothing<const D: usize>(
+    input: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+) -> Tensor<D> {
+    let channels = input.dims()[1];
+    if channels == 0 {
+        // To `reshape`, a 0 stands for the axis's old length.
+        return input;
+    }
+    let dtype = FloatDType::from(input.dtype());
+    let mut broadcast = [1; D];
+    broadcast[1] = channels;
+    let [scale, shift] = [scale, shift].map(|values| values.cast(dtype).reshape(broadcast));
+    input * scale + shift
 }
 
 /// Normalises each channel by a given mean and variance.
@@ -235,6 +242,14 @@ pub fn batch_norm_then_inference<const D: usize>(
 ) -> Tensor<D> {
     then.check(&input);
     let [mean, variance] = statistics;
+    if input.shape().num_elements() == 0 {
+        let [gamma, beta] = affine_parameters(&input, affine);
+        let mean = parameter(&input, "mean", Some(mean), 0.0);
+        let variance = parameter(&input, "variance", Some(variance), 1.0);
+        let scale = gamma / variance.add_scalar(epsilon).sqrt();
+        let shift = beta - mean * scale.clone();
+        return then.apply(scale_nothing(input, scale, shift));
+    }
     if !is_compiled_in(&input.device()) {
         let [gamma, beta] = affine;
         let output = reference::batch_norm_inference(input, mean, variance, gamma, beta, epsilon);
@@ -294,12 +309,21 @@ fn is_compiled_in(device: &Device) -> bool {
 /// Gamma and beta as arguments of the operations.
 fn affine<const D: usize>(
     input: &Tensor<D>,
-    [gamma, beta]: [Option<Tensor<1>>; 2],
+    gamma_and_beta: [Option<Tensor<1>>; 2],
 ) -> BatchNormAffine<Dispatch> {
-    BatchNormAffine {
-        gamma: parameter(input, "gamma", gamma, 1.0).into_dispatch(),
-        beta: parameter(input, "beta", beta, 0.0).into_dispatch(),
-    }
+    let [gamma, beta] = affine_parameters(input, gamma_and_beta).map(Tensor::into_dispatch);
+    BatchNormAffine { gamma, beta }
+}
+
+/// Gamma and beta, in the type of the statistics.
+fn affine_parameters<const D: usize>(
+    input: &Tensor<D>,
+    [gamma, beta]: [Option<Tensor<1>>; 2],
+) -> [Tensor<1>; 2] {
+    [
+        parameter(input, "gamma", gamma, 1.0),
+        parameter(input, "beta", beta, 0.0),
+    ]
 }
 
 /// A tensor with one value per channel, in the type of the statistics; filled with `default` if `values` is `None`.

@@ -46,6 +46,21 @@ pub(super) fn forward<B: Backend>(
     }
 }
 
+/// The mean, its rounding error and the variance of each channel: `[3, channels]`.
+pub(super) fn moments<B: Backend>(input: FloatTensor<B>) -> FloatTensor<B> {
+    let input = in_statistics_dtype::<B>(input);
+    let mean = channel_means::<B>(input.clone());
+    let centred = centre::<B>(input, mean.clone());
+    let rest = channel_means::<B>(centred.clone());
+    let centred = centre::<B>(centred, rest.clone());
+    let variance = channel_means::<B>(B::float_mul(centred.clone(), centred));
+    let row = |values: FloatTensor<B>| {
+        let channels = values.shape()[0];
+        B::float_reshape(values, Shape::new([1, channels]))
+    };
+    B::float_cat([mean, rest, variance].map(row).into(), 0)
+}
+
 pub(super) fn backward<B: Backend>(
     saved: BatchNormBackward<B>,
     epsilon: f64,

@@ -228,6 +228,27 @@ where
     }
 }
 
+/// The statistics of each channel, as the rows of a tensor `[3, channels]`: mean, rounding error of the mean, variance.
+pub(super) fn moments<B, T>(input: FloatTensor<B>) -> FloatTensor<B>
+where
+    B: Strided + Values<T> + Values<T::Real>,
+    T: Value + Element,
+    T::Real: Element,
+{
+    check::<B>(&input, &[], &[]);
+    let device = input.device();
+    let (laid, input) = Laid::of::<B>(input, Tail::NOTHING);
+    let values = Input::of(<B as Values<T>>::values(&input));
+    // SAFETY: the tensor has as many values as its dimensions say, and lives to the end.
+    let statistics = unsafe { kernels::moments(laid.dims, values) };
+    let row = |value: fn(&Statistics<T::Real>) -> T::Real| statistics.iter().map(value);
+    let rows = row(|it| it.mean)
+        .chain(row(|it| it.mean_rest))
+        .chain(row(|it| it.variance))
+        .collect::<Vec<_>>();
+    B::float_from_data(TensorData::new(rows, [3, statistics.len()]), &device)
+}
+
 pub(super) fn backward<B, T>(
     saved: BatchNormThenBackward<B>,
     epsilon: f64,

@@ -203,23 +203,15 @@ pub(super) unsafe fn forward<T: Value>(
     let mut statistics = vec![Statistics::default(); dims.channels];
     in_regions(dims, &mut statistics, |region, statistics| {
         // SAFETY: by this function's conditions; regions share no values.
-        let (centres, sums) = unsafe { settled_sums(&region, tensors.input, count) };
-        let channels = region.channels.clone().zip(statistics);
-        let found = channels.zip(centres.into_iter().zip(sums));
-        let forward = PerChannel::new(found.map(|((channel, stored), (centre, sums))| {
-            let [sum, sum_of_squares] = sums;
-            let centre = centre.to_f64();
-            let off_centre = sum / count;
-            // A variance of -1e-20 is the rounding of 0; NaN stays NaN.
-            let variance = (sum_of_squares - sum * off_centre) / count;
-            let variance = if variance < 0.0 { 0.0 } else { variance };
-            let mean = T::Real::from_f64(centre + off_centre);
-            let rest = off_centre - (mean.to_f64() - centre);
-            *stored = Statistics {
+        let found = unsafe { settled_statistics(&region, tensors.input, count) };
+        let channels = region.channels.clone().zip(statistics).zip(found);
+        let forward = PerChannel::new(channels.map(|((channel, stored), found)| {
+            let Found {
                 mean,
-                mean_rest: T::Real::from_f64(rest),
-                variance: T::Real::from_f64(variance),
-            };
+                rest,
+                variance,
+            } = found;
+            *stored = found.rounded();
             let (gamma, beta) = (affine.gamma[channel], affine.beta[channel]);
             if tail == Tail::NOTHING {
                 normalisation((mean, rest, variance), gamma, beta, epsilon)
@@ -231,6 +223,71 @@ pub(super) unsafe fn forward<T: Value>(
         }));
         // SAFETY: by this function's conditions; regions share no values.
         unsafe { normalise(&region, tensors, &forward, tail) };
+    });
+    statistics
+}
+
+/// The statistics of a channel, before they are stored.
+struct Found<R> {
+    mean: R,
+    /// Rounding error of `mean`.
+    rest: f64,
+    variance: f64,
+}
+
+impl<R: Real> Found<R> {
+    fn rounded(&self) -> Statistics<R> {
+        Statistics {
+            mean: self.mean,
+            mean_rest: R::from_f64(self.rest),
+            variance: R::from_f64(self.variance),
+        }
+    }
+}
+
+/// The statistics of a region's channels, of `count` values each.
+///
+/// # Safety
+///
+/// Those of [`Region::sums`].
+unsafe fn settled_statistics<T: Value>(
+    region: &Region,
+    input: Input<T>,
+    count: f64,
+) -> impl ExactSizeIterator<Item = Found<T::Real>> {
+    // SAFETY: by this function's conditions.
+    let (centres, sums) = unsafe { settled_sums(region, input, count) };
+    centres.into_iter().zip(sums).map(move |(centre, sums)| {
+        let [sum, sum_of_squares] = sums;
+        let centre = centre.to_f64();
+        let off_centre = sum / count;
+        // A variance of -1e-20 is the rounding of 0; NaN stays NaN.
+        let variance = (sum_of_squares - sum * off_centre) / count;
+        let variance = if variance < 0.0 { 0.0 } else { variance };
+        let mean = T::Real::from_f64(centre + off_centre);
+        Found {
+            mean,
+            rest: off_centre - (mean.to_f64() - centre),
+            variance,
+        }
+    })
+}
+
+/// The statistics of each channel.
+///
+/// # Safety
+///
+/// - `input` has as many values as the dimensions say, valid for reading.
+/// - Nobody writes to them meanwhile.
+pub(super) unsafe fn moments<T: Value>(dims: Dims, input: Input<T>) -> Vec<Statistics<T::Real>> {
+    let count = dims.values_per_channel() as f64;
+    let mut statistics = vec![Statistics::default(); dims.channels];
+    in_regions(dims, &mut statistics, |region, statistics| {
+        // SAFETY: by this function's conditions.
+        let found = unsafe { settled_statistics(&region, input, count) };
+        for (stored, found) in statistics.iter_mut().zip(found) {
+            *stored = found.rounded();
+        }
     });
     statistics
 }

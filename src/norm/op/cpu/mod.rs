@@ -52,11 +52,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 
 use super::{
-    BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
-    BatchNormMoments, BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward,
-    BatchNormThenGradients, FusedActivation, Tail,
+    BatchMomentsBackend, BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward,
+    BatchNormGradients, BatchNormMoments, BatchNormResidual, BatchNormThenBackend,
+    BatchNormThenBackward, BatchNormThenGradients, FusedActivation, Tail,
 };
-use adapters::{backward, forward, inference};
+use adapters::{backward, forward, inference, moments};
 
 /// Calls a function for the type of a tensor's values.
 macro_rules! for_dtype {
@@ -111,6 +111,12 @@ macro_rules! impl_batch_norm {
                 let residual = BatchNormResidual::Absent;
                 let tail = activation.into();
                 Self::batch_norm_then_inference(input, affine, moments, residual, epsilon, tail)
+            }
+        }
+
+        impl BatchMomentsBackend for $backend {
+            fn batch_norm_moments(input: FloatTensor<Self>) -> FloatTensor<Self> {
+                for_dtype!(TensorMetadata::dtype(&input), $types, moments(input))
             }
         }
 

@@ -148,6 +148,14 @@ impl<const D: usize> Then<D> {
         self
     }
 
+    /// The same with another residual.
+    pub(in crate::norm) fn map_residual(self, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Self {
+        Self {
+            residual: self.residual.map(f),
+            ..self
+        }
+    }
+
     /// Does it to any tensor, in Burn's tensor operations: for a model whose normalisation is optional.
     ///
     /// # Panics

@@ -1,0 +1,75 @@
+//! Tests normalisation by other statistics than those of one whole batch: several workers, masks, parts, other axes.
+
+// Burn 0.22 deprecates NdArray; it is tested as long as Burn has it.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
+
+mod axis;
+#[path = "../common/devices.rs"]
+mod devices;
+mod masked;
+mod network;
+mod parts;
+mod renormalization;
+mod sync;
+mod sync_failures;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// A tensor of this type and shape, from f64 numbers.
+fn tensor<const D: usize>(
+    values: &[f64],
+    shape: [usize; D],
+    dtype: DType,
+    device: &Device,
+) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), (device, dtype))
+}
+
+/// The tensor's numbers in row-major order.
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// Numbers that look random: the same for the same seed.
+fn noise(seed: u64, count: usize) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1u64 << 53) as f64 * 2.0 - 1.0
+    };
+    (0..count).map(|_| next() + next() + next()).collect()
+}
+
+/// Panics unless the numbers agree to the tolerance, relative to the largest expected magnitude.
+#[track_caller]
+fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    let pairs = found.iter().zip(expected).enumerate();
+    for (at, (found, expected)) in pairs {
+        assert!(
+            (found - expected).abs() <= tolerance * scale,
+            "{what}: {found} at {at}, expected {expected}; off by {:e} of {scale:e}",
+            (found - expected).abs()
+        );
+    }
+}
+
+/// The message of the panic that `misuse` must raise.
+fn panic_of<T>(misuse: impl FnOnce() -> T) -> String {
+    match catch_unwind(AssertUnwindSafe(misuse)) {
+        Ok(_) => panic!("this must panic"),
+        Err(payload) => message(payload),
+    }
+}
+
+fn message(payload: Box<dyn std::any::Any + Send>) -> String {
+    match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => (*payload.downcast::<&str>().unwrap()).to_owned(),
+    }
+}
