@@ -119,6 +119,10 @@ struct Args {
     )]
     devices: Vec<String>,
 
+    /// Normalise by the statistics of all --devices' batches together, as one device with the whole batch would
+    #[arg(long, requires = "devices", help_heading = "Training")]
+    sync_norm: bool,
+
     #[command(flatten, next_help_heading = "Machine and files")]
     data: DataFlag,
 
@@ -130,7 +134,7 @@ struct Args {
     /// [with another --device, --devices or --data, the learning-rate schedule continues but the exact result is lost]
     #[arg(long, value_name = "DIR", help_heading = "Machine and files",
           conflicts_with_all = ["out", "model", "hidden", "depth", "width", "activation", "init", "norm", "epochs", "batch_size",
-                                "optimizer", "lr", "schedule", "dtype", "patience", "seed"])]
+                                "optimizer", "lr", "schedule", "dtype", "sync_norm", "patience", "seed"])]
     resume: Option<PathBuf>,
 
     /// Print plain lines instead of the full-screen dashboard, even in a terminal
@@ -212,6 +216,7 @@ impl Args {
             epochs: self.epochs,
             batch_size: self.batch_size,
             dtype: self.dtype,
+            sync_norm: self.sync_norm,
             seed: self.seed,
             patience: self.patience,
         }

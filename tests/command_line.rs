@@ -41,6 +41,10 @@ fn what_cannot_train_is_refused_before_a_folder_is_made() {
         ),
         (&["--hidden", "10,0"], "hidden"),
         (&["--norm", "burn", "--dtype", "f16"], "Burn's"),
+        (
+            &["--norm", "burn", "--devices", "flex,flex", "--sync-norm"],
+            "only this crate's batch norm",
+        ),
         (&["--model", "cnn", "--hidden", "10"], "perceptron"),
         (&["--model", "cnn", "--depth", "3"], "perceptron"),
         (&["--model", "cnn", "--width", "3"], "perceptron"),
@@ -201,6 +205,7 @@ fn wrong_usage_is_told_apart_from_what_goes_wrong() {
         &["--device", "flex", "--devices", "flex,flex"],
         &["--dtype", "f8"],
         &["--resume", "x", "--dtype", "f16"],
+        &["--sync-norm"],
         &["--epochs", "0"],
         &["--epochs", "-1"],
         &["--batch-size", "0"],

@@ -440,9 +440,11 @@ impl Step {
         if let Some(other) = gathering.brought.first()
             && other.len() != numbers.len()
         {
+            let other = place.channels(other);
             let failure = format!(
-                "the workers called different layers: {place} has {} channels for one of them, {channels} for another",
-                place.channels(other)
+                "the workers called different layers: {place} has {} channels for one of them, {} for another",
+                channels.min(other),
+                channels.max(other)
             );
             self.fail(failure.clone());
             return Err(failure);

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use burn::module::Module;
-use burn::tensor::{DType, Device};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_kindling::norm::op::Exchange;
 use burn_kindling::norm::{BatchNormConfig, SyncGroup};
+use serde_json::Value;
 
-use crate::network::{INPUTS, Network, Outcome, running, step};
+use crate::network::{Cast, INPUTS, Network, Outcome, running, step};
 use crate::{assert_close, devices::devices_with, noise, numbers, tensor};
 
 /// The rows of each worker.
@@ -244,5 +245,65 @@ fn numbers_can_go_another_way() {
             assert_close("gradient", &doubled, expected, 1e-12);
         }
         assert_close("running", &running(&network), &running(&doubled), 1e-12);
+    }
+}
+
+/// Several processes of PyTorch, see `fixtures/sync.py`.
+#[test]
+fn several_workers_compute_what_processes_of_pytorch_do() {
+    let fixture: Value = serde_json::from_str(include_str!("../fixtures/sync.json")).unwrap();
+    for device in devices_with(DType::F64) {
+        let device = device.autodiff();
+        for case in fixture["cases"].as_array().unwrap() {
+            let workers = case.as_array().unwrap();
+            let values = |worker: &Value, name: &str| -> Vec<f64> {
+                serde_json::from_value(worker[name].clone()).unwrap()
+            };
+            let mut norm = BatchNormConfig::new(3)
+                .init(&device)
+                .map(&mut Cast(FloatDType::F64));
+            let given = |name| {
+                let values = values(&workers[0], name);
+                tensor::<1>(&values, [3], DType::F64, &device).require_grad()
+            };
+            norm.gamma = norm.gamma.map(|_| given("gamma"));
+            norm.beta = norm.beta.map(|_| given("beta"));
+            let group = SyncGroup::new(workers.len());
+            thread::scope(|threads| {
+                for worker in workers {
+                    let (group, norm, device) = (&group, norm.clone().fork(&device), &device);
+                    threads.spawn(move || {
+                        let shape = [worker["rows"].as_u64().unwrap() as usize, 3, 2];
+                        let [input, weights] = ["input", "weights"]
+                            .map(|name| tensor(&values(worker, name), shape, DType::F64, device));
+                        let input: Tensor<3> = input.require_grad();
+                        let (output, gradients) = group.run(|| {
+                            let output = norm.forward(input.clone());
+                            let gradients = (output.clone() * weights).sum().backward();
+                            (output, gradients)
+                        });
+                        let of = |param: &Param<Tensor<1>>| {
+                            numbers(param.val().grad(&gradients).unwrap())
+                        };
+                        let input = numbers(input.grad(&gradients).unwrap());
+                        for (name, found) in [
+                            ("output", numbers(output)),
+                            ("input_gradient", input),
+                            ("gamma_gradient", of(&norm.gamma)),
+                            ("beta_gradient", of(&norm.beta)),
+                        ] {
+                            assert_close(name, &found, &values(worker, name), 1e-12);
+                        }
+                    });
+                }
+            });
+            for (name, state) in [
+                ("running_mean", &norm.running_mean),
+                ("running_var", &norm.running_var),
+            ] {
+                let found = numbers(state.value());
+                assert_close(name, &found, &values(&workers[0], name), 1e-12);
+            }
+        }
     }
 }

@@ -29,6 +29,10 @@ pub struct TrainConfig {
     /// Float type in which the layers compute during training. Files from before this field existed mean f32.
     #[serde(default)]
     pub dtype: Precision,
+    /// Whether, on several devices, this crate's batch norm normalises by the statistics of all devices' batches. Files
+    /// from before this field existed mean no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sync_norm: bool,
     /// Seed of the initial weights and of the order of the images.
     pub seed: u64,
     /// Stop after this many epochs without a lower validation loss, and keep the weights of the epoch with the lowest
@@ -47,6 +51,7 @@ impl Default for TrainConfig {
             epochs: 10,
             batch_size: 128,
             dtype: Precision::F32,
+            sync_norm: false,
             seed: 42,
             patience: None,
         }
@@ -101,6 +106,12 @@ impl TrainConfig {
                  batch size or no normalisation (norm `none`)"
                     .into(),
             );
+        }
+        if self.sync_norm && self.model.norm() != Normalization::Batch {
+            return problem(format!(
+                "only this crate's batch norm (norm `batch`) is synchronised over devices, found norm `{}`",
+                self.model.norm()
+            ));
         }
         if self.dtype != Precision::F32 && self.model.norm() == Normalization::Burn {
             return problem(format!(

@@ -10,6 +10,7 @@ use burn::tensor::{Bool, ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
+use burn_kindling::norm::SyncGroup;
 use burn_kindling::observe::{Observer, Report};
 
 use crate::data::DigitBatch;
@@ -128,6 +129,41 @@ pub(super) struct Watched {
     watch: Watch,
     #[module(skip)]
     pub(super) scale: Scale,
+    #[module(skip)]
+    sync: Option<Synchronised>,
+}
+
+/// The devices that normalise by the statistics of all their batches.
+#[derive(Clone, Debug)]
+pub(super) struct Synchronised {
+    group: SyncGroup,
+    /// The batches of an epoch, and how many of them belong to steps of all devices. Those come first.
+    batches: usize,
+    of_all: usize,
+    /// The batches so far.
+    done: Arc<AtomicUsize>,
+}
+
+impl Synchronised {
+    /// `steps` is each device's number of steps in an epoch.
+    pub(super) fn new(steps: &[usize]) -> Self {
+        let fewest = steps.iter().min().expect("there is a device");
+        Self {
+            group: SyncGroup::new(steps.len()),
+            batches: steps.iter().sum(),
+            of_all: fewest * steps.len(),
+            done: Arc::default(),
+        }
+    }
+
+    /// Calls `step` on one of the devices' batches, together with the other devices if all have one.
+    fn run<T: Send>(&self, step: impl FnOnce() -> T + Send) -> T {
+        let position = self.done.fetch_add(1, Ordering::Relaxed) % self.batches;
+        match position < self.of_all {
+            true => self.group.run(step),
+            false => step(),
+        }
+    }
 }
 
 /// The factors on the loss before the backward pass and on the gradients after it, and how many steps were skipped
@@ -177,7 +213,13 @@ impl Watched {
             network,
             watch: Watch { watcher, steps },
             scale,
+            sync: None,
         }
+    }
+
+    /// Synchronises the statistics of batch norm over several devices.
+    pub(super) fn synchronised(self, sync: Option<Synchronised>) -> Self {
+        Self { sync, ..self }
     }
 
     /// Whether all gradients are finite. Waits for the device.
@@ -197,10 +239,17 @@ impl TrainStep for Watched {
 
     fn step(&self, batch: DigitBatch) -> TrainOutput<StepOutput> {
         let watched = self.watch.watcher.as_ref().zip(Some(batch.clone()));
-        let output = self.network.forward_step(batch);
-        let gradients = match self.scale.loss {
-            1.0 => output.loss.backward(),
-            factor => (output.loss.clone() * factor).backward(),
+        let passes = || {
+            let output = self.network.forward_step(batch);
+            let gradients = match self.scale.loss {
+                1.0 => output.loss.backward(),
+                factor => (output.loss.clone() * factor).backward(),
+            };
+            (output, gradients)
+        };
+        let (output, gradients) = match &self.sync {
+            None => passes(),
+            Some(sync) => sync.run(passes),
         };
         if let Some((watcher, batch)) = watched {
             watcher(TrainingStep {

@@ -22,7 +22,7 @@ use super::folder::RunFolder;
 use super::history::{End, History};
 use super::result::{Outcome, RunResult, Timing};
 use super::scores::{Epoch, EpochScores, Score, best_epoch, valid_losses};
-use super::step::{Scale, TrainingStep, Watched, Watcher};
+use super::step::{Scale, Synchronised, TrainingStep, Watched, Watcher};
 use super::terminal;
 use crate::data::{DigitBatch, ImageSet, Loader, Mnist};
 use crate::device;
@@ -51,8 +51,12 @@ impl Trainer {
     /// gradients: with `n` devices there are `n` times as many images per step, and `n` times fewer steps per epoch.
     /// If a part ends before the others, its device adds nothing to the last step.
     ///
-    /// This crate's batch norm normalises each device's batch by that batch's own statistics, as is usual in
-    /// data-parallel training without synchronised batch norm. All devices update the same running statistics, as if
+    /// With [`sync_norm`](TrainConfig::sync_norm), this crate's batch norm normalises by the statistics of all devices'
+    /// batches of a step, so `n` devices compute what one would with `n` times the batch. A last step that not all
+    /// devices take part in is not synchronised.
+    ///
+    /// Without it, each device's batch is normalised by that batch's own statistics, as is usual in data-parallel
+    /// training. All devices update the same running statistics, as if
     /// their batches came one after the other: `n` devices make `n` updates per step. The order of the devices is not
     /// determined, so the running statistics, and with them the scores, repeat only to about the momentum times the
     /// difference between two batches. Gradients are added up in that order too: with two devices the weights repeat
@@ -288,9 +292,14 @@ impl Trainer {
         let parts = split_dataloader(train_loader.clone(), &devices);
         let parts: Vec<usize> = parts.iter().map(|part| part.num_items()).collect();
         let images = parts.iter().sum();
-        let longest = parts.iter().max().expect("there is a device");
+        let steps_of_parts = parts
+            .iter()
+            .map(|images| images.div_ceil(config.batch_size));
+        let steps_of_parts: Vec<_> = steps_of_parts.collect();
         // Steps of an epoch.
-        let steps = longest.div_ceil(config.batch_size);
+        let steps = *steps_of_parts.iter().max().expect("there is a device");
+        let sync = config.sync_norm && parts.len() > 1;
+        let model = model.synchronised(sync.then(|| Synchronised::new(&steps_of_parts)));
         let scheduler = || config.scheduler(config.epochs * steps);
 
         let lines = Lines::new(
