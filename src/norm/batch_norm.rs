@@ -439,6 +439,17 @@ impl BatchNorm {
         }
     }
 
+    /// The layer with the gamma and beta of another.
+    pub(super) fn with_affine_of(self, other: &Self) -> Self {
+        Self {
+            gamma: other.gamma.clone(),
+            beta: other.beta.clone(),
+            affine: other.affine,
+            bias: other.bias,
+            ..self
+        }
+    }
+
     fn weighting(&self) -> Weighting {
         self.average
             .weighting(self.momentum, self.unbiased_variance)

@@ -10,8 +10,10 @@ mod masked;
 mod network;
 mod parts;
 mod renormalization;
+mod sets;
 mod sync;
 mod sync_failures;
+mod sync_order;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
