@@ -55,7 +55,8 @@ use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
 /// the same batch. The fields change one after the other, and on a GPU backend Burn 0.22.1 may lose a value that one
 /// thread reads while another replaces it.
 ///
-/// If Burn trains on several devices, each device normalises by the statistics of its own batch. Under the
+/// If Burn trains on several devices, each device normalises by the statistics of its own batch, unless a
+/// [`SyncGroup`](super::SyncGroup) brings them together. Under the
 /// `MultiDevice` strategy the workers are forks and update the same running statistics: a step on `n` devices makes `n`
 /// updates, each with the full momentum, in no fixed order. Under the distributed strategy each worker maps the
 /// parameters of its fork, and so has its own running statistics; those of the first device are kept.
@@ -259,14 +260,27 @@ impl BatchNorm {
         then: Then<D>,
     ) -> (Tensor<D>, Vec<BatchStatistics>) {
         let dims = input.dims();
-        let each = dims[2..].iter().product();
+        let parts = GhostBatches::parts(dims[0], dims[2..].iter().product());
+        if let [_] = parts[..] {
+            let (output, found) = self.forward_part(input, mask, then);
+            return (output, found.into_iter().collect());
+        }
+        // Parts of equal size are one operation. One after the other, each would pay for a gradient of the whole batch.
+        let size = parts[0].len();
+        let equal = match mask.is_none() && Batch::<D>::here(None).is_plain() {
+            true => parts.iter().take_while(|part| part.len() == size).count(),
+            false => 0,
+        };
         let mut outputs = Vec::new();
         let mut statistics = Vec::new();
-        for part in GhostBatches::parts(dims[0], each) {
-            if part.len() == dims[0] {
-                let (output, found) = self.forward_part(input, mask, then);
-                return (output, found.into_iter().collect());
-            }
+        if equal > 0 {
+            let rows = |tensor: Tensor<D>| tensor.narrow(0, 0, equal * size);
+            let then = then.clone().map_residual(rows);
+            let (output, found) = self.forward_equal_parts(rows(input.clone()), equal, then);
+            outputs.push(output);
+            statistics.extend(found);
+        }
+        for part in &parts[equal..] {
             let rows = |tensor: Tensor<D>| tensor.narrow(0, part.start, part.len());
             let mask = mask.as_ref().map(|mask| mask.rows(part.clone()));
             let then = then.clone().map_residual(rows);
@@ -275,6 +289,51 @@ impl BatchNorm {
             statistics.extend(found);
         }
         (Tensor::cat(outputs, 0), statistics)
+    }
+
+    /// Normalises `parts` parts of equal size, each by its own statistics, as if the channels of each part were other ones.
+    fn forward_equal_parts<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        parts: usize,
+        then: Then<D>,
+    ) -> (Tensor<D>, impl Iterator<Item = BatchStatistics>) {
+        let channels = self.num_features;
+        let rows = input.dims()[0] / parts;
+        let values = values_per_channel(&input) / parts;
+        // Swaps parts and rows, given the shape of the result.
+        let swapped = |tensor: Tensor<D>, [outer, inner]: [usize; 2], dims: [usize; 2]| {
+            let mut shape = tensor.dims();
+            shape[..2].copy_from_slice(&dims);
+            let others = shape[2..].iter().product();
+            let tensor: Tensor<4> = tensor.reshape([outer, inner, channels, others]);
+            tensor.swap_dims(0, 1).reshape(shape)
+        };
+        let apart = |tensor| swapped(tensor, [parts, rows], [rows, parts * channels]);
+        let together = |tensor| swapped(tensor, [rows, parts], [parts * rows, channels]);
+        let repeated = |values: Tensor<1>| values.repeat_dim(0, parts);
+        let BatchNormOutput {
+            output,
+            mean,
+            variance,
+        } = op::batch_norm_then_train(
+            apart(input),
+            self.gamma().map(repeated),
+            self.beta().map(repeated),
+            self.epsilon,
+            then.map_residual(apart),
+        );
+        let statistics = mean
+            .chunk(parts, 0)
+            .into_iter()
+            .zip(variance.chunk(parts, 0));
+        let statistics = statistics.map(move |(mean, variance)| BatchStatistics {
+            mean,
+            variance,
+            values,
+            occasion: None,
+        });
+        (together(output), statistics)
     }
 
     /// Normalises by the statistics of one part, and returns them if it has any.

@@ -75,11 +75,28 @@
 //!   its statistics ([clones and threads](BatchNorm#clones-and-threads)), so the pass changes them too. To keep a clone
 //!   unchanged, call `valid()` on it first.
 //!
+//! # Which values make the statistics
+//!
+//! | the statistics are of | for | how |
+//! | --- | --- | --- |
+//! | the batch | most models | by default |
+//! | the batches of several workers | training on several devices | [`SyncGroup`]`::run` around a step |
+//! | the values that a mask marks | padded sequences and images | [`forward_masked`](BatchNorm::forward_masked) |
+//! | each part of the batch by itself | large batches that generalise badly | [`GhostBatches`]`::run` |
+//! | the batch, corrected towards the running ones | small batches | [`Renormalization`]`::run` |
+//! | several micro-batches, in the running average | accumulated gradients | [`Microbatches`]`::run` |
+//! | one domain, time step or kind of image | a network with several | [`BatchNormSets`] |
+//!
+//! Those with `run` are chosen where a step is called, for every layer in it; the model and its records stay as they are. If the
+//! channels are not along axis 1, say so by [`BatchNormConfig::with_channel_axis`]. [`average_statistics`] merges the running
+//! statistics of several models.
+//!
 //! # Cautions
 //!
 //! - Do not evaluate with the test batch's own statistics unless you want adaptation. Answers then depend on the rest
 //!   of the batch, and a batch of a single class collapses.
 //! - A batch with one value per channel has no variance; training on it panics. Small batches make noisy statistics.
+//! - Padding counts like data unless a mask leaves it out.
 //! - The running averages lag behind the weights. [`recalibrate`] recomputes them before evaluation.
 //! - Statistics of one domain do not fit another. After training on one, recalibrate on the other, or adapt.
 //! - Rows of a batch influence each other through its statistics: information leaks between rows that should be

@@ -18,8 +18,9 @@ use crate::scope;
 /// statistics, whatever each worker's share, even an empty one. Without a group, each worker normalises by its own batch,
 /// which is small and noisy on many devices.
 ///
-/// A worker is a thread. It has a copy of the model of its own: a [`fork`](burn::module::Module::fork), such as Burn's
-/// learner makes under `MultiDevice`.
+/// A worker is a thread. It has a [`fork`](burn::module::Module::fork) of the model, such as Burn's learner makes under
+/// `MultiDevice`. Without a fork the workers share parameters, and Burn computes their backward passes one after the other, so
+/// they cannot meet.
 ///
 /// ```
 /// use std::thread;
@@ -71,6 +72,9 @@ use crate::scope;
 /// Each layer exchanges `2 * channels` numbers forward and `3 * channels` backward, by way of the host. On a GPU, that
 /// waits for the device at every layer. On a CPU backend, the statistics and the normalisation are two operations
 /// instead of one, and the backward pass reads the input once more.
+///
+/// The exchange uses no collective operation of the devices. So it cannot cross with those that Burn's distributed strategy
+/// issues for gradients from a thread of its own, in an order that differs from device to device.
 ///
 /// # Threads
 ///

@@ -233,6 +233,24 @@ fn a_worker_without_more_batches_leaves() {
     }
 }
 
+/// Burn computes backward passes that share parameters one after the other, so the workers cannot meet in them.
+#[test]
+fn workers_that_share_parameters_do_not_hang() {
+    let (norms, device) = norms(1);
+    let group = SyncGroup::new(2).with_timeout(Duration::from_millis(300));
+    let run = || {
+        let x = rows(1, 4, &device).require_grad();
+        norms[0].forward(x).square().sum().backward();
+    };
+    let failures = two(&group, run, run).map(Result::unwrap_err);
+    assert!(
+        failures
+            .iter()
+            .any(|it| it.contains("the backward pass of batch norm call 1")),
+        "{failures:?}"
+    );
+}
+
 #[test]
 fn a_backward_pass_after_its_step_is_told_where_it_belongs() {
     let (norms, device) = norms(1);

@@ -137,6 +137,31 @@ fn in_tensor_operations<const D: usize>(input: Tensor<D>) -> Tensor<2> {
 }
 
 /// A way for workers to exchange numbers, for each call that all of them make.
+///
+/// [`SyncGroup`](crate::norm::SyncGroup) has one for threads. For processes, implement it by what connects them:
+///
+/// ```
+/// use burn_kindling::norm::op::Exchange;
+///
+/// /// What every worker has: a message goes to all of them.
+/// trait AllGather: std::fmt::Debug + Send + Sync {
+///     fn all_gather(&self, message: &[u8]) -> std::io::Result<Vec<Vec<u8>>>;
+/// }
+///
+/// #[derive(Debug)]
+/// struct Processes<A>(A);
+///
+/// impl<A: AllGather> Exchange for Processes<A> {
+///     fn gather(&self, numbers: Vec<f64>) -> Vec<Vec<f64>> {
+///         let message: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+///         let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
+///         let all = self.0.all_gather(&message).expect("all processes should be there");
+///         all.iter().map(|message| message.chunks(8).map(number).collect()).collect()
+///     }
+/// }
+/// ```
+///
+/// Its messages need a connection of their own: those of gradients may come from another thread, in another order.
 pub trait Exchange: Debug + Send + Sync {
     /// Hands over this worker's numbers, and waits for those of the others. Returns those of all workers, this one's
     /// included, in an order that is the same for all.
