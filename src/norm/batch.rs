@@ -1,31 +1,29 @@
 //! Normalises by statistics of a batch that are not simply those of its values.
 
-use std::ops::Range;
-
-use burn::tensor::{Bool, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 
 use super::batch_norm::{BatchNorm, assert_has_variance};
 use super::ghost::GhostBatches;
-use super::op::{self, BatchMoments, Then};
+use super::op::{self, BatchMoments, Mask, Then};
 use super::renormalization::Renormalization;
 use super::statistics::BatchStatistics;
 use super::sync::{self, Met};
 
 /// What makes the statistics of a batch.
-pub(super) struct Batch<const D: usize> {
-    /// The values that count; all without it.
-    valid: Option<Valid<D>>,
+pub(super) struct Batch {
+    /// Where values count; everywhere without it.
+    mask: Option<Mask>,
     /// The workers whose batches count too.
     met: Option<Met>,
     /// How far the running statistics correct those of the batch.
     renormalization: Option<Renormalization>,
 }
 
-impl<const D: usize> Batch<D> {
+impl Batch {
     /// The batch of the scopes around the caller.
-    pub(super) fn here(valid: Option<Valid<D>>) -> Self {
+    pub(super) fn here(mask: Option<Mask>) -> Self {
         Self {
-            valid,
+            mask,
             met: sync::next_meeting(),
             renormalization: Renormalization::requested(),
         }
@@ -33,7 +31,7 @@ impl<const D: usize> Batch<D> {
 
     /// Whether its statistics are simply those of its values.
     pub(super) fn is_plain(&self) -> bool {
-        self.valid.is_none() && self.met.is_none() && self.renormalization.is_none()
+        self.mask.is_none() && self.met.is_none() && self.renormalization.is_none()
     }
 }
 
@@ -42,7 +40,7 @@ impl BatchNorm {
     pub(super) fn forward_batch<const D: usize>(
         &self,
         input: Tensor<D>,
-        batch: Batch<D>,
+        batch: Batch,
         then: Then<D>,
     ) -> (Tensor<D>, Option<BatchStatistics>) {
         assert!(
@@ -50,10 +48,7 @@ impl BatchNorm {
             "ghost batches are parts of one worker's batch, so a layer cannot also be synchronised by a SyncGroup; use one \
              of the two"
         );
-        let moments = match &batch.valid {
-            None => op::batch_moments(input.clone()),
-            Some(valid) => valid.moments(input.clone()),
-        };
+        let moments = op::moments_where(input.clone(), batch.mask);
         let (moments, occasion) = match batch.met {
             None => (moments, None),
             Some(met) => (op::exchange(moments, met.meeting), met.occasion),
@@ -120,119 +115,6 @@ impl BatchNorm {
                 };
                 [Some(gamma * r), Some(beta)]
             }
-        }
-    }
-}
-
-/// A mask `[batch, ...]`, true where values count.
-#[derive(Clone)]
-pub(super) struct Mask {
-    /// `[batch, positions]`
-    rows: Tensor<2, Bool>,
-    dims: Vec<usize>,
-}
-
-impl Mask {
-    pub(super) fn new<const M: usize>(mask: Tensor<M, Bool>) -> Self {
-        let dims = mask.dims();
-        let positions = dims[1..].iter().product();
-        Self {
-            rows: mask.reshape([dims[0], positions]),
-            dims: dims.to_vec(),
-        }
-    }
-
-    /// That of some rows of the batch.
-    pub(super) fn rows(&self, range: Range<usize>) -> Self {
-        let mut dims = self.dims.clone();
-        dims[0] = range.len();
-        Self {
-            rows: self.rows.clone().narrow(0, range.start, range.len()),
-            dims,
-        }
-    }
-
-    pub(super) fn without_autodiff(self) -> Self {
-        Self {
-            rows: self.rows.without_autodiff(),
-            ..self
-        }
-    }
-}
-
-/// The values of a batch that count.
-pub(super) struct Valid<const D: usize> {
-    /// Where values do not count, of the input's shape.
-    invalid: Tensor<D, Bool>,
-    /// The number that count, of each channel.
-    values: usize,
-}
-
-impl<const D: usize> Valid<D> {
-    /// The values of `input`, `[batch, channels, ...]`, that the mask marks.
-    ///
-    /// # Panics
-    ///
-    /// If the mask has another shape.
-    pub(super) fn new(mask: Mask, input: &Tensor<D>) -> Self {
-        let dims = input.dims();
-        let others = (0..D).filter(|&axis| axis != 1);
-        let expected: Vec<_> = others.map(|axis| dims[axis]).collect();
-        assert!(
-            mask.dims == expected,
-            "BatchNorm takes a mask of the input's shape without its channels: {expected:?}, but got {:?}.",
-            mask.dims
-        );
-        let is_empty = input.shape().num_elements() == 0;
-        let values = match is_empty {
-            true => 0,
-            false => mask.rows.clone().int().sum().into_scalar::<i64>() as usize,
-        };
-        let mut broadcast = dims;
-        broadcast[1] = 1;
-        let invalid = match is_empty {
-            true => Tensor::empty(dims, &input.device()),
-            false => mask.rows.bool_not().reshape(broadcast).expand(dims),
-        };
-        Self { invalid, values }
-    }
-
-    /// The moments of the values that count.
-    ///
-    /// The others are replaced by a number near the mean, so that they add nothing to the sums of deviations from it.
-    pub(super) fn moments(&self, input: Tensor<D>) -> BatchMoments {
-        let dims = input.dims();
-        if self.values == 0 {
-            // Tied to the input, so that the backward pass of a group comes by here.
-            let zeros = input.mask_fill(self.invalid.clone(), 0.0);
-            return BatchMoments {
-                values: 0,
-                ..op::batch_moments(zeros)
-            };
-        }
-        let mut broadcast = [1; D];
-        broadcast[1] = dims[1];
-        let ratio = input.shape().num_elements() as f64 / (dims[1] * self.values) as f64;
-
-        let zeroed = input.clone().detach().mask_fill(self.invalid.clone(), 0.0);
-        let centre = op::batch_moments(zeroed).mean * ratio;
-        // Of the input's type, as it is what the sums are about.
-        let centre = centre.cast(FloatDType::from(input.dtype()));
-        let filling = centre.clone().reshape(broadcast).expand(dims);
-        let found = op::batch_moments(input.mask_where(self.invalid.clone(), filling));
-
-        let centre = centre.cast(FloatDType::from(found.mean.dtype()));
-        let off = (found.mean - centre.clone()) + found.mean_rest;
-        let shift = off.clone() * ratio;
-        let mean = centre.clone() + shift.clone();
-        let mean_rest = (shift.clone() - (mean.clone() - centre)).detach();
-        let squares = (found.variance + off.square()) * ratio;
-        BatchMoments {
-            mean,
-            mean_rest,
-            // The difference of two numbers that are equal up to rounding, where all values are.
-            variance: (squares - shift.square()).clamp_min(0.0),
-            values: self.values,
         }
     }
 }

@@ -7,10 +7,10 @@ use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
 use super::accumulate::Collected;
 use super::average::{RunningAverage, Weighting};
-use super::batch::{Batch, Mask, Valid};
+use super::batch::Batch;
 use super::ghost::GhostBatches;
 use super::mode::Mode;
-use super::op::{self, BatchNormOutput, Then};
+use super::op::{self, BatchNormOutput, Mask, Then};
 use super::recalibrate::Recorder;
 use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
 
@@ -267,7 +267,7 @@ impl BatchNorm {
         }
         // Parts of equal size are one operation. One after the other, each would pay for a gradient of the whole batch.
         let size = parts[0].len();
-        let equal = match mask.is_none() && Batch::<D>::here(None).is_plain() {
+        let equal = match mask.is_none() && Batch::here(None).is_plain() {
             true => parts.iter().take_while(|part| part.len() == size).count(),
             false => 0,
         };
@@ -291,38 +291,20 @@ impl BatchNorm {
         (Tensor::cat(outputs, 0), statistics)
     }
 
-    /// Normalises `parts` parts of equal size, each by its own statistics, as if the channels of each part were other ones.
+    /// Normalises `parts` parts of equal size, each by its own statistics.
     fn forward_equal_parts<const D: usize>(
         &self,
         input: Tensor<D>,
         parts: usize,
         then: Then<D>,
     ) -> (Tensor<D>, impl Iterator<Item = BatchStatistics>) {
-        let channels = self.num_features;
-        let rows = input.dims()[0] / parts;
         let values = values_per_channel(&input) / parts;
-        // Swaps parts and rows, given the shape of the result.
-        let swapped = |tensor: Tensor<D>, [outer, inner]: [usize; 2], dims: [usize; 2]| {
-            let mut shape = tensor.dims();
-            shape[..2].copy_from_slice(&dims);
-            let others = shape[2..].iter().product();
-            let tensor: Tensor<4> = tensor.reshape([outer, inner, channels, others]);
-            tensor.swap_dims(0, 1).reshape(shape)
-        };
-        let apart = |tensor| swapped(tensor, [parts, rows], [rows, parts * channels]);
-        let together = |tensor| swapped(tensor, [rows, parts], [parts * rows, channels]);
-        let repeated = |values: Tensor<1>| values.repeat_dim(0, parts);
+        let affine = [self.gamma(), self.beta()];
         let BatchNormOutput {
             output,
             mean,
             variance,
-        } = op::batch_norm_then_train(
-            apart(input),
-            self.gamma().map(repeated),
-            self.beta().map(repeated),
-            self.epsilon,
-            then.map_residual(apart),
-        );
+        } = op::batch_norm_parts(input, affine, self.epsilon, then, parts);
         let statistics = mean
             .chunk(parts, 0)
             .into_iter()
@@ -333,7 +315,7 @@ impl BatchNorm {
             values,
             occasion: None,
         });
-        (together(output), statistics)
+        (output, statistics)
     }
 
     /// Normalises by the statistics of one part, and returns them if it has any.
@@ -343,7 +325,7 @@ impl BatchNorm {
         mask: Option<Mask>,
         then: Then<D>,
     ) -> (Tensor<D>, Option<BatchStatistics>) {
-        let batch = Batch::here(mask.map(|mask| Valid::new(mask, &input)));
+        let batch = Batch::here(mask);
         if !batch.is_plain() {
             return self.forward_batch(input, batch, then);
         }
@@ -386,11 +368,8 @@ impl BatchNorm {
         input: Tensor<D>,
         mask: Option<Mask>,
     ) -> Option<BatchStatistics> {
-        let input = input.without_autodiff();
-        let moments = match mask {
-            None => op::batch_moments(input),
-            Some(mask) => Valid::new(mask.without_autodiff(), &input).moments(input),
-        };
+        let mask = mask.map(Mask::without_autodiff);
+        let moments = op::moments_where(input.without_autodiff(), mask);
         (moments.values > 0).then_some(BatchStatistics {
             mean: moments.mean,
             variance: moments.variance,

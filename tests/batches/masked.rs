@@ -129,6 +129,93 @@ proptest! {
     }
 }
 
+/// Long and short runs, one and many pieces, channels first and last, padding at the end and holes everywhere.
+#[test]
+fn large_batches_of_any_layout_are_masked() {
+    for device in devices_with(DType::F64) {
+        let device = device.autodiff();
+        for shape in [
+            [64, 3, 300],
+            [700, 40, 1],
+            [90, 50, 20],
+            [3, 200, 70],
+            [40, 1, 100],
+        ] {
+            let [batch, channels, length] = shape;
+            let x: Vec<_> = noise(5, batch * channels * length)
+                .iter()
+                .map(|x| 50.0 + x)
+                .collect();
+            let padded = |at: usize| at % length < 1 + (at / length * 7) % length;
+            let holes = |at: usize| (at * 2_654_435_761) % 7 < 5;
+            let rows = |at: usize| (at / length) % 3 != 1;
+            for marked in [&padded as &dyn Fn(usize) -> bool, &holes, &rows] {
+                let marks: Vec<_> = (0..batch * length).map(marked).collect();
+                for axis in [1, -1] {
+                    let first = double(channels, 3, &device);
+                    let (gamma, beta) = (numbers(first.gamma.val()), numbers(first.beta.val()));
+                    let config = BatchNormConfig::new(channels).with_channel_axis(axis);
+                    let norm = config.init(&device).map(&mut Cast(FloatDType::F64));
+                    let norm = norm.load_record(first.into_record());
+                    let input = tensor::<3>(&x, shape, DType::F64, &device).require_grad();
+                    let turned = |x: Tensor<3>| if axis == 1 { x } else { x.swap_dims(1, 2) };
+                    let mask = mask(&marks, [batch, length], &device);
+                    let output = turned(norm.forward_masked(turned(input.clone()), mask));
+                    let (expected, means, variances) =
+                        by_definition(&x, shape, &marks, (&gamma, &beta));
+                    assert_close("output", &numbers(output.clone()), &expected, 1e-10);
+                    assert_close("mean", &numbers(norm.running_mean.value()), &means, 1e-12);
+                    let found = numbers(norm.running_var.value());
+                    assert_close("variance", &found, &variances, 1e-11);
+
+                    // By the formula: what does not count has no part in the statistics' gradients.
+                    let weights = noise(6, x.len());
+                    let of_output = tensor(&weights, shape, DType::F64, &device);
+                    let gradients = (output * of_output).sum().backward();
+                    let found = numbers(input.grad(&gradients).unwrap());
+                    let expected = gradient(&x, &weights, shape, &marks, &gamma);
+                    assert_close("gradient", &found, &expected, 1e-10);
+                }
+            }
+        }
+    }
+}
+
+fn gradient(
+    x: &[f64],
+    g: &[f64],
+    [batch, channels, length]: [usize; 3],
+    marks: &[bool],
+    gamma: &[f64],
+) -> Vec<f64> {
+    let mut found = vec![0.0; x.len()];
+    for channel in 0..channels {
+        let positions = || (0..batch).flat_map(|row| (0..length).map(move |at| (row, at)));
+        let index = |(row, at): (usize, usize)| (row * channels + channel) * length + at;
+        let counts = |(row, at): (usize, usize)| marks[row * length + at];
+        let valid: Vec<f64> = positions()
+            .filter(|&it| counts(it))
+            .map(|it| x[index(it)])
+            .collect();
+        let count = valid.len() as f64;
+        let mean = valid.iter().sum::<f64>() / count;
+        let variance = valid.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+        let deviation = (variance + 1e-5).sqrt();
+        let xhat = |it| (x[index(it)] - mean) / deviation;
+        let sum: f64 = positions().map(|it| g[index(it)]).sum();
+        let products: f64 = positions().map(|it| g[index(it)] * xhat(it)).sum();
+        for it in positions() {
+            let through = if counts(it) {
+                (sum + xhat(it) * products) / count
+            } else {
+                0.0
+            };
+            found[index(it)] = gamma[channel] / deviation * (g[index(it)] - through);
+        }
+    }
+    found
+}
+
 #[test]
 fn a_mask_of_everything_changes_nothing() {
     for device in devices() {

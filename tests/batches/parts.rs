@@ -1,5 +1,6 @@
 //! Parts of a batch that count alone (ghost batches), and batches that count together (micro-batches).
 
+use burn::nn::pool::MaxPool2dConfig;
 use burn::tensor::{Bool, DType, Device, Tensor};
 use burn_kindling::norm::{
     BatchNorm, BatchNormConfig, GhostBatches, Microbatches, RunningAverage, SyncGroup, Then,
@@ -57,6 +58,76 @@ fn ghost_batches_equal_separate_calls() {
             let [found, expected] = [found, expected].map(gradients);
             for (found, expected) in found.iter().zip(&expected) {
                 assert_close("gradient", found, expected, 2e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn ghost_batches_of_any_layout_equal_separate_calls() {
+    for device in devices() {
+        let device = device.autodiff();
+        let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+        for shape in [
+            [12, 1, 4, 4],
+            [12, 5, 10, 12],
+            [12, 40, 2, 2],
+            [6, 70, 8, 8],
+        ] {
+            for last in [false, true] {
+                for pooled in [false, true] {
+                    let [x, skip] = [1, 2].map(|seed| {
+                        let count = shape.iter().product();
+                        let x = tensor::<4>(&noise(seed, count), shape, DType::F32, &device);
+                        x.require_grad()
+                    });
+                    let config = BatchNormConfig::new(shape[1]);
+                    let [ghost, separate] = [(); 2].map(|()| config.init(&device));
+                    let then = |skip: Tensor<4>| {
+                        let then = Then::new().add_residual(skip).relu();
+                        if pooled { then.max_pool(&pool) } else { then }
+                    };
+                    // In memory, the channels or the batch may be innermost.
+                    let laid = |x: Tensor<4>| match last {
+                        true => (x.permute([3, 1, 2, 0]) * 1.0).permute([3, 1, 2, 0]),
+                        false => x,
+                    };
+                    let size = shape[0] / 3;
+                    let run = || ghost.forward_then(laid(x.clone()), then(laid(skip.clone())));
+                    let found = GhostBatches::of(size).run(run);
+                    let parts = (0..3).map(|part| {
+                        let rows = |it: &Tensor<4>| it.clone().narrow(0, part * size, size);
+                        separate.forward_then(rows(&x), then(rows(&skip)))
+                    });
+                    let expected = Tensor::cat(parts.collect(), 0);
+                    let what = format!("{shape:?}, {last}, {pooled}");
+                    assert_close(
+                        &what,
+                        &numbers(found.clone()),
+                        &numbers(expected.clone()),
+                        1e-5,
+                    );
+                    assert_close(&what, &running(&ghost), &running(&separate), 1e-5);
+                    let params =
+                        [&ghost, &separate].map(|norm| (norm.gamma.val(), norm.beta.val()));
+                    let mut outcomes =
+                        [found, expected]
+                            .into_iter()
+                            .zip(params)
+                            .map(|(output, (gamma, beta))| {
+                                let gradients = output.powi_scalar(2).sum().backward();
+                                [
+                                    numbers(x.grad(&gradients).unwrap()),
+                                    numbers(skip.grad(&gradients).unwrap()),
+                                    numbers(gamma.grad(&gradients).unwrap()),
+                                    numbers(beta.grad(&gradients).unwrap()),
+                                ]
+                            });
+                    let (found, expected) = (outcomes.next().unwrap(), outcomes.next().unwrap());
+                    for (found, expected) in found.iter().zip(&expected) {
+                        assert_close(&what, found, expected, 2e-4);
+                    }
+                }
             }
         }
     }

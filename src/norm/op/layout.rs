@@ -85,6 +85,18 @@ impl Order {
         Order((0..axes).collect())
     }
 
+    /// Whether the positions of a channel, along all axes but the channels', lie in their natural order.
+    #[cfg(feature = "cpu-kernels")]
+    pub fn keeps_positions(&self) -> bool {
+        self.0.iter().filter(|&&axis| axis != 1).is_sorted()
+    }
+
+    /// Whether the batch is the outermost axis.
+    #[cfg(feature = "cpu-kernels")]
+    pub fn begins_with_the_batch(&self) -> bool {
+        self.0.first() == Some(&0)
+    }
+
     fn is_natural(&self) -> bool {
         self.0.is_sorted()
     }
@@ -152,6 +164,7 @@ pub struct Dims {
 }
 
 impl Dims {
+    #[cfg(feature = "cube")]
     pub fn values_per_channel(self) -> usize {
         self.outer * self.inner
     }
@@ -190,6 +203,29 @@ pub fn check<B: Backend>(
             found.0,
             found.1
         );
+    }
+}
+
+/// Checks that statistics have a value for each channel of each of a number of equal parts of the batch.
+///
+/// # Panics
+///
+/// If they have not, or the batch cannot be divided so.
+#[cfg(feature = "cpu-kernels")]
+pub fn check_statistics<B: Backend>(
+    input: &FloatTensor<B>,
+    statistics: &[&FloatTensor<B>],
+    parts: usize,
+) {
+    let (shape, dtype) = (input.shape(), at_least_f32(input.dtype()));
+    assert!(
+        parts > 0 && shape[0].is_multiple_of(parts),
+        "a batch of {} cannot have {parts} parts of equal size",
+        shape[0]
+    );
+    let expected = Shape::new([parts * shape[1]]);
+    for tensor in statistics {
+        assert_like::<B>("statistic", tensor, (&expected, dtype));
     }
 }
 

@@ -50,8 +50,10 @@ mod remote;
 mod then;
 
 pub use moments::{
-    BatchMoments, BatchMomentsBackend, Exchange, Link, Meeting, batch_moments, exchange,
+    BatchMoments, BatchMomentsBackend, Exchange, Link, Meeting, Positions, batch_moments, exchange,
+    masked_batch_moments,
 };
+pub(super) use moments::{Mask, moments_where};
 #[cfg(feature = "remote")]
 pub use remote::remote_server;
 pub use then::Then;
@@ -138,6 +140,7 @@ pub fn batch_norm_then_train<const D: usize>(
                 residual,
                 epsilon,
                 tail,
+                1,
             );
             return BatchNormOutput::from_dispatch(result);
         }
@@ -152,6 +155,53 @@ pub fn batch_norm_then_train<const D: usize>(
     let mut result = BatchNormOutput::from_dispatch(result);
     result.output = then.apply(result.output);
     result
+}
+
+/// [`batch_norm_then_train`] of each of `parts` parts of equal size, one after the other along the batch. The statistics are
+/// `[parts * channels]`.
+pub(super) fn batch_norm_parts<const D: usize>(
+    input: Tensor<D>,
+    gamma_and_beta: [Option<Tensor<1>>; 2],
+    epsilon: f64,
+    then: Then<D>,
+    parts: usize,
+) -> BatchNormOutput<D> {
+    then.check(&input);
+    #[cfg(feature = "cpu-kernels")]
+    let then = match has_cpu_kernels(&input.device()) {
+        false => then,
+        true => match then.for_kernels(&input) {
+            Err(then) => then,
+            Ok((residual, tail)) => {
+                let affine = affine(&input, gamma_and_beta);
+                let input = input.into_dispatch();
+                let result = <Dispatch as BatchNormThenBackend>::batch_norm_then_forward(
+                    input, affine, residual, epsilon, tail, parts,
+                );
+                return BatchNormOutput::from_dispatch(result);
+            }
+        },
+    };
+    // As if the channels of each part were other ones.
+    let [batch, channels] = [0, 1].map(|axis| input.dims()[axis]);
+    let rows = batch / parts;
+    // Swaps parts and rows; the result has these lengths of its first two axes.
+    let swapped = |tensor: Tensor<D>, [outer, inner]: [usize; 2], first: [usize; 2]| {
+        let mut shape = tensor.dims();
+        shape[..2].copy_from_slice(&first);
+        let others = shape[2..].iter().product();
+        let tensor: Tensor<4> = tensor.reshape([outer, inner, channels, others]);
+        tensor.swap_dims(0, 1).reshape(shape)
+    };
+    let apart = |tensor| swapped(tensor, [parts, rows], [rows, parts * channels]);
+    let together = |tensor| swapped(tensor, [rows, parts], [batch, channels]);
+    let [gamma, beta] = gamma_and_beta.map(|it| it.map(|values| values.repeat_dim(0, parts)));
+    let then = then.map_residual(apart);
+    let result = batch_norm_then_train(apart(input), gamma, beta, epsilon, then);
+    BatchNormOutput {
+        output: together(result.output),
+        ..result
+    }
 }
 
 impl<const D: usize> BatchNormOutput<D> {
@@ -302,6 +352,19 @@ fn is_compiled_in(device: &Device) -> bool {
         DispatchDevice::Cube(_) => true,
         #[cfg(feature = "remote")]
         DispatchDevice::Remote(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether the device's backend is one of those with kernels for the CPU.
+#[allow(clippy::match_single_binding)]
+fn has_cpu_kernels(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        #[allow(unreachable_patterns)]
         _ => false,
     }
 }

@@ -3,16 +3,19 @@
 //! A dense tensor is taken as it lies, also transposed or channels-last, and the output lies the same way. A view with gaps,
 //! repeated or reversed values is copied first. A tensor that nobody else holds is overwritten.
 
+use std::ops::Range;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{Element, Shape, TensorData};
 
 use super::blocks::{Input, Real, Target, Value};
 use super::kernels::{self, Affine, Backward, Forward, Statistics};
-use crate::norm::op::layout::{Dims, Order, Strided, check, check_gradient};
+use super::regions::Part;
+use crate::norm::op::layout::{Dims, Order, Strided, check, check_gradient, check_statistics};
 use crate::norm::op::{
     BatchNormAffine, BatchNormForward, BatchNormMoments, BatchNormThenBackward,
-    BatchNormThenGradients, Tail,
+    BatchNormThenGradients, Positions, Tail,
 };
 
 /// Access to the values of a backend's tensors.
@@ -105,24 +108,35 @@ struct Laid {
 }
 
 impl Laid {
-    /// Takes the input as it lies or, before a pooling, as contiguous images.
-    fn of<B: Strided>(input: FloatTensor<B>, tail: Tail) -> (Self, FloatTensor<B>) {
-        let order = match tail.pooling {
-            None => Order::of::<B>(&input),
-            Some(_) => Order::natural(input.shape().num_dims()),
-        };
-        let (input, _) = order.apply::<B>(input);
-        let shape = input.shape();
-        let dims = match tail.pooling {
-            None => order.dims::<B>(&input),
-            Some(_) => Dims {
-                outer: shape[0],
-                channels: shape[1],
-                inner: shape[2] * shape[3],
-            },
-        };
-        let laid = Self { order, dims, shape };
+    /// Takes the input as it lies or, before a pooling, as contiguous images. If the batch has several parts, it is the
+    /// outermost axis.
+    fn of<B: Strided>(input: FloatTensor<B>, tail: Tail, parts: usize) -> (Self, FloatTensor<B>) {
+        let mut order = Order::of::<B>(&input);
+        if tail.pooling.is_some() || parts > 1 && !order.begins_with_the_batch() {
+            order = Order::natural(input.shape().num_dims());
+        }
+        let (mut laid, input) = Self::in_order::<B>(order, input);
+        let batch = laid.shape[0];
+        if laid.dims.channels == 1 && (tail.pooling.is_some() || parts > 1) {
+            // Images and parts are not one block.
+            laid.dims.outer = batch;
+            laid.dims.inner = laid.shape.num_elements() / batch;
+        }
         (laid, input)
+    }
+
+    /// The parts of equal size of the batch.
+    fn parts(&self, parts: usize) -> impl Iterator<Item = Part> {
+        let dims = self.dims;
+        let each = dims.outer / parts;
+        (0..parts).map(move |part| Part::of_outer(dims, part * each..(part + 1) * each))
+    }
+
+    /// Takes the input in this order.
+    fn in_order<B: Strided>(order: Order, input: FloatTensor<B>) -> (Self, FloatTensor<B>) {
+        let (input, _) = order.apply::<B>(input);
+        let (shape, dims) = (input.shape(), order.dims::<B>(&input));
+        (Self { order, dims, shape }, input)
     }
 
     /// Another tensor of the operation, in the same order.
@@ -157,14 +171,15 @@ unsafe fn run<B, T, R>(
     input: FloatTensor<B>,
     residual: Option<FloatTensor<B>>,
     tail: Tail,
-    kernel: impl FnOnce(Dims, Forward<T>) -> R,
+    parts: usize,
+    kernel: impl FnOnce(&Laid, Forward<T>) -> R,
 ) -> (FloatTensor<B>, R)
 where
     B: Strided + Values<T>,
     T: Value,
 {
     let output = output_shape(&input.shape(), tail);
-    let (laid, input) = Laid::of::<B>(input, tail);
+    let (laid, input) = Laid::of::<B>(input, tail, parts);
     let residual = residual.map(|residual| laid.lay::<B>(residual));
     let residual = residual.as_ref().map(|it| Input::of(B::values(it)));
     // SAFETY: by this function's condition. The residual lives to the end, and an input that nobody else holds shares no
@@ -177,7 +192,7 @@ where
                     residual,
                     output,
                 };
-                kernel(laid.dims, tensors)
+                kernel(&laid, tensors)
             }),
             Some(_) => {
                 let (input, len) = (Input::of(B::values(&input)), output.num_elements());
@@ -187,7 +202,7 @@ where
                         residual,
                         output: Target::new(start, len),
                     };
-                    kernel(laid.dims, tensors)
+                    kernel(&laid, tensors)
                 })
             }
         }
@@ -201,6 +216,7 @@ pub(super) fn forward<B, T>(
     residual: Option<FloatTensor<B>>,
     epsilon: f64,
     tail: Tail,
+    parts: usize,
 ) -> BatchNormForward<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
@@ -213,8 +229,10 @@ where
     let affine = affine_values::<B, T::Real>(affine);
     // SAFETY: the tensors have as many values as their dimensions say; `run` gives the kernel the memory for itself.
     let (output, statistics) = unsafe {
-        run::<B, T, _>(input, residual, tail, |dims, tensors| {
-            kernels::forward(dims, tensors, &affine, epsilon, tail)
+        run::<B, T, _>(input, residual, tail, parts, |laid, tensors| {
+            laid.parts(parts)
+                .flat_map(|part| kernels::forward(&part, tensors, &affine, epsilon, tail))
+                .collect::<Vec<_>>()
         })
     };
     let per_channel = |value: fn(&Statistics<T::Real>) -> T::Real| {
@@ -228,8 +246,47 @@ where
     }
 }
 
+/// A tensor's values as they lie, and which of them count.
+struct Counted<B: Backend> {
+    laid: Laid,
+    input: FloatTensor<B>,
+    part: Part,
+    /// Runs of the part's places; `None` if all count.
+    runs: Option<Vec<Range<usize>>>,
+}
+
+impl<B: Strided> Counted<B> {
+    fn new(input: FloatTensor<B>, positions: &Positions) -> Self {
+        let Some(runs) = positions.runs() else {
+            let (laid, input) = Laid::of::<B>(input, Tail::NOTHING, 1);
+            let part = Part::whole(laid.dims);
+            return Self {
+                laid,
+                input,
+                part,
+                runs: None,
+            };
+        };
+        // Positions are counted row by row.
+        let mut order = Order::of::<B>(&input);
+        if !order.keeps_positions() {
+            order = Order::natural(input.shape().num_dims());
+        }
+        let (laid, input) = Laid::in_order::<B>(order, input);
+        let mut part = Part::whole(laid.dims);
+        // Rows of several positions are not cut.
+        part.by_runs |= laid.dims.inner > 1;
+        Self {
+            laid,
+            input,
+            part,
+            runs: Some(runs.to_vec()),
+        }
+    }
+}
+
 /// The statistics of each channel, as the rows of a tensor `[3, channels]`: mean, rounding error of the mean, variance.
-pub(super) fn moments<B, T>(input: FloatTensor<B>) -> FloatTensor<B>
+pub(super) fn moments<B, T>(input: FloatTensor<B>, positions: Positions) -> FloatTensor<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
     T: Value + Element,
@@ -237,10 +294,10 @@ where
 {
     check::<B>(&input, &[], &[]);
     let device = input.device();
-    let (laid, input) = Laid::of::<B>(input, Tail::NOTHING);
-    let values = Input::of(<B as Values<T>>::values(&input));
+    let counted = Counted::<B>::new(input, &positions);
+    let values = Input::of(<B as Values<T>>::values(&counted.input));
     // SAFETY: the tensor has as many values as its dimensions say, and lives to the end.
-    let statistics = unsafe { kernels::moments(laid.dims, values) };
+    let statistics = unsafe { kernels::moments(&counted.part, values, counted.runs.as_deref()) };
     let row = |value: fn(&Statistics<T::Real>) -> T::Real| statistics.iter().map(value);
     let rows = row(|it| it.mean)
         .chain(row(|it| it.mean_rest))
@@ -249,11 +306,35 @@ where
     B::float_from_data(TensorData::new(rows, [3, statistics.len()]), &device)
 }
 
+/// The tensor with 0 for every value that does not count.
+pub(super) fn keep<B, T>(tensor: FloatTensor<B>, positions: Positions) -> FloatTensor<B>
+where
+    B: Strided + Values<T>,
+    T: Value + Element,
+{
+    let counted = Counted::<B>::new(tensor, &positions);
+    let Some(runs) = counted.runs else {
+        return counted.laid.order.undo::<B>(counted.input);
+    };
+    let len = counted.laid.dims.len();
+    let mut tensor = counted.input;
+    let mut tensor = match <B as Values<T>>::values_mut(&mut tensor).is_some() {
+        true => tensor,
+        false => B::float_add_scalar(tensor, 0.0.into()),
+    };
+    let values = <B as Values<T>>::values_mut(&mut tensor).expect("a new tensor is nobody else's");
+    let target = Target::new(values.as_mut_ptr(), len);
+    // SAFETY: the tensor has as many values as its dimensions say, and nobody else holds it.
+    unsafe { kernels::clear_others(&counted.part, target, &runs) };
+    counted.laid.order.undo::<B>(tensor)
+}
+
 pub(super) fn backward<B, T>(
     saved: BatchNormThenBackward<B>,
     epsilon: f64,
     frozen: bool,
     tail: Tail,
+    parts: usize,
 ) -> BatchNormThenGradients<B>
 where
     B: Strided + Values<T> + Values<T::Real>,
@@ -269,20 +350,19 @@ where
     } = saved;
     let residual = residual.tensor();
     let like_input: Vec<_> = residual.iter().collect();
-    check::<B>(
+    check::<B>(&input, &like_input, &[&affine.gamma, &affine.beta]);
+    check_statistics::<B>(
         &input,
-        &like_input,
         &[
-            &affine.gamma,
-            &affine.beta,
             &statistics.mean,
             &statistics.mean_rest,
             &statistics.variance,
         ],
+        parts,
     );
     check_gradient::<B>(&input, &gradient, output_shape(&input.shape(), tail));
     let device = input.device();
-    let (laid, input) = Laid::of::<B>(input, tail);
+    let (laid, input) = Laid::of::<B>(input, tail, parts);
     let gradient = laid.lay::<B>(gradient);
     let affine = affine_values::<B, T::Real>(affine);
     let statistics = statistics_values::<B, T::Real>(
@@ -295,7 +375,7 @@ where
         .as_ref()
         .map(|it| Input::of(<B as Values<T>>::values(it)));
     let input_values = Input::of(<B as Values<T>>::values(&input));
-    let (shape, dims, len) = (laid.shape.clone(), laid.dims, laid.dims.len());
+    let (shape, len) = (laid.shape.clone(), laid.dims.len());
     let kernel = |gradient, gated, output| {
         let tensors = Backward {
             input: input_values,
@@ -304,9 +384,14 @@ where
             gated,
             output,
         };
-        // SAFETY: the tensors have as many values as the dimensions say. Input and residual live to the end, and a gradient
-        // that nobody else holds shares no memory with them. What is written is new, or that gradient.
-        unsafe { kernels::backward(dims, tensors, &affine, &statistics, epsilon, frozen, tail) }
+        let of_parts = laid.parts(parts).zip(statistics.chunks(laid.dims.channels));
+        let mut parameters = of_parts.map(|(part, statistics)| {
+            // SAFETY: the tensors have as many values as the dimensions say. Input and residual live to the end, and a
+            // gradient that nobody else holds shares no memory with them. What is written is new, or that gradient.
+            unsafe { kernels::backward(&part, tensors, &affine, statistics, epsilon, frozen, tail) }
+        });
+        let first = parameters.next().expect("a batch has at least one part");
+        parameters.fold(first, kernels::added)
     };
     // The gradient of the residual, if there is one, and that of the input.
     // SAFETY: the kernel writes all values of `output`, and of `gated` if a residual is added, before it reads them.
@@ -386,8 +471,8 @@ where
     let statistics = statistics_values::<B, T::Real>(moments.mean, None, moments.variance);
     // SAFETY: the tensors have as many values as their dimensions say; `run` gives the kernel the memory for itself.
     let (output, ()) = unsafe {
-        run::<B, T, _>(input, residual, tail, |dims, tensors| {
-            kernels::inference(dims, tensors, &affine, &statistics, epsilon, tail);
+        run::<B, T, _>(input, residual, tail, 1, |laid, tensors| {
+            kernels::inference(laid.dims, tensors, &affine, &statistics, epsilon, tail);
         })
     };
     output

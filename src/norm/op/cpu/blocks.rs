@@ -247,6 +247,18 @@ impl<T: Value> Target<T> {
         Self { start, len }
     }
 
+    /// Writes 0 to `len` values.
+    ///
+    /// # Safety
+    ///
+    /// - The places `at..at + len` are within the tensor.
+    /// - The tensor's memory is valid for writing, and nobody reads or writes these places meanwhile.
+    pub unsafe fn clear(self, at: usize, len: usize) {
+        debug_assert!(at + len <= self.len);
+        // SAFETY: by this function's conditions; a value whose bytes are all 0 is the number 0.
+        unsafe { self.start.add(at).write_bytes(0, len) };
+    }
+
     /// Writes `L` values.
     ///
     /// # Safety

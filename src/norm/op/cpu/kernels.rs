@@ -6,8 +6,10 @@ use super::blocks::{
 };
 use super::channels::PerChannel;
 use super::planes::{Pooled, PooledBackward, for_gate};
-use super::regions::{Region, all_channels, in_regions};
+use super::regions::{Part, Region, all_channels, in_regions};
 use super::traversal::{Mapping, Sums};
+use std::ops::Range;
+
 use crate::norm::op::layout::Dims;
 use crate::norm::op::{Tail, TailActivation};
 
@@ -103,6 +105,19 @@ pub(super) struct ParameterGradients<R> {
     pub beta: R,
 }
 
+/// The gradients of the parameters of all parts of a batch, from those of some and of others.
+pub(super) fn added<R: Real>(
+    mut some: Vec<ParameterGradients<R>>,
+    others: Vec<ParameterGradients<R>>,
+) -> Vec<ParameterGradients<R>> {
+    let sum = |a: R, b: R| R::from_f64(a.to_f64() + b.to_f64());
+    for (some, other) in some.iter_mut().zip(others) {
+        some.gamma = sum(some.gamma, other.gamma);
+        some.beta = sum(some.beta, other.beta);
+    }
+    some
+}
+
 /// The forward passes of a region's channels, given their statistics.
 fn normalisations<R: Real>(
     region: &Region,
@@ -185,7 +200,7 @@ fn mapping<'a, R, G>(
     }
 }
 
-/// Training mode, forward: writes the output, returns each channel's statistics.
+/// Training mode, forward: writes the output of a part, returns the statistics of each of its channels.
 ///
 /// # Safety
 ///
@@ -193,17 +208,16 @@ fn mapping<'a, R, G>(
 /// - `input` and `output` are the same or, always with a pooling, do not overlap. `residual` and `output` do not overlap.
 /// - Nobody else reads or writes them meanwhile.
 pub(super) unsafe fn forward<T: Value>(
-    dims: Dims,
+    part: &Part,
     tensors: Forward<T>,
     affine: &Affine<T::Real>,
     epsilon: f64,
     tail: Tail,
 ) -> Vec<Statistics<T::Real>> {
-    let count = dims.values_per_channel() as f64;
-    let mut statistics = vec![Statistics::default(); dims.channels];
-    in_regions(dims, &mut statistics, |region, statistics| {
+    let mut statistics = vec![Statistics::default(); part.dims.channels];
+    in_regions(part, &mut statistics, |region, statistics| {
         // SAFETY: by this function's conditions; regions share no values.
-        let found = unsafe { settled_statistics(&region, tensors.input, count) };
+        let found = unsafe { settled_statistics(&region, tensors.input, None) };
         let channels = region.channels.clone().zip(statistics).zip(found);
         let forward = PerChannel::new(channels.map(|((channel, stored), found)| {
             let Found {
@@ -245,18 +259,23 @@ impl<R: Real> Found<R> {
     }
 }
 
-/// The statistics of a region's channels, of `count` values each.
+/// The statistics of a region's channels, over all places or over these runs of places.
 ///
 /// # Safety
 ///
-/// Those of [`Region::sums`].
+/// Those of [`Region::sums_of`].
 unsafe fn settled_statistics<T: Value>(
     region: &Region,
     input: Input<T>,
-    count: f64,
-) -> impl ExactSizeIterator<Item = Found<T::Real>> {
+    runs: Option<&[Range<usize>]>,
+) -> impl ExactSizeIterator<Item = Found<T::Real>> + use<T> {
+    let places = match runs {
+        None => region.part.places().len(),
+        Some(runs) => runs.iter().map(Range::len).sum(),
+    };
+    let count = (places * region.columns_per_channel()) as f64;
     // SAFETY: by this function's conditions.
-    let (centres, sums) = unsafe { settled_sums(region, input, count) };
+    let (centres, sums) = unsafe { settled_sums(region, input, runs, count) };
     centres.into_iter().zip(sums).map(move |(centre, sums)| {
         let [sum, sum_of_squares] = sums;
         let centre = centre.to_f64();
@@ -273,18 +292,22 @@ unsafe fn settled_statistics<T: Value>(
     })
 }
 
-/// The statistics of each channel.
+/// The statistics of each channel, over all places or over these runs of the part's places, which are not empty.
 ///
 /// # Safety
 ///
 /// - `input` has as many values as the dimensions say, valid for reading.
 /// - Nobody writes to them meanwhile.
-pub(super) unsafe fn moments<T: Value>(dims: Dims, input: Input<T>) -> Vec<Statistics<T::Real>> {
-    let count = dims.values_per_channel() as f64;
-    let mut statistics = vec![Statistics::default(); dims.channels];
-    in_regions(dims, &mut statistics, |region, statistics| {
+/// - The places are the part's.
+pub(super) unsafe fn moments<T: Value>(
+    part: &Part,
+    input: Input<T>,
+    runs: Option<&[Range<usize>]>,
+) -> Vec<Statistics<T::Real>> {
+    let mut statistics = vec![Statistics::default(); part.dims.channels];
+    in_regions(part, &mut statistics, |region, statistics| {
         // SAFETY: by this function's conditions.
-        let found = unsafe { settled_statistics(&region, input, count) };
+        let found = unsafe { settled_statistics(&region, input, runs) };
         for (stored, found) in statistics.iter_mut().zip(found) {
             *stored = found.rounded();
         }
@@ -300,15 +323,30 @@ pub(super) unsafe fn moments<T: Value>(dims: Dims, input: Input<T>) -> Vec<Stati
 ///
 /// # Safety
 ///
-/// Those of [`Region::sums`].
+/// Those of [`Region::sums_of`].
 unsafe fn settled_sums<T: Value>(
     region: &Region,
     input: Input<T>,
+    runs: Option<&[Range<usize>]>,
     count: f64,
 ) -> (Vec<T::Real>, Vec<Sums>) {
+    let sums_about = |centres: &[T::Real]| {
+        let about = PerChannel::about(centres);
+        // SAFETY: by this function's conditions.
+        unsafe {
+            match runs {
+                None => region.sums(input, &about),
+                Some(runs) => region.sums_of(input, &about, runs),
+            }
+        }
+    };
+    let first = match runs {
+        None => region.part.places(),
+        Some(runs) => runs[0].clone(),
+    };
     // SAFETY: by this function's conditions.
-    let mut centres = unsafe { region.guess_means(input) };
-    let sums = unsafe { region.sums(input, &PerChannel::about(&centres)) };
+    let mut centres = unsafe { region.guess_means(input, first) };
+    let sums = sums_about(&centres);
     let mut settled = true;
     for (centre, [sum, sum_of_squares]) in centres.iter_mut().zip(&sums) {
         let off_centre = sum / count;
@@ -321,8 +359,7 @@ unsafe fn settled_sums<T: Value>(
     if settled {
         return (centres, sums);
     }
-    // SAFETY: by this function's conditions.
-    let sums = unsafe { region.sums(input, &PerChannel::about(&centres)) };
+    let sums = sums_about(&centres);
     (centres, sums)
 }
 
@@ -338,7 +375,7 @@ unsafe fn settled_sums<T: Value>(
 ///   overlaps neither. `input` and `residual` overlap neither.
 /// - Nobody else writes to `input`, or reads or writes the others, meanwhile.
 pub(super) unsafe fn backward<T: Value>(
-    dims: Dims,
+    part: &Part,
     tensors: Backward<T>,
     affine: &Affine<T::Real>,
     statistics: &[Statistics<T::Real>],
@@ -354,10 +391,10 @@ pub(super) unsafe fn backward<T: Value>(
         statistics,
         epsilon,
         frozen,
-        count: dims.values_per_channel() as f64,
+        count: part.values_per_channel() as f64,
     };
-    let mut parameters = vec![ParameterGradients::default(); dims.channels];
-    in_regions(dims, &mut parameters, |region, parameters| {
+    let mut parameters = vec![ParameterGradients::default(); part.dims.channels];
+    in_regions(part, &mut parameters, |region, parameters| {
         let forward = channels.forward(&region);
         // SAFETY: by this function's conditions; regions share no values.
         unsafe {
@@ -532,8 +569,38 @@ pub(super) unsafe fn inference<T: Value>(
     tail: Tail,
 ) {
     // Nothing is added up, so the tensor is read and written in the order in which it lies.
-    let region = all_channels(dims);
+    let part = Part::whole(dims);
+    let region = all_channels(&part);
     let forward = normalisations(&region, statistics, affine, epsilon);
     // SAFETY: by this function's conditions.
     unsafe { normalise(&region, tensors, &forward, tail) };
+}
+
+/// Writes 0 to every value of the part's places but these runs.
+///
+/// # Safety
+///
+/// - `target` has as many values as the part's dimensions say, valid for writing.
+/// - The runs are in order, and their places are the part's.
+/// - Nobody else reads or writes the values meanwhile.
+pub(super) unsafe fn clear_others<T: Value>(part: &Part, target: Target<T>, runs: &[Range<usize>]) {
+    let all = part.places();
+    let starts = std::iter::once(all.start).chain(runs.iter().map(|run| run.end));
+    let ends = runs.iter().map(|run| run.start).chain([all.end]);
+    let region = all_channels(part);
+    for places in starts.zip(ends).map(|(start, end)| start..end) {
+        if !part.by_runs {
+            let row = part.dims.channels * part.dims.inner;
+            // SAFETY: by this function's conditions.
+            unsafe { target.clear(places.start * row, places.len() * row) };
+            continue;
+        }
+        for outer in region.outer(&places) {
+            for channel in region.channels.clone() {
+                let (start, len) = region.run(channel, outer, &places);
+                // SAFETY: by this function's conditions.
+                unsafe { target.clear(start, len) };
+            }
+        }
+    }
 }

@@ -54,9 +54,9 @@ use burn::tensor::DType;
 use super::{
     BatchMomentsBackend, BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward,
     BatchNormGradients, BatchNormMoments, BatchNormResidual, BatchNormThenBackend,
-    BatchNormThenBackward, BatchNormThenGradients, FusedActivation, Tail,
+    BatchNormThenBackward, BatchNormThenGradients, FusedActivation, Positions, Tail,
 };
-use adapters::{backward, forward, inference, moments};
+use adapters::{backward, forward, inference, keep, moments};
 
 /// Calls a function for the type of a tensor's values.
 macro_rules! for_dtype {
@@ -79,7 +79,8 @@ macro_rules! impl_batch_norm {
                 activation: FusedActivation,
             ) -> BatchNormForward<Self> {
                 let residual = BatchNormResidual::Absent;
-                Self::batch_norm_then_forward(input, affine, residual, epsilon, activation.into())
+                let tail = activation.into();
+                Self::batch_norm_then_forward(input, affine, residual, epsilon, tail, 1)
             }
 
             fn batch_norm_backward(
@@ -97,7 +98,7 @@ macro_rules! impl_batch_norm {
                 };
                 let BatchNormThenGradients {
                     input, gamma, beta, ..
-                } = Self::batch_norm_then_backward(saved, epsilon, frozen, activation.into());
+                } = Self::batch_norm_then_backward(saved, epsilon, frozen, activation.into(), 1);
                 BatchNormGradients { input, gamma, beta }
             }
 
@@ -115,8 +116,26 @@ macro_rules! impl_batch_norm {
         }
 
         impl BatchMomentsBackend for $backend {
-            fn batch_norm_moments(input: FloatTensor<Self>) -> FloatTensor<Self> {
-                for_dtype!(TensorMetadata::dtype(&input), $types, moments(input))
+            fn batch_norm_moments(
+                input: FloatTensor<Self>,
+                positions: Positions,
+            ) -> FloatTensor<Self> {
+                for_dtype!(
+                    TensorMetadata::dtype(&input),
+                    $types,
+                    moments(input, positions)
+                )
+            }
+
+            fn batch_norm_keep(
+                tensor: FloatTensor<Self>,
+                positions: Positions,
+            ) -> FloatTensor<Self> {
+                for_dtype!(
+                    TensorMetadata::dtype(&tensor),
+                    $types,
+                    keep(tensor, positions)
+                )
             }
         }
 
@@ -127,11 +146,12 @@ macro_rules! impl_batch_norm {
                 residual: BatchNormResidual<Self>,
                 epsilon: f64,
                 tail: Tail,
+                parts: usize,
             ) -> BatchNormForward<Self> {
                 for_dtype!(
                     TensorMetadata::dtype(&input),
                     $types,
-                    forward(input, affine, residual.tensor(), epsilon, tail)
+                    forward(input, affine, residual.tensor(), epsilon, tail, parts)
                 )
             }
 
@@ -140,11 +160,12 @@ macro_rules! impl_batch_norm {
                 epsilon: f64,
                 frozen: bool,
                 tail: Tail,
+                parts: usize,
             ) -> BatchNormThenGradients<Self> {
                 for_dtype!(
                     TensorMetadata::dtype(&saved.input),
                     $types,
-                    backward(saved, epsilon, frozen, tail)
+                    backward(saved, epsilon, frozen, tail, parts)
                 )
             }
 

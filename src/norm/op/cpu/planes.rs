@@ -32,9 +32,9 @@ struct Image {
     output: usize,
 }
 
-impl Region {
+impl Region<'_> {
     fn images(&self) -> usize {
-        self.dims.outer * self.channels.len()
+        self.part.outer.len() * self.channels.len()
     }
 
     /// The images of one of the region's pieces.
@@ -46,12 +46,12 @@ impl Region {
     #[inline(always)]
     fn image(&self, index: usize, pooling: &Pooling) -> Image {
         let channel = index % self.channels.len();
-        let outer = index / self.channels.len();
-        let place = outer * self.dims.channels + self.channels.start + channel;
+        let outer = self.part.outer.start + index / self.channels.len();
+        let place = outer * self.part.dims.channels + self.channels.start + channel;
         let [height, width] = pooling.output;
         Image {
             channel,
-            start: place * self.dims.inner,
+            start: place * self.part.dims.inner,
             output: place * height * width,
         }
     }
@@ -72,9 +72,9 @@ impl Region {
         target: Target<S::Value>,
         pooled: Pooled<RealOf<S>>,
     ) {
-        debug_assert!(self.channels.end <= self.dims.channels);
+        debug_assert!(self.channels.end <= self.part.dims.channels);
         debug_assert_eq!(
-            self.dims.inner,
+            self.part.dims.inner,
             pooled.pooling.input.iter().product::<usize>()
         );
         share(0..self.pieces, |piece| {
@@ -105,9 +105,9 @@ impl Region {
         tensors: PooledBackward<S::Value>,
         pooled: Pooled<RealOf<S>>,
     ) -> Vec<Sums> {
-        debug_assert!(self.channels.end <= self.dims.channels);
+        debug_assert!(self.channels.end <= self.part.dims.channels);
         debug_assert_eq!(
-            self.dims.inner,
+            self.part.dims.inner,
             pooled.pooling.input.iter().product::<usize>()
         );
         let mut pieces = vec![Vec::new(); self.pieces];
@@ -243,7 +243,7 @@ unsafe fn gate_and_sum<T: Value, G: Gate<T::Real>>(
 ///
 /// Made only by [`Region::map_pooled`], under its conditions.
 struct MapImages<'a, S: Source> {
-    region: &'a Region,
+    region: &'a Region<'a>,
     source: S,
     target: Target<S::Value>,
     pooled: Pooled<'a, RealOf<S>>,
@@ -263,7 +263,7 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
         } = self.pooled;
         let [_, outputs] = pooling.output;
         let mut pooler = Pooler::new(pooling);
-        let mut values = vec![RealOf::<S>::default(); self.region.dims.inner];
+        let mut values = vec![RealOf::<S>::default(); self.region.part.dims.inner];
         for index in self.images.rev() {
             let image = self.region.image(index, &pooling);
             // SAFETY: the image is one of the tensor's.
@@ -289,7 +289,7 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
 /// Adds up some images of a region. A type for the same reason as [`MapImages`], and made only by
 /// [`Region::pooled_sums`], under its conditions.
 struct SumImages<'a, S: Source> {
-    region: &'a Region,
+    region: &'a Region<'a>,
     source: S,
     tensors: PooledBackward<S::Value>,
     pooled: Pooled<'a, RealOf<S>>,
@@ -314,7 +314,7 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
         let [_, outputs] = pooling.output;
         let mut pooler = Pooler::new(pooling);
         let [mut values, mut unpooled] =
-            [(); 2].map(|()| vec![RealOf::<S>::default(); self.region.dims.inner]);
+            [(); 2].map(|()| vec![RealOf::<S>::default(); self.region.part.dims.inner]);
         let mut sums = Vec::with_capacity(self.images.len());
         for index in self.images {
             let image = self.region.image(index, &pooling);

@@ -16,43 +16,67 @@ const COLUMNS: usize = 128;
 /// Groups of channels that are enough to keep all threads busy.
 const GROUPS: usize = 8;
 
-impl Dims {
-    /// Whether channels are walked run by run.
-    pub(super) fn has_long_runs(self) -> bool {
-        self.inner >= LONG_RUN
+/// The part of a tensor that an operation is about.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub dims: Dims,
+    /// The outer indices that belong to it.
+    pub outer: Range<usize>,
+    /// Whether it is walked run by run, one channel after the other, or row by row.
+    pub by_runs: bool,
+}
+
+impl Part {
+    /// The whole tensor.
+    pub fn whole(dims: Dims) -> Self {
+        Self::of_outer(dims, 0..dims.outer)
+    }
+
+    pub fn of_outer(dims: Dims, outer: Range<usize>) -> Self {
+        Self {
+            dims,
+            outer,
+            by_runs: dims.inner >= LONG_RUN,
+        }
+    }
+
+    pub fn values_per_channel(&self) -> usize {
+        self.outer.len() * self.dims.inner
+    }
+
+    fn len(&self) -> usize {
+        self.values_per_channel() * self.dims.channels
+    }
+
+    /// Places along the part: rows, or the values of one channel.
+    pub fn places(&self) -> Range<usize> {
+        let each = if self.by_runs { self.dims.inner } else { 1 };
+        self.outer.start * each..self.outer.end * each
     }
 }
 
-/// A range of channels, walked in a number of pieces that may run in parallel.
+/// A range of a part's channels, walked in a number of pieces that may run in parallel.
 #[derive(Clone)]
-pub(super) struct Region {
-    pub dims: Dims,
+pub(super) struct Region<'a> {
+    pub part: &'a Part,
     pub channels: Range<usize>,
     pub pieces: usize,
 }
 
-impl Region {
-    /// Places along which the region is cut into pieces: rows, or the values of one channel.
-    pub fn extent(&self) -> usize {
-        if self.dims.has_long_runs() {
-            self.dims.values_per_channel()
-        } else {
-            self.dims.outer
-        }
-    }
-
+impl Region<'_> {
     /// Columns that each channel has in a row, row by row; else 1.
     pub fn columns_per_channel(&self) -> usize {
-        if self.dims.has_long_runs() {
+        if self.part.by_runs {
             1
         } else {
-            self.dims.inner
+            self.part.dims.inner
         }
     }
 
     pub fn piece(&self, index: usize) -> Range<usize> {
-        let extent = self.extent();
-        extent * index / self.pieces..extent * (index + 1) / self.pieces
+        let places = self.part.places();
+        let at = |index: usize| places.start + places.len() * index / self.pieces;
+        at(index)..at(index + 1)
     }
 
     /// The run of a channel's neighbouring values at an outer index, as far as it is among the given places: offset and
@@ -61,7 +85,7 @@ impl Region {
     pub fn run(&self, channel: usize, outer: usize, places: &Range<usize>) -> (usize, usize) {
         let Dims {
             channels, inner, ..
-        } = self.dims;
+        } = self.part.dims;
         let first = (outer * inner).max(places.start) - outer * inner;
         let last = ((outer + 1) * inner).min(places.end) - outer * inner;
         ((outer * channels + channel) * inner + first, last - first)
@@ -70,7 +94,8 @@ impl Region {
     /// The outer indices that the given places of a channel have.
     #[inline(always)]
     pub fn outer(&self, places: &Range<usize>) -> Range<usize> {
-        places.start / self.dims.inner..places.end.div_ceil(self.dims.inner)
+        let inner = self.part.dims.inner;
+        places.start / inner..places.end.div_ceil(inner)
     }
 }
 
@@ -80,23 +105,24 @@ impl Region {
 /// the core's cache from the sums to the output. Otherwise there is one job, over a region of all channels that is cut
 /// into pieces.
 pub(super) fn in_regions<C: Send>(
-    dims: Dims,
+    part: &Part,
     per_channel: &mut [C],
     job: impl Fn(Region, &mut [C]) + Sync,
 ) {
-    let columns = if dims.has_long_runs() { 1 } else { COLUMNS };
-    let group = (TASK / dims.values_per_channel().max(1))
+    let dims = part.dims;
+    let columns = if part.by_runs { 1 } else { COLUMNS };
+    let group = (TASK / part.values_per_channel().max(1))
         .max(columns.div_ceil(dims.inner.max(1)))
         .clamp(1, dims.channels.max(1));
     let groups = dims.channels.div_ceil(group);
-    if groups < GROUPS || dims.len() < 2 * TASK {
-        job(all_channels(dims), per_channel);
+    if groups < GROUPS || part.len() < 2 * TASK {
+        job(all_channels(part), per_channel);
     } else {
         let chunks = per_channel.chunks_mut(group).enumerate();
         share(chunks, |(index, chunk)| {
             let first = index * group;
             let region = Region {
-                dims,
+                part,
                 channels: first..first + chunk.len(),
                 pieces: 1,
             };
@@ -106,10 +132,10 @@ pub(super) fn in_regions<C: Send>(
 }
 
 /// All channels as one region, in pieces for several threads.
-pub(super) fn all_channels(dims: Dims) -> Region {
+pub(super) fn all_channels(part: &Part) -> Region<'_> {
     Region {
-        dims,
-        channels: 0..dims.channels,
-        pieces: (dims.len() / TASK).clamp(1, 4 * GROUPS),
+        part,
+        channels: 0..part.dims.channels,
+        pieces: (part.len() / TASK).clamp(1, 4 * GROUPS),
     }
 }

@@ -80,7 +80,7 @@ impl ColumnSums {
     }
 }
 
-impl Region {
+impl Region<'_> {
     /// The sums of each channel.
     ///
     /// # Safety
@@ -89,7 +89,7 @@ impl Region {
     /// - `self.channels` are channels of the tensor.
     /// - Nobody writes to the region's values meanwhile.
     pub unsafe fn sums<S: Summand>(&self, source: S, forward: &PerChannel<RealOf<S>>) -> Vec<Sums> {
-        debug_assert!(self.channels.end <= self.dims.channels);
+        debug_assert!(self.channels.end <= self.part.dims.channels);
         let forward = &*forward.of_columns(self.columns_per_channel());
         let of_piece = |places| {
             Arch::new().dispatch(SumPiece {
@@ -100,7 +100,7 @@ impl Region {
             })
         };
         let total = if self.pieces == 1 {
-            of_piece(0..self.extent())
+            of_piece(self.part.places())
         } else {
             let mut pieces: Vec<_> = repeat_with(|| None).take(self.pieces).collect();
             share(pieces.iter_mut().enumerate(), |(index, sums)| {
@@ -114,19 +114,57 @@ impl Region {
         total.of_channels(self.channels.len(), self.columns_per_channel())
     }
 
-    /// A first guess of each channel's mean, from a few of its values.
+    /// The sums of each channel over these runs of places only.
     ///
     /// # Safety
     ///
-    /// Those of [`sums`](Self::sums).
-    pub unsafe fn guess_means<S: Summand>(&self, source: S) -> Vec<RealOf<S>> {
+    /// Those of [`sums`](Self::sums), and the places are the part's.
+    pub unsafe fn sums_of<S: Summand>(
+        &self,
+        source: S,
+        forward: &PerChannel<RealOf<S>>,
+        runs: &[Range<usize>],
+    ) -> Vec<Sums> {
+        debug_assert!(self.channels.end <= self.part.dims.channels);
         let columns = self.columns_per_channel();
-        let (most, width) = if self.dims.has_long_runs() {
+        let forward = &*forward.of_columns(columns);
+        let mut pieces: Vec<_> = repeat_with(|| None).take(self.pieces).collect();
+        share(pieces.iter_mut().enumerate(), |(index, total)| {
+            let piece = self.piece(index);
+            let mut sums = ColumnSums::zeros(self.channels.len() * columns);
+            for run in runs {
+                let places = run.start.max(piece.start)..run.end.min(piece.end);
+                if !places.is_empty() {
+                    sums.add(&Arch::new().dispatch(SumPiece {
+                        region: self,
+                        source,
+                        forward,
+                        places,
+                    }));
+                }
+            }
+            *total = Some(sums);
+        });
+        let mut pieces = pieces.into_iter().flatten();
+        let mut total = pieces.next().expect("there is a piece");
+        pieces.for_each(|piece| total.add(&piece));
+        total.of_channels(self.channels.len(), columns)
+    }
+
+    /// A first guess of each channel's mean, from a few of its values at these places.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`sums`](Self::sums), and the places are the part's.
+    pub unsafe fn guess_means<S: Summand>(&self, source: S, among: Range<usize>) -> Vec<RealOf<S>> {
+        let columns = self.columns_per_channel();
+        let (most, width) = if self.part.by_runs {
             (SAMPLE_VALUES, 1)
         } else {
-            (SAMPLE_ROWS, self.dims.inner)
+            (SAMPLE_ROWS, self.part.dims.inner)
         };
-        let places = 0..self.extent().min(most);
+        let Range { start, end } = among;
+        let places = start..end.min(start + most);
         let count = (places.len() * width) as f64;
         let sums = Arch::new().dispatch(SumPiece {
             region: self,
@@ -158,7 +196,7 @@ impl Region {
         target: Target<S::Value>,
         mapping: Mapping<RealOf<S>, G>,
     ) {
-        debug_assert!(self.channels.end <= self.dims.channels);
+        debug_assert!(self.channels.end <= self.part.dims.channels);
         let columns = self.columns_per_channel();
         let forward = &*mapping.forward.of_columns(columns);
         let lines = &*mapping.lines.of_columns(columns);
@@ -175,7 +213,7 @@ impl Region {
             });
         };
         if self.pieces == 1 {
-            of_piece(0..self.extent());
+            of_piece(self.part.places());
         } else {
             (0..self.pieces)
                 .into_par_iter()
@@ -190,7 +228,7 @@ impl Region {
     fn ahead<T>(&self, tensors: usize, left: usize) -> usize {
         let Dims {
             channels, inner, ..
-        } = self.dims;
+        } = self.part.dims;
         let row = self.channels.len() * inner * size_of::<T>();
         let rows = PAGE.div_ceil(row.max(1));
         if left < rows || tensors * row > NEAR {
@@ -205,7 +243,7 @@ impl Region {
 ///
 /// Made only by [`Region`]'s methods, under their conditions.
 struct SumPiece<'a, S: Summand> {
-    region: &'a Region,
+    region: &'a Region<'a>,
     source: S,
     /// Of each channel or, row by row, of each column.
     forward: &'a PerChannel<RealOf<S>>,
@@ -217,7 +255,7 @@ impl<S: Summand> WithSimd for SumPiece<'_, S> {
 
     #[inline(always)]
     fn with_simd<I: Simd>(self, _: I) -> ColumnSums {
-        if self.region.dims.has_long_runs() {
+        if self.region.part.by_runs {
             self.run_by_run()
         } else {
             self.row_by_row()
@@ -267,7 +305,7 @@ impl<S: Summand> SumPiece<'_, S> {
     fn row_by_row(self) -> ColumnSums {
         let Dims {
             channels, inner, ..
-        } = self.region.dims;
+        } = self.region.part.dims;
         let stride = channels * inner;
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;
@@ -304,7 +342,7 @@ fn block<const L: usize>(values: &mut [f64], at: usize) -> &mut [f64; L] {
 
 /// Maps some places of a region. A type for the same reason as [`SumPiece`], and made under the same conditions.
 struct MapPiece<'a, S: Source, G> {
-    region: &'a Region,
+    region: &'a Region<'a>,
     source: S,
     target: Target<S::Value>,
     /// Of each channel or, row by row, of each column.
@@ -319,7 +357,7 @@ impl<S: Source, G: Gate<RealOf<S>>> WithSimd for MapPiece<'_, S, G> {
 
     #[inline(always)]
     fn with_simd<I: Simd>(self, _: I) {
-        if self.region.dims.has_long_runs() {
+        if self.region.part.by_runs {
             self.run_by_run();
         } else {
             self.row_by_row();
@@ -358,7 +396,7 @@ impl<S: Source, G: Gate<RealOf<S>>> MapPiece<'_, S, G> {
     fn row_by_row(self) {
         let Dims {
             channels, inner, ..
-        } = self.region.dims;
+        } = self.region.part.dims;
         let stride = channels * inner;
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;

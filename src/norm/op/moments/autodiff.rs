@@ -9,24 +9,32 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice, TensorData, read_sync};
 
-use super::{BatchMomentsBackend, Link};
+use super::{BatchMomentsBackend, Link, Positions};
 use crate::norm::op::{BatchNormAffine, BatchNormMoments, FusedActivation};
 
 impl<B: BatchMomentsBackend, C: CheckpointStrategy> BatchMomentsBackend for Autodiff<B, C> {
-    fn batch_norm_moments(input: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn batch_norm_moments(input: FloatTensor<Self>, positions: Positions) -> FloatTensor<Self> {
         let parents = [input.node()];
         match MomentsNode.prepare::<C>(parents).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let input_id = prep.checkpoint(&input);
-                let moments = B::batch_norm_moments(input.into_primitive());
+                let moments = B::batch_norm_moments(input.into_primitive(), positions.clone());
                 let kept = KeptMoments {
                     input: input_id,
                     moments: moments.clone(),
+                    positions,
                 };
                 prep.finish(kept, moments)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::batch_norm_moments(input.into_primitive())),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::batch_norm_moments(input.into_primitive(), positions))
+            }
         }
+    }
+
+    fn batch_norm_keep(tensor: FloatTensor<Self>, _positions: Positions) -> FloatTensor<Self> {
+        // Only backward passes call it.
+        tensor
     }
 
     fn batch_norm_exchange(
@@ -54,6 +62,7 @@ struct KeptMoments<B: Backend> {
     input: NodeId,
     /// `[3, channels]`
     moments: FloatTensor<B>,
+    positions: Positions,
 }
 
 /// Backward node of [`batch_moments`](super::batch_moments); parent: the input.
@@ -74,19 +83,21 @@ impl<B: BatchMomentsBackend> Backward<B, 1> for MomentsNode {
             return;
         };
         let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state.input);
-        let gradient = of_values::<B>(input, ops.state.moments, gradient);
+        let gradient = of_values::<B>(input, ops.state, gradient);
         grads.register::<B>(parent.id, gradient);
     }
 }
 
-/// The gradient of the values, `(dmean + 2 * dvariance * (x - mean)) / n`: a normalisation by a variance of 1.
+/// The gradient of the values that count, `(dmean + 2 * dvariance * (x - mean)) / n`: a normalisation by a variance of 1.
 fn of_values<B: BatchMomentsBackend>(
     input: FloatTensor<B>,
-    moments: FloatTensor<B>,
+    KeptMoments {
+        moments, positions, ..
+    }: KeptMoments<B>,
     gradient: FloatTensor<B>,
 ) -> FloatTensor<B> {
     let channels = moments.shape()[1];
-    let values = input.shape().num_elements() / channels;
+    let values = positions.count(input.shape().num_elements() / channels);
     let each = 1.0 / values as f64;
     let [mean, rest, _] = rows::<B>(moments);
     let [for_mean, _, for_variance] = rows::<B>(gradient);
@@ -98,7 +109,8 @@ fn of_values<B: BatchMomentsBackend>(
     let variance = B::float_ones(mean.shape(), &mean.device(), mean.dtype().into());
     let affine = BatchNormAffine { gamma, beta };
     let moments = BatchNormMoments { mean, variance };
-    B::batch_norm_inference(input, affine, moments, 0.0, FusedActivation::None)
+    let gradient = B::batch_norm_inference(input, affine, moments, 0.0, FusedActivation::None);
+    B::batch_norm_keep(gradient, positions)
 }
 
 /// The three rows of a tensor `[3, channels]`.

@@ -23,8 +23,13 @@ use crate::dtype::at_least_f32;
 
 mod autodiff;
 mod combine;
+mod masked;
+mod positions;
 
 use combine::{Contribution, Total};
+pub use masked::masked_batch_moments;
+pub(in crate::norm) use masked::{Mask, moments_where};
+pub use positions::Positions;
 
 /// The mean and the biased variance of each channel.
 ///
@@ -116,7 +121,10 @@ pub fn batch_moments<const D: usize>(input: Tensor<D>) -> BatchMoments {
         return BatchMoments::from_rows(rows, 0);
     }
     let rows = if is_compiled_in(&device) {
-        let rows = <Dispatch as BatchMomentsBackend>::batch_norm_moments(input.into_dispatch());
+        let rows = <Dispatch as BatchMomentsBackend>::batch_norm_moments(
+            input.into_dispatch(),
+            Positions::default(),
+        );
         Tensor::from_dispatch(rows)
     } else {
         in_tensor_operations(input.cast(FloatDType::from(dtype)))
@@ -249,10 +257,20 @@ fn tensor(numbers: Vec<f64>, channels: usize, (device, dtype): (&Device, DType))
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait BatchMomentsBackend: BatchNormBackend {
-    /// The moments of each channel of `[batch, channels, ...]`, which is not empty.
+    /// The moments of each channel of `[batch, channels, ...]` over some of its positions, at least one.
+    ///
+    /// The default body takes all positions.
     #[fusion(default)]
-    fn batch_norm_moments(input: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn batch_norm_moments(input: FloatTensor<Self>, _positions: Positions) -> FloatTensor<Self> {
         portable::moments::<Self>(input)
+    }
+
+    /// The tensor `[batch, channels, ...]` with 0 at all other positions.
+    ///
+    /// The default body takes all positions.
+    #[fusion(default)]
+    fn batch_norm_keep(tensor: FloatTensor<Self>, _positions: Positions) -> FloatTensor<Self> {
+        tensor
     }
 
     /// Passes on the moments that `local` ones were merged to, and their gradients by way of all workers.

@@ -25,6 +25,7 @@ impl<B: BatchNormThenBackend, C: CheckpointStrategy> BatchNormThenBackend for Au
         residual: BatchNormResidual<Self>,
         epsilon: f64,
         tail: Tail,
+        parts: usize,
     ) -> BatchNormForward<Self> {
         let plain = || Self::from_inner(affine.gamma.clone().into_primitive());
         let operation = Operation {
@@ -34,10 +35,11 @@ impl<B: BatchNormThenBackend, C: CheckpointStrategy> BatchNormThenBackend for Au
             residual,
             epsilon,
             tail,
+            parts,
         };
         let mut statistics = None;
         let output = operation.run(|input, affine, _, residual| {
-            let result = B::batch_norm_then_forward(input, affine, residual, epsilon, tail);
+            let result = B::batch_norm_then_forward(input, affine, residual, epsilon, tail, parts);
             let BatchNormForward {
                 output,
                 mean,
@@ -66,6 +68,7 @@ impl<B: BatchNormThenBackend, C: CheckpointStrategy> BatchNormThenBackend for Au
         _epsilon: f64,
         _frozen: bool,
         _tail: Tail,
+        _parts: usize,
     ) -> BatchNormThenGradients<Self> {
         panic!(
             "the backward pass of batch norm has no derivative here: second-order gradients are not supported"
@@ -87,6 +90,7 @@ impl<B: BatchNormThenBackend, C: CheckpointStrategy> BatchNormThenBackend for Au
             residual,
             epsilon,
             tail,
+            parts: 1,
         };
         operation.run(|input, affine, [mean, variance], residual| {
             let moments = BatchNormMoments { mean, variance };
@@ -106,6 +110,7 @@ struct Operation<B: Backend, C: CheckpointStrategy> {
     residual: BatchNormResidual<Autodiff<B, C>>,
     epsilon: f64,
     tail: Tail,
+    parts: usize,
 }
 
 impl<B: BatchNormThenBackend, C: CheckpointStrategy> Operation<B, C> {
@@ -126,6 +131,7 @@ impl<B: BatchNormThenBackend, C: CheckpointStrategy> Operation<B, C> {
             residual,
             epsilon,
             tail,
+            parts,
         } = self;
         let residual = residual.tensor();
         // Without a residual, a tensor without gradients takes its place among the parents.
@@ -168,6 +174,7 @@ impl<B: BatchNormThenBackend, C: CheckpointStrategy> Operation<B, C> {
                     frozen,
                     epsilon,
                     tail,
+                    parts,
                 };
                 prep.finish(kept, output)
             }
@@ -196,6 +203,7 @@ struct Kept<B: Backend> {
     frozen: bool,
     epsilon: f64,
     tail: Tail,
+    parts: usize,
 }
 
 /// Backward node; parents: input, gamma, beta, residual, mean, variance.
@@ -222,12 +230,19 @@ impl<B: BatchNormThenBackend> Backward<B, 6> for ThenNode {
             affine: kept.affine,
             statistics: kept.statistics,
         };
-        let found = B::batch_norm_then_backward(saved, kept.epsilon, kept.frozen, kept.tail);
+        let Kept {
+            frozen,
+            epsilon,
+            tail,
+            parts,
+            ..
+        } = kept;
+        let found = B::batch_norm_then_backward(saved, epsilon, frozen, tail, parts);
 
         let [input, for_gamma, for_beta, residual, for_mean, for_variance] = ops.parents;
         if for_mean.is_some() || for_variance.is_some() {
             let [mean, variance] =
-                moment_gradients::<B>([gamma, variance], &found.gamma, &found.beta, kept.epsilon);
+                moment_gradients::<B>([gamma, variance], &found.gamma, &found.beta, epsilon);
             for (parent, gradient) in [(for_mean, mean), (for_variance, variance)] {
                 if let Some(node) = parent {
                     grads.register::<B>(node.id, gradient);

@@ -74,23 +74,28 @@ pub struct BatchNormThenGradients<B: Backend> {
 )]
 pub trait BatchNormThenBackend: BatchNormBackend {
     /// Normalises by the statistics of the batch, then does what follows.
+    ///
+    /// The batch has `parts` parts of equal size, each of which is normalised by its own statistics: these are
+    /// `[parts * channels]`.
     fn batch_norm_then_forward(
         input: FloatTensor<Self>,
         #[extension_type] affine: BatchNormAffine<Self>,
         #[extension_type] residual: BatchNormResidual<Self>,
         epsilon: f64,
         tail: Tail,
+        parts: usize,
     ) -> BatchNormForward<Self>;
 
     /// The gradients of [`batch_norm_then_forward`](Self::batch_norm_then_forward), given the gradient of its output.
     ///
     /// With `frozen`, the gradients of [`batch_norm_then_inference`](Self::batch_norm_then_inference), whose statistics
-    /// do not depend on the input. `epsilon` and `tail` are those of the forward pass.
+    /// do not depend on the input. `epsilon`, `tail` and `parts` are those of the forward pass.
     fn batch_norm_then_backward(
         #[extension_type] saved: BatchNormThenBackward<Self>,
         epsilon: f64,
         frozen: bool,
         tail: Tail,
+        parts: usize,
     ) -> BatchNormThenGradients<Self>;
 
     /// Normalises by a given mean and variance, then does what follows.

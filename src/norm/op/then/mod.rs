@@ -6,6 +6,8 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{leaky_relu, relu};
 
 use super::FusedActivation;
+#[cfg(feature = "cpu-kernels")]
+use super::has_cpu_kernels;
 
 #[cfg(feature = "cpu-kernels")]
 mod autodiff;
@@ -225,27 +227,46 @@ impl<const D: usize> Then<D> {
     /// Decides how the operation is carried out for this input, which is not empty.
     pub(super) fn plan(self, input: &Tensor<D>) -> Plan<D> {
         #[cfg(feature = "cpu-kernels")]
-        if (self.residual.is_some() || self.pool.is_some() || !self.activation_is_fused())
-            && has_kernels(&input.device())
-            && let Some(tail) = self.tail(input.dims())
-        {
-            let residual = match self.residual {
-                None => BatchNormResidual::Absent,
-                Some(residual) => BatchNormResidual::Added(residual.into_dispatch()),
-            };
-            return Plan::Kernels(residual, tail);
-        }
+        let this = {
+            let is_fused =
+                self.residual.is_none() && self.pool.is_none() && self.activation_is_fused();
+            match is_fused || !has_cpu_kernels(&input.device()) {
+                true => self,
+                false => match self.for_kernels(input) {
+                    Ok((residual, tail)) => return Plan::Kernels(residual, tail),
+                    Err(this) => this,
+                },
+            }
+        };
+        #[cfg(not(feature = "cpu-kernels"))]
+        let this = self;
         let _ = input;
-        match self.activation {
-            Some(Activation::Relu) if self.residual.is_none() => Plan::Steps(
+        match this.activation {
+            Some(Activation::Relu) if this.residual.is_none() => Plan::Steps(
                 FusedActivation::Relu,
                 Self {
                     activation: None,
-                    ..self
+                    ..this
                 },
             ),
-            _ => Plan::Steps(FusedActivation::None, self),
+            _ => Plan::Steps(FusedActivation::None, this),
         }
+    }
+
+    /// What the kernels of the CPU backends are given, unless they do not take it.
+    #[cfg(feature = "cpu-kernels")]
+    pub(super) fn for_kernels(
+        self,
+        input: &Tensor<D>,
+    ) -> Result<(BatchNormResidual<burn::backend::Dispatch>, Tail), Self> {
+        let Some(tail) = self.tail(input.dims()) else {
+            return Err(self);
+        };
+        let residual = match self.residual {
+            None => BatchNormResidual::Absent,
+            Some(residual) => BatchNormResidual::Added(residual.into_dispatch()),
+        };
+        Ok((residual, tail))
     }
 
     /// Whether every backend fuses the activation.
@@ -350,20 +371,5 @@ impl Pool {
             _ => return None,
         };
         Pooling::new(kind, input, window, strides, padding)
-    }
-}
-
-/// Whether the device's backend has kernels for all that can follow.
-#[cfg(feature = "cpu-kernels")]
-#[allow(clippy::match_single_binding)]
-fn has_kernels(device: &burn::tensor::Device) -> bool {
-    use burn::backend::DispatchDevice;
-    match device.clone().without_autodiff().as_dispatch() {
-        #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => true,
-        #[cfg(feature = "ndarray")]
-        DispatchDevice::NdArray(_) => true,
-        #[allow(unreachable_patterns)]
-        _ => false,
     }
 }
