@@ -271,6 +271,10 @@ impl BatchNorm {
             true => parts.iter().take_while(|part| part.len() == size).count(),
             false => 0,
         };
+        if equal == parts.len() {
+            let (output, found) = self.forward_equal_parts(input, equal, then);
+            return (output, found.collect());
+        }
         let mut outputs = Vec::new();
         let mut statistics = Vec::new();
         if equal > 0 {

@@ -330,22 +330,14 @@ unsafe fn settled_sums<T: Value>(
     runs: Option<&[Range<usize>]>,
     count: f64,
 ) -> (Vec<T::Real>, Vec<Sums>) {
-    let sums_about = |centres: &[T::Real]| {
-        let about = PerChannel::about(centres);
-        // SAFETY: by this function's conditions.
-        unsafe {
-            match runs {
-                None => region.sums(input, &about),
-                Some(runs) => region.sums_of(input, &about, runs),
-            }
-        }
-    };
-    let first = match runs {
-        None => region.part.places(),
-        Some(runs) => runs[0].clone(),
-    };
+    let all = [region.part.places()];
+    let runs = runs.unwrap_or(&all);
     // SAFETY: by this function's conditions.
-    let mut centres = unsafe { region.guess_means(input, first) };
+    let mut centres = unsafe { region.guess_means(input, runs[0].clone()) };
+    let sums_about = |centres: &[T::Real]| {
+        // SAFETY: by this function's conditions.
+        unsafe { region.sums_of(input, &PerChannel::about(centres), runs) }
+    };
     let sums = sums_about(&centres);
     let mut settled = true;
     for (centre, [sum, sum_of_squares]) in centres.iter_mut().zip(&sums) {

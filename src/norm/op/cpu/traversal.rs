@@ -81,26 +81,38 @@ impl ColumnSums {
 }
 
 impl Region<'_> {
-    /// The sums of each channel.
+    /// The sums of each channel over these runs of places.
     ///
     /// # Safety
     ///
-    /// - Each tensor of `source` has `self.dims.len()` values, and its memory is valid for reading.
-    /// - `self.channels` are channels of the tensor.
+    /// - Each tensor of `source` has `self.part.dims.len()` values, and its memory is valid for reading.
+    /// - `self.channels` are channels of the tensor, and the places are the part's.
     /// - Nobody writes to the region's values meanwhile.
-    pub unsafe fn sums<S: Summand>(&self, source: S, forward: &PerChannel<RealOf<S>>) -> Vec<Sums> {
+    pub unsafe fn sums_of<S: Summand>(
+        &self,
+        source: S,
+        forward: &PerChannel<RealOf<S>>,
+        runs: &[Range<usize>],
+    ) -> Vec<Sums> {
         debug_assert!(self.channels.end <= self.part.dims.channels);
-        let forward = &*forward.of_columns(self.columns_per_channel());
-        let of_piece = |places| {
+        let all = self.part.places();
+        debug_assert!(
+            runs.iter()
+                .all(|run| all.start <= run.start && run.end <= all.end)
+        );
+        let columns = self.columns_per_channel();
+        let forward = &*forward.of_columns(columns);
+        let of_piece = |piece| {
             Arch::new().dispatch(SumPiece {
                 region: self,
                 source,
                 forward,
-                places,
+                piece,
+                runs,
             })
         };
         let total = if self.pieces == 1 {
-            of_piece(self.part.places())
+            of_piece(all)
         } else {
             let mut pieces: Vec<_> = repeat_with(|| None).take(self.pieces).collect();
             share(pieces.iter_mut().enumerate(), |(index, sums)| {
@@ -111,44 +123,17 @@ impl Region<'_> {
             pieces.for_each(|piece| total.add(&piece));
             total
         };
-        total.of_channels(self.channels.len(), self.columns_per_channel())
+        total.of_channels(self.channels.len(), columns)
     }
 
-    /// The sums of each channel over these runs of places only.
+    /// The sums of each channel.
     ///
     /// # Safety
     ///
-    /// Those of [`sums`](Self::sums), and the places are the part's.
-    pub unsafe fn sums_of<S: Summand>(
-        &self,
-        source: S,
-        forward: &PerChannel<RealOf<S>>,
-        runs: &[Range<usize>],
-    ) -> Vec<Sums> {
-        debug_assert!(self.channels.end <= self.part.dims.channels);
-        let columns = self.columns_per_channel();
-        let forward = &*forward.of_columns(columns);
-        let mut pieces: Vec<_> = repeat_with(|| None).take(self.pieces).collect();
-        share(pieces.iter_mut().enumerate(), |(index, total)| {
-            let piece = self.piece(index);
-            let mut sums = ColumnSums::zeros(self.channels.len() * columns);
-            for run in runs {
-                let places = run.start.max(piece.start)..run.end.min(piece.end);
-                if !places.is_empty() {
-                    sums.add(&Arch::new().dispatch(SumPiece {
-                        region: self,
-                        source,
-                        forward,
-                        places,
-                    }));
-                }
-            }
-            *total = Some(sums);
-        });
-        let mut pieces = pieces.into_iter().flatten();
-        let mut total = pieces.next().expect("there is a piece");
-        pieces.for_each(|piece| total.add(&piece));
-        total.of_channels(self.channels.len(), columns)
+    /// Those of [`sums_of`](Self::sums_of).
+    pub unsafe fn sums<S: Summand>(&self, source: S, forward: &PerChannel<RealOf<S>>) -> Vec<Sums> {
+        // SAFETY: by this function's conditions.
+        unsafe { self.sums_of(source, forward, &[self.part.places()]) }
     }
 
     /// A first guess of each channel's mean, from a few of its values at these places.
@@ -157,7 +142,6 @@ impl Region<'_> {
     ///
     /// Those of [`sums`](Self::sums), and the places are the part's.
     pub unsafe fn guess_means<S: Summand>(&self, source: S, among: Range<usize>) -> Vec<RealOf<S>> {
-        let columns = self.columns_per_channel();
         let (most, width) = if self.part.by_runs {
             (SAMPLE_VALUES, 1)
         } else {
@@ -166,13 +150,13 @@ impl Region<'_> {
         let Range { start, end } = among;
         let places = start..end.min(start + most);
         let count = (places.len() * width) as f64;
-        let sums = Arch::new().dispatch(SumPiece {
-            region: self,
-            source,
-            forward: &PerChannel::about(&vec![Default::default(); self.channels.len() * columns]),
-            places,
-        });
-        sums.of_channels(self.channels.len(), columns)
+        let about = PerChannel::about(&vec![Default::default(); self.channels.len()]);
+        let few = Region {
+            pieces: 1,
+            ..self.clone()
+        };
+        // SAFETY: by this function's conditions.
+        unsafe { few.sums_of(source, &about, &[places]) }
             .iter()
             .map(|[sum, _]| {
                 let mean = sum / count;
@@ -247,7 +231,9 @@ struct SumPiece<'a, S: Summand> {
     source: S,
     /// Of each channel or, row by row, of each column.
     forward: &'a PerChannel<RealOf<S>>,
-    places: Range<usize>,
+    piece: Range<usize>,
+    /// Of the part. Only those places are added up that are in the piece too.
+    runs: &'a [Range<usize>],
 }
 
 impl<S: Summand> WithSimd for SumPiece<'_, S> {
@@ -265,28 +251,30 @@ impl<S: Summand> WithSimd for SumPiece<'_, S> {
 
 impl<S: Summand> SumPiece<'_, S> {
     #[inline(always)]
-    fn run_by_run(self) -> ColumnSums {
+    fn run_by_run(&self) -> ColumnSums {
         let channels = self.region.channels.clone();
         let mut of_lanes = vec![[[0.0; SUM_LANES]; 2]; channels.len()];
-        let runs = self.region.outer(&self.places);
-        for outer in runs.clone() {
-            let left = runs.end - 1 - outer;
-            let ahead = self.region.ahead::<S::Value>(S::TENSORS, left);
-            for (index, channel) in channels.clone().enumerate() {
-                let [of_u, of_ud] = &mut of_lanes[index];
-                let (offset, len) = self.region.run(channel, outer, &self.places);
-                in_blocks!(len, SUM_LANES, usize::MAX, |at, count, L| {
-                    let blocks = Blocks {
-                        start: offset + at,
-                        stride: L,
-                        count,
-                        ahead,
-                    };
-                    let sums = [block::<L>(of_u, 0), block::<L>(of_ud, 0)];
-                    let forward = self.forward.copies::<L, _>(index);
-                    // SAFETY: the run is within the tensors, and the blocks are within the run.
-                    unsafe { blocks::add_up(self.source, blocks, &forward, sums) };
-                });
+        for places in self.runs_of_piece() {
+            let outer_of_places = self.region.outer(&places);
+            for outer in outer_of_places.clone() {
+                let left = outer_of_places.end - 1 - outer;
+                let ahead = self.region.ahead::<S::Value>(S::TENSORS, left);
+                for (index, channel) in channels.clone().enumerate() {
+                    let [of_u, of_ud] = &mut of_lanes[index];
+                    let (offset, len) = self.region.run(channel, outer, &places);
+                    in_blocks!(len, SUM_LANES, usize::MAX, |at, count, L| {
+                        let blocks = Blocks {
+                            start: offset + at,
+                            stride: L,
+                            count,
+                            ahead,
+                        };
+                        let sums = [block::<L>(of_u, 0), block::<L>(of_ud, 0)];
+                        let forward = self.forward.copies::<L, _>(index);
+                        // SAFETY: the run is within the tensors, and the blocks are within the run.
+                        unsafe { blocks::add_up(self.source, blocks, &forward, sums) };
+                    });
+                }
             }
         }
         let of_channels = |quantity: usize| {
@@ -302,7 +290,7 @@ impl<S: Summand> SumPiece<'_, S> {
     }
 
     #[inline(always)]
-    fn row_by_row(self) -> ColumnSums {
+    fn row_by_row(&self) -> ColumnSums {
         let Dims {
             channels, inner, ..
         } = self.region.part.dims;
@@ -310,25 +298,42 @@ impl<S: Summand> SumPiece<'_, S> {
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;
         let mut sums = ColumnSums::zeros(width);
-        for row in self.places.clone().step_by(SUM_ROWS) {
-            let rows = SUM_ROWS.min(self.places.end - row);
-            in_blocks!(width, SUM_LANES, 1, |column, _count, L| {
-                let blocks = Blocks {
-                    start: row * stride + first_column + column,
-                    stride,
-                    count: rows,
-                    ahead: 0,
-                };
-                let sums = [
-                    block::<L>(&mut sums.u, column),
-                    block::<L>(&mut sums.ud, column),
-                ];
-                let forward = self.forward.neighbours::<L, _>(column);
-                // SAFETY: the rows are the tensors', and the columns are the region's.
-                unsafe { blocks::add_up(self.source, blocks, &forward, sums) };
-            });
+        for places in self.runs_of_piece() {
+            for row in places.clone().step_by(SUM_ROWS) {
+                let rows = SUM_ROWS.min(places.end - row);
+                // Processors do not read ahead along this many rows at a time.
+                let next = row + 2 * SUM_ROWS <= places.end;
+                let fits = S::TENSORS * SUM_ROWS * width * size_of::<S::Value>() <= NEAR;
+                let ahead = if next && fits { SUM_ROWS * stride } else { 0 };
+                in_blocks!(width, SUM_LANES, 1, |column, _count, L| {
+                    let blocks = Blocks {
+                        start: row * stride + first_column + column,
+                        stride,
+                        count: rows,
+                        ahead,
+                    };
+                    let sums = [
+                        block::<L>(&mut sums.u, column),
+                        block::<L>(&mut sums.ud, column),
+                    ];
+                    let forward = self.forward.neighbours::<L, _>(column);
+                    // SAFETY: the rows are the tensors', and the columns are the region's.
+                    unsafe { blocks::add_up(self.source, blocks, &forward, sums) };
+                });
+            }
         }
         sums
+    }
+
+    /// The runs as far as they are in the piece.
+    #[inline(always)]
+    fn runs_of_piece(&self) -> impl Iterator<Item = Range<usize>> + use<'_, S> {
+        let Range { start, end } = self.piece;
+        let clipped = self
+            .runs
+            .iter()
+            .map(move |run| run.start.max(start)..run.end.min(end));
+        clipped.filter(|places| !places.is_empty())
     }
 }
 
