@@ -155,7 +155,7 @@ impl Evaluation {
         let mut answers = Vec::new();
         for start in (0..count).step_by(size) {
             let end = count.min(start + size);
-            let images = self.shown.clone().slice([start..end]);
+            let images = self.shown.clone().narrow(0, start, end - start);
             let images = match self.setting.own && end == start + 1 {
                 true => Tensor::cat(vec![images.clone(), images], 0),
                 false => images,
@@ -193,7 +193,7 @@ impl Evaluation {
     pub fn units(&self, model: &Mlp, layer: usize) -> Option<UnitsFrame> {
         let mut found = None;
         let rows = MAP[0].min(self.shown.dims()[0]);
-        let images = self.shown.clone().slice([0..rows]);
+        let images = self.shown.clone().narrow(0, 0, rows);
         model.features_through(
             images.flatten(1, 2),
             |_| (),

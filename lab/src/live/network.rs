@@ -182,24 +182,12 @@ impl Network {
         within("layer", layer, 0..=self.model.hidden.len() - 1)?;
         within("share", share, 0.0..=1.0)?;
         let Block { affine, norm, .. } = &mut self.model.hidden[layer];
-        let [inputs, units] = affine.weight.dims();
+        let [_, units] = affine.weight.dims();
         let killed = ((share * units as f64).round() as usize).min(units);
-        if killed == 0 {
-            return Ok(());
-        }
-        let first = |values: Tensor<1>| {
-            values
-                .clone()
-                .slice_assign([0..killed], values.slice([0..killed]) * 0.0)
-        };
+        let first = |values| silenced(values, 0, killed);
         match norm {
             None => {
-                affine.weight = replaced(&affine.weight, |weight| {
-                    let part = [0..inputs, 0..killed];
-                    weight
-                        .clone()
-                        .slice_assign(part.clone(), weight.slice(part) * 0.0)
-                });
+                affine.weight = replaced(&affine.weight, |weight| silenced(weight, 1, killed));
                 affine.bias = affine.bias.as_ref().map(|bias| replaced(bias, first));
             }
             Some(Norm::Batch(norm)) => {
@@ -279,6 +267,19 @@ fn replaced<const D: usize>(
 ) -> Param<Tensor<D>> {
     let values = change(param.val().detach());
     Param::initialized(param.id, values.detach().require_grad())
+}
+
+/// Sets the first `count` values along an axis to 0.
+fn silenced<const D: usize>(values: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
+    let all = values.dims()[axis];
+    match count {
+        0 => values,
+        count if count == all => values.zeros_like(),
+        count => {
+            let first = values.clone().narrow(axis, 0, count).zeros_like();
+            Tensor::cat(vec![first, values.narrow(axis, count, all - count)], axis)
+        }
+    }
 }
 
 /// The network with running statistics that no clone shares. The weights are shared until one of the two steps.

@@ -147,26 +147,34 @@ pub(super) fn histogram(values: &[f32], size: f64) -> Counts {
 }
 
 /// The place of a position, in bins from the low end: 0 below the range, 1 to [`BINS`], then above it.
-fn place(position: f32) -> u32 {
+fn place(position: f32) -> i32 {
     // NaN goes to 0. What is not finite lies outside of the range.
-    (position + 1.0).clamp(0.0, BINS as f32 + 1.0) as u32
+    (position + 1.0).clamp(0.0, BINS as f32 + 1.0) as i32
 }
 
 /// The place of what has none.
-const NOWHERE: u32 = BINS as u32 + 2;
+const NOWHERE: i32 = BINS as i32 + 2;
 
 /// Counts how many values are at each place.
-fn tally(values: &[f32], place: impl Fn(f32) -> u32) -> [u32; BINS + 3] {
-    // Neighbours are often at the same place. Several counters for each do not wait for one another.
-    let mut counters = [[0; BINS + 3]; 4];
-    let mut places = [0; 64];
-    for chunk in values.chunks(places.len()) {
+fn tally(values: &[f32], place: impl Fn(f32) -> i32) -> [u32; BINS + 3] {
+    // Neighbours are often at the same place. Several counters for each do not wait for one another. There are 64 of them,
+    // so that no index has to be checked.
+    let mut counters = [[0u32; 64]; 4];
+    let (chunks, rest) = values.as_chunks::<64>();
+    for chunk in chunks {
+        let mut places = [0; 64];
         for (place_of, value) in places.iter_mut().zip(chunk) {
             *place_of = place(*value);
         }
-        for (number, place) in places[..chunk.len()].iter().enumerate() {
-            counters[number % 4][*place as usize] += 1;
+        for four in places.as_chunks::<4>().0 {
+            for (counter, place) in counters.iter_mut().zip(four) {
+                let count = &mut counter[(place & 63) as usize];
+                *count = count.wrapping_add(1);
+            }
         }
+    }
+    for value in rest {
+        counters[0][(place(*value) & 63) as usize] += 1;
     }
     std::array::from_fn(|place| counters.iter().map(|counter| counter[place]).sum())
 }
@@ -239,7 +247,7 @@ pub(super) fn magnitudes(values: &[f32]) -> Magnitudes {
 /// log2 of a positive number, to 1e-3: enough for the bins of a histogram.
 fn log2(value: f32) -> f32 {
     let bits = value.to_bits();
-    let exponent = (bits >> 23) as f32 - 127.0;
+    let exponent = (bits >> 23) as i32 as f32 - 127.0;
     let mantissa = f32::from_bits((bits & 0x007f_ffff) | 0x3f80_0000);
     // A polynomial that is exact at 1 and 2.
     let x = mantissa - 1.0;

@@ -75,6 +75,8 @@ class Column {
     this.canvas.addEventListener("click", (event) => this.choose(event));
     this.canvas.parentElement.addEventListener("scroll", () => lab.scrollAll(this.canvas.parentElement));
     this.element.panel = this;
+    // A part that is hidden keeps its row: so the layers of all networks stand beside each other.
+    [...this.element.children].forEach((part, index) => { part.style.gridRow = index + 1; });
   }
 
   /// A click on a layer shows it large.

@@ -6,10 +6,6 @@ const MOST_MOMENTS = 160;
 
 class History {
   constructor() {
-    this.clear();
-  }
-
-  clear() {
     this.points = [];
     this.moments = [];
     this.theory = new Map();
@@ -29,6 +25,13 @@ class History {
     }
     if (this.points.length > MOST_POINTS) this.points = thinned(this.points);
     if (this.moments.length > MOST_MOMENTS) this.moments = thinned(this.moments);
+  }
+
+  /// Keeps only what has one of these networks.
+  keepOnly(ids) {
+    this.points = this.points.filter((it) => ids.some((id) => it.networks.has(id)));
+    this.moments = this.moments.filter((it) => it.networks.some(({ id }) => ids.includes(id)));
+    for (const id of this.theory.keys()) if (!ids.includes(id)) this.theory.delete(id);
   }
 
   dropAfter(step) {

@@ -76,9 +76,13 @@ class Lab {
     const first = this.state === null;
     if (state.digits) this.images = digitImages(state.digits);
     const moved = !first && encodeBench(state.bench) !== encodeBench(this.state.bench);
-    if (!first && state.ids.join() !== this.state.ids.join() && !state.ids.some((id) => this.state.ids.includes(id))) this.forget();
     this.state = state;
-    if (moved) this.gradients = null;
+    if (moved) {
+      // The first frame of a new bench may have come before its state.
+      this.history.keepOnly(state.ids);
+      this.gradients = null;
+      if (!this.history.last) this.moment = null;
+    }
     if (first) this.begin();
     this.showState();
     this.watch();
@@ -101,12 +105,6 @@ class Lab {
   watch() {
     if (!this.frame) return;
     for (const watcher of this.watchers.filter((it) => it.is(this.frame))) this.leave(watcher);
-  }
-
-  forget() {
-    this.history.clear();
-    this.moment = null;
-    this.gradients = null;
   }
 
   connected(is) {
@@ -280,8 +278,9 @@ class Lab {
   /// The space bar plays and pauses where no control takes it.
   key(event) {
     if (event.target.closest("button, input, select, summary, a, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === " ") { event.preventDefault(); this.toggle(); }
-    if (event.key === ".") this.act({ do: "step" });
+    if (event.key !== " ") return;
+    event.preventDefault();
+    this.toggle();
   }
 
   async copyAddress() {

@@ -284,11 +284,14 @@ class Pad {
     strokesOn(context, this.strokes, context.wide, 0.075);
   }
 
-  /// Asks again when the weights may have changed.
+  /// The pad may be cleared before the answers come.
   async read() {
-    if (this.lab.recording || !this.image.some((it) => it > 0)) return;
+    const drawn = () => this.image.some((it) => it > 0);
+    if (this.lab.recording || !drawn()) return;
     try {
-      this.answered = (await this.lab.link.read(Array.from(this.image))).answers;
+      const { answers } = await this.lab.link.read(Array.from(this.image));
+      if (!drawn()) return;
+      this.answered = answers;
       this.show();
     } catch (error) {
       this.lab.failed(error.words ?? null);

@@ -49,10 +49,13 @@ function histogram(context, histogram, axis, [x, y, width, height], color) {
   const most = Math.max(...shares, left, right);
   if (most === 0) return;
   const each = width / bins;
+  context.beginPath();
   shares.forEach((share, bin) => {
     const tall = Math.max(share / most * height, share > 0 ? 1 : 0);
-    box(context, x + bin * each, y + height - tall, Math.max(each - 0.5, 1), tall, color);
+    context.rect(x + bin * each, y + height - tall, Math.max(each - 0.5, 1), tall);
   });
+  context.fillStyle = color;
+  context.fill();
   box(context, x, y + height * (1 - left / most), 3, height * left / most, theme.bad);
   box(context, x + width - 3, y + height * (1 - right / most), 3, height * right / most, theme.bad);
 }
@@ -77,7 +80,7 @@ function activationCurve(context, name, [x, y, width, height]) {
 /// The normal distribution that the theory predicts, as a dashed line of the height of the box.
 function predicted(context, std, axis, [x, y, width, height]) {
   if (!std || !Number.isFinite(std)) return;
-  const steps = Math.max(Math.floor(width / 2), 20);
+  const steps = within(Math.floor(width / 3), [20, 60]);
   const points = Array.from({ length: steps + 1 }, (_, index) => {
     const value = axis[0] + (axis[1] - axis[0]) * index / steps;
     return [x + index / steps * width, y + height - Math.exp(-((value / std) ** 2) / 2) * (height - 1)];
@@ -103,6 +106,15 @@ function layerRows(width, depth) {
   };
 }
 
+/// The activation's curve as an image: drawn once for all layers, as hatching takes most of a redraw.
+function backdrop(activation, width, height) {
+  const image = new OffscreenCanvas(Math.ceil(2 * width), 2 * height);
+  const context = image.getContext("2d");
+  context.scale(2, 2);
+  activationCurve(context, activation, [0, 0, width, height]);
+  return image;
+}
+
 /// All layers of a network: the input side at the top.
 function drawLayers(canvas, network, view) {
   const depth = network.layers.length;
@@ -111,14 +123,15 @@ function drawLayers(canvas, network, view) {
   if (!context) return;
   const titles = [["pre", t("head_pre")], ["gradient", t("head_gradient")], ["spread", t("head_spread")]];
   for (const [part, text] of titles) say(context, text, rows[part][0], 8, { size: context.wide < 240 ? 9.5 : 11, color: theme.faint, most: rows[part][1] });
+  const tall = rows.row - 4;
+  const behind = backdrop(view.activation, rows.pre[1], tall);
   network.layers.forEach((layer, index) => {
     const y = rows.head + index * rows.row;
-    const tall = rows.row - 4;
     if (index === view.selected) box(context, 0, y - 2, context.wide, rows.row, theme.card);
     say(context, String(index), 16, y + tall / 2, { align: "right", size: 11, color: theme.faint });
     const pre = [rows.pre[0], y, rows.pre[1], tall];
     const axis = SHAPES[view.activation].axis;
-    activationCurve(context, view.activation, pre);
+    context.drawImage(behind, ...pre);
     histogram(context, layer.pre, axis, pre, view.color);
     predicted(context, view.theory?.[index]?.pre_std, axis, pre);
     if (tall > 20 && rows.pre[1] > 130) drawStd(context, layer, pre);

@@ -94,6 +94,7 @@ class Lesson {
   }
 
   draw() {
+    document.body.dataset.story = "lesson";
     const { data, index } = this;
     const parts = {
       question: () => [this.choices(), make("div", { className: "buttons" }, this.runButton(), this.closeButton())],
