@@ -202,7 +202,7 @@ impl Bench {
         }
         let networks = self.networks.par_iter_mut();
         let seen: Vec<_> = networks
-            .map(|network| (network.id, network.look(batch.clone()).measure()))
+            .map(|it| (it.id, it.look(batch.clone()).measure()))
             .collect();
         for (id, mut seen) in seen {
             // The last update was that of the last step.

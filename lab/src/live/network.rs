@@ -47,13 +47,16 @@ impl Network {
         }
     }
 
-    /// A copy that shares nothing that a step changes. Tensors are copied when one of the two steps.
+    /// A copy that shares nothing that a step changes. Values are copied when one of the two steps.
+    ///
+    /// Its parameters are leaves of their own: in Burn 0.22.1, two threads whose graphs share a leaf may each wait for the
+    /// other's lock for ever, and the networks of a bench train on several threads.
     pub fn copy(&self) -> Self {
         Self {
             id: self.id,
             config: self.config.clone(),
             origin: self.origin,
-            model: with_own_statistics(self.model.clone()),
+            model: with_own_statistics(self.model.clone()).map(&mut OwnLeaves),
             optimizer: self.optimizer.clone(),
             loss: self.loss,
             lost: self.lost.clone(),
@@ -116,7 +119,7 @@ impl Network {
     /// Whether the loss is; called right after the forward pass.
     fn is_finite(&mut self, output: &StepOutput, step: usize) -> bool {
         for block in &self.model.hidden {
-            // Burn's layer applies an update when the thread that made it comes again, and the next step may be another's.
+            // Burn's layer applies an update when the thread that made it comes again. A copy may be trained on another.
             if let Some(Norm::Burn(norm)) = &block.norm {
                 norm.running_mean.value_sync();
                 norm.running_var.value_sync();
@@ -257,6 +260,18 @@ impl Network {
             )
         })?;
         Ok(())
+    }
+}
+
+/// Makes every parameter a new leaf of the graph, with the same values and the same id.
+struct OwnLeaves;
+
+impl ModuleMapper for OwnLeaves {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|values| {
+            let trains = values.is_require_grad();
+            values.detach().set_require_grad(trains)
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Frames come at least this often while somebody watches.
-const SLOWEST: Duration = Duration::from_millis(90);
+const SLOWEST: Duration = Duration::from_millis(80);
 /// And at most this often.
 const FASTEST: Duration = Duration::from_millis(50);
 /// Nobody watches: the recording goes on.
@@ -121,6 +121,8 @@ impl Pace {
     /// A step was made and watched, and all of it took this long: what is beyond a step is the cost of watching.
     pub fn watched(&mut self, took: Duration) {
         self.frame.took(took.saturating_sub(self.step));
+        // The pause is from one frame to the next, not to the start of the work on it.
+        self.frame.last = Instant::now().checked_sub(took);
         self.count();
     }
 

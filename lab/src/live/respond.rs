@@ -27,6 +27,8 @@ use super::trainer::{Latest, Request, Shared, What};
 const BODY: usize = 64 << 10;
 /// The most time for a body to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
+/// The most time for the step that is under way when something is asked for.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The most pages at once.
 const PAGES: usize = 16;
 /// Without news, a stream says this often that it is there.
@@ -278,9 +280,13 @@ impl Site {
                 return Err(busy("the lab has ended", "실험실이 끝났습니다"));
             }
         }
-        match answer.await {
-            Ok(answer) => answer.map_err(bad),
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer.map_err(bad),
             Err(_) => Err(busy(
+                "the step that is under way takes too long; ask again in a moment",
+                "지금 진행 중인 스텝이 너무 오래 걸립니다. 잠시 뒤에 다시 하세요",
+            )),
+            Ok(Err(_)) => Err(busy(
                 "this failed, and the bench started again",
                 "실패하여 처음부터 다시 시작했습니다",
             )),

@@ -195,6 +195,35 @@ fn a_fork_equals_its_original_until_something_changes() {
     }
 }
 
+/// In Burn 0.22.1, two threads whose graphs share a leaf may each wait for the other's lock for ever.
+#[test]
+fn forks_and_originals_never_wait_for_one_another() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bench = bench([network(), network()]);
+        for round in 0..300 {
+            let id = bench.ids()[round % 2];
+            act(&mut bench, json!({"do": "fork", "network": id}));
+            act(&mut bench, json!({"do": "fork", "network": id}));
+            if round % 3 == 0 {
+                bench.look();
+            }
+            bench.advance_watched();
+            if round % 10 == 9 {
+                act(&mut bench, json!({"do": "rewind", "step": 0}));
+                bench.advance();
+            }
+            for id in bench.ids().split_off(2) {
+                act(&mut bench, json!({"do": "remove", "network": id}));
+            }
+        }
+        // Nobody waits any more if it took too long.
+        let _ = done.send(());
+    });
+    let ended = ended.recv_timeout(std::time::Duration::from_secs(120));
+    ended.expect("the bench makes its steps");
+}
+
 #[test]
 fn rewinding_and_training_on_repeats_the_run_to_the_bit() {
     for norm in Normalization::ALL {

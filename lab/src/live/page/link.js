@@ -37,6 +37,7 @@ class Link {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Token": this.token },
       body: JSON.stringify(body),
+      signal: AbortSignal.timeout(20000),
     });
     if (response.ok) return response;
     const { error } = await response.json().catch(() => ({}));

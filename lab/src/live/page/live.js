@@ -114,7 +114,7 @@ class Lab {
   }
 
   failed(words) {
-    this.trouble(words?.[language] ?? t("not_done"));
+    this.trouble(words?.[language] ?? t(this.offline ? "gone" : "not_done"), this.offline && !words);
   }
 
   /// Says what went wrong. It stays, or goes after some seconds.

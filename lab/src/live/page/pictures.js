@@ -2,13 +2,13 @@
 
 /// Where an activation is flat, and the part of its input that is drawn. `saturated` counts the same inputs.
 const SHAPES = {
-  "relu": { axis: [-4, 4], flat: [[-99, 0]], of: (x) => Math.max(x, 0) },
+  "relu": { axis: [-6, 6], flat: [[-99, 0]], of: (x) => Math.max(x, 0) },
   "tanh": { axis: [-4, 4], flat: [[-99, -2.09], [2.09, 99]], of: Math.tanh },
   "sigmoid": { axis: [-8, 8], flat: [[-99, -3.48], [3.48, 99]], of: (x) => 1 / (1 + Math.exp(-x)) },
-  "leaky-relu": { axis: [-4, 4], flat: [], of: (x) => Math.max(x, 0.01 * x) },
-  "gelu": { axis: [-4, 4], flat: [], of: (x) => x / (1 + Math.exp(-1.702 * x)) },
-  "selu": { axis: [-4, 4], flat: [], of: (x) => 1.0507 * (x > 0 ? x : 1.6733 * (Math.exp(x) - 1)) },
-  "silu": { axis: [-4, 4], flat: [], of: (x) => x / (1 + Math.exp(-x)) },
+  "leaky-relu": { axis: [-6, 6], flat: [], of: (x) => Math.max(x, 0.01 * x) },
+  "gelu": { axis: [-6, 6], flat: [], of: (x) => x / (1 + Math.exp(-1.702 * x)) },
+  "selu": { axis: [-6, 6], flat: [], of: (x) => 1.0507 * (x > 0 ? x : 1.6733 * (Math.exp(x) - 1)) },
+  "silu": { axis: [-6, 6], flat: [], of: (x) => x / (1 + Math.exp(-x)) },
 };
 const SPREAD = [1e-4, 10];
 const log = (value) => Math.log10(value);
