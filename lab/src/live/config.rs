@@ -8,7 +8,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::text::Text;
 use crate::model::{MlpConfig, ModelConfig, Normalization};
-use crate::precision::Precision;
 use crate::train::{OptimizerKind, Schedule, TrainConfig};
 
 /// The most networks side by side.
@@ -94,9 +93,8 @@ impl NetworkConfig {
             schedule: Schedule::Constant,
             epochs: 1,
             batch_size,
-            dtype: Precision::F32,
             seed,
-            patience: None,
+            ..TrainConfig::default()
         }
     }
 
