@@ -7,6 +7,7 @@
 //! - [`train`]: a training run, from its configuration to its result, through Burn's learner.
 //! - [`study`]: the experiments, one file per question.
 //! - [`figure`] and [`page`]: figures, and the report that holds them.
+//! - [`live`]: the lab in the browser, where networks change under your hands while they train.
 //! - [`device`]: chooses a device by name.
 //! - [`cli`]: command-line arguments that the examples share.
 
@@ -14,6 +15,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod figure;
+pub mod live;
 pub mod model;
 mod number;
 pub mod page;

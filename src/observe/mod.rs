@@ -101,4 +101,5 @@ pub use observation::Observation;
 pub use observer::Observer;
 pub use point::Point;
 pub use report::{Histogram, Layer, Parameter, Percentile, Report, Summary};
+pub use tap::Tap;
 pub use watch::watch;

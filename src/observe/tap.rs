@@ -14,7 +14,44 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::{Gradients as TensorGradients, Shape, Tensor};
+
+/// The gradient of a tensor in the middle of a graph, which Burn itself does not keep; see [`of`](Self::of).
+#[derive(Clone, Debug)]
+pub struct Tap<const D: usize> {
+    leaf: Tensor<3>,
+    shape: Shape,
+}
+
+impl<const D: usize> Tap<D> {
+    /// Returns `tensor`, unchanged, and a tap on it. What is computed from the returned tensor passes its gradient through
+    /// the tap. Neither pass computes or copies. `None` if the tensor is not part of a graph.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_kindling::observe::Tap;
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let x = Tensor::<1>::from_floats([1.0, 2.0], &device).require_grad();
+    /// let (square, tap) = Tap::of(x.square());
+    /// let gradients = (square * 3.0).sum().backward();
+    /// assert_eq!(tap.unwrap().gradient(&gradients).unwrap().into_data().to_vec::<f32>(), Ok(vec![3.0, 3.0]));
+    /// ```
+    pub fn of(tensor: Tensor<D>) -> (Tensor<D>, Option<Self>) {
+        if !tensor.is_tracked() {
+            return (tensor, None);
+        }
+        let shape = tensor.shape();
+        let (tensor, leaf) = tap(tensor, [1, 1, shape.num_elements()]);
+        (tensor, Some(Self { leaf, shape }))
+    }
+
+    /// The gradient of the tensor, in its shape, outside of any graph. `None` if the backward pass did not reach it.
+    pub fn gradient(&self, gradients: &TensorGradients) -> Option<Tensor<D>> {
+        let gradient = self.leaf.grad(gradients)?;
+        Some(gradient.reshape(self.shape.clone()))
+    }
+}
 
 /// Returns `tensor` and a leaf that receives the tensor's gradient, in the shape `view`.
 ///

@@ -133,9 +133,7 @@ impl DataLoader<DigitBatch> for Loader {
 
     /// Number of images in an epoch: all, except the one that a shuffled loader may drop.
     fn num_items(&self) -> usize {
-        let len = self.set.len();
-        let lone = len > self.batch_size && len % self.batch_size == 1;
-        len - usize::from(self.seed.is_some() && lone)
+        items(self.set.len(), self.batch_size, self.seed)
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<DigitBatch>> {
@@ -148,8 +146,14 @@ impl DataLoader<DigitBatch> for Loader {
     }
 }
 
+/// Number of images in an epoch over a set of `len`.
+pub(super) fn items(len: usize, batch_size: usize, seed: Option<u64>) -> usize {
+    let lone = len > batch_size && len % batch_size == 1;
+    len - usize::from(seed.is_some() && lone)
+}
+
 /// The order of the `len` images in an epoch.
-fn order(len: usize, seed: Option<u64>, epoch: usize) -> Vec<usize> {
+pub(super) fn order(len: usize, seed: Option<u64>, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     if let Some(seed) = seed {
         order.shuffle(&mut generator(seed, epoch as u64));

@@ -9,6 +9,7 @@
 //! transposed, and only the names show it.
 
 mod batch;
+mod batches;
 mod error;
 mod files;
 mod gzip;
@@ -18,6 +19,7 @@ mod loader;
 mod picture;
 
 pub use batch::{DigitBatch, DigitBatcher, MEAN, STD, normalise};
+pub use batches::Batches;
 pub use error::DataError;
 pub use image_set::{Digit, ImageSet};
 pub use loader::Loader;

@@ -57,7 +57,7 @@ impl Norm {
     }
 
     /// Converts to this crate's layer, with the same result in inference.
-    pub(super) fn into_batch_norm(self) -> BatchNorm {
+    pub(crate) fn into_batch_norm(self) -> BatchNorm {
         match self {
             Self::Batch(norm) => norm,
             Self::Burn(norm) => BatchNormConfig::new(norm.gamma.dims()[0])
@@ -165,7 +165,7 @@ impl<A: Module + ModuleDisplay> Block<A> {
     }
 
     /// Normalises, does what follows, and applies the activation.
-    fn finish<const D: usize>(&self, output: Tensor<D>, then: Then<D>) -> Tensor<D> {
+    pub(super) fn finish<const D: usize>(&self, output: Tensor<D>, then: Then<D>) -> Tensor<D> {
         match fused(then.clone(), self.activation) {
             Some(then) => normalize(self.norm.as_ref(), output, then),
             None => {

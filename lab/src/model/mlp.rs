@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::block::{Affine, Block, Normalization};
 use burn_kindling::init::{Activation, InitStrategy, Scheme, initialize};
+use burn_kindling::norm::Then;
 use burn_kindling::observe::Point;
 
 /// Configuration of an [`Mlp`].
@@ -106,15 +107,33 @@ impl Mlp {
     /// - `input`: `[batch, inputs]`
     /// - output: `[batch, units of the last hidden layer]`
     pub fn features(&self, input: Tensor<2>) -> Tensor<2> {
-        self.hidden
-            .iter()
-            .enumerate()
-            .fold(input, |signal, (layer, block)| {
+        self.features_through(
+            input,
+            |_| (),
+            |layer, activation, output| {
                 Point::new(format_args!("hidden.{layer}"))
-                    .after(block.activation)
-                    .watch(block.forward(signal))
-            })
+                    .after(activation)
+                    .watch(output)
+            },
+        )
     }
+
+    /// Computes [`features`](Self::features), and shows each hidden layer to two functions: to `before`, what its linear
+    /// layer gives; to `after`, its number, its activation and its output. What `after` returns goes on to the next layer.
+    pub(crate) fn features_through(
+        &self,
+        input: Tensor<2>,
+        mut before: impl FnMut(&Tensor<2>),
+        mut after: impl FnMut(usize, Activation, Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let blocks = self.hidden.iter().enumerate();
+        blocks.fold(input, |signal, (layer, block)| {
+            let affine = Affine::forward(&block.affine, signal);
+            before(&affine);
+            after(layer, block.activation, block.finish(affine, Then::new()))
+        })
+    }
+
     /// Folds every normalisation into the linear layer before it. The result in inference stays the same. The
     /// configuration of the new network is an [`MlpConfig`] with [`Normalization::None`].
     pub fn fold(self) -> Self {

@@ -142,7 +142,7 @@ impl TrainConfig {
     }
 
     /// The optimiser.
-    pub(super) fn optimizer(&self) -> ModuleOptimizer {
+    pub(crate) fn optimizer(&self) -> ModuleOptimizer {
         match self.optimizer {
             OptimizerKind::Sgd => SgdConfig::new().init(),
             OptimizerKind::Momentum => SgdConfig::new()

@@ -28,6 +28,18 @@ pub struct StepOutput {
 }
 
 impl StepOutput {
+    /// The loss of these logits.
+    pub(crate) fn of(logits: Tensor<2>, targets: Tensor<1, Int>) -> Self {
+        let loss = CrossEntropyLossConfig::new()
+            .init(&logits.device())
+            .forward(logits.clone(), targets.clone());
+        Self {
+            loss,
+            logits,
+            targets,
+        }
+    }
+
     /// How many images the network classifies correctly.
     pub fn right(&self) -> i64 {
         let answers = self.logits.clone().argmax(1).squeeze_dim::<1>(1);
@@ -39,15 +51,7 @@ impl StepOutput {
 impl Classifier {
     /// Computes loss and logits of a batch.
     pub fn forward_step(&self, batch: DigitBatch) -> StepOutput {
-        let logits = self.forward(batch.images);
-        let loss = CrossEntropyLossConfig::new()
-            .init(&logits.device())
-            .forward(logits.clone(), batch.targets.clone());
-        StepOutput {
-            loss,
-            logits,
-            targets: batch.targets,
-        }
+        StepOutput::of(self.forward(batch.images), batch.targets)
     }
 }
 

@@ -1,0 +1,148 @@
+//! Findings as a page shows them: their kind, their place, and their words in two languages.
+
+use burn_kindling::observe::{Change, Finding, Place};
+
+use super::advice::advice;
+use super::config::NetworkConfig;
+use super::frame::FindingFrame;
+use super::text::Text;
+use crate::number::Number;
+
+/// The findings of a network, with advice.
+pub(super) fn frames(findings: &[Finding], config: &NetworkConfig) -> Vec<FindingFrame> {
+    let frame = |finding| FindingFrame {
+        kind: kind(finding),
+        text: Text::new(finding.to_string(), korean(finding)),
+        layer: layer(finding).to_owned(),
+        advice: advice(finding, config),
+    };
+    findings.iter().map(frame).collect()
+}
+
+/// The name of a kind of finding.
+pub(super) fn kind(finding: &Finding) -> &'static str {
+    match finding {
+        Finding::NotFinite(_) => "not-finite",
+        Finding::Symmetry(_) => "symmetry",
+        Finding::Dead(_) => "dead",
+        Finding::Saturated(_) => "saturated",
+        Finding::SignalVanishes(_) => "signal-vanishes",
+        Finding::SignalExplodes(_) => "signal-explodes",
+        Finding::InputsAlike(_) => "inputs-alike",
+        Finding::GradientVanishes(_) => "gradient-vanishes",
+        Finding::GradientExplodes(_) => "gradient-explodes",
+        Finding::UpdatesTooLarge(_) => "updates-too-large",
+        Finding::UpdatesTooSmall(_) => "updates-too-small",
+    }
+}
+
+/// The place of the worst measurement.
+fn layer(finding: &Finding) -> &str {
+    match finding {
+        Finding::NotFinite(it)
+        | Finding::Symmetry(it)
+        | Finding::Dead(it)
+        | Finding::Saturated(it)
+        | Finding::UpdatesTooLarge(it)
+        | Finding::UpdatesTooSmall(it) => &it.name,
+        Finding::SignalVanishes(it)
+        | Finding::SignalExplodes(it)
+        | Finding::InputsAlike(it)
+        | Finding::GradientVanishes(it)
+        | Finding::GradientExplodes(it) => &it.to,
+    }
+}
+
+/// What [`Finding`] prints, in Korean: what was found, what it means, what to try.
+fn korean(finding: &Finding) -> String {
+    let [found, meaning, remedy] = match finding {
+        Finding::NotFinite(it) => [
+            format!("유한하지 않음: {}의 값 중 {}가 NaN 또는 무한대입니다 (기준: 하나라도)", place(it), share(it)),
+            "이 값에서 계산되는 모든 것이 쓸모없어지고, 한 스텝이면 가중치가 망가집니다.".into(),
+            "더 낮은 학습률, He 또는 Xavier 초기화, 배치 정규화".into(),
+        ],
+        Finding::Symmetry(it) => [
+            format!("대칭: {}의 {}가 서로 똑같습니다 (기준: 절반)", place(it), share(it)),
+            "똑같이 시작한 유닛은 똑같은 기울기를 받아 계속 똑같습니다. 초기 가중치가 모두 같은 값이었습니다.".into(),
+            "무작위 초기 가중치: ReLU에는 He, tanh에는 Xavier".into(),
+        ],
+        Finding::Dead(it) => [
+            format!("죽은 유닛: {}의 유닛 중 {}가 모든 입력에서 0입니다 (기준: 절반)", place(it), share(it)),
+            "기울기가 이 유닛을 지나지 못해 학습이 멈춥니다. 가중치나 갱신량이 너무 컸거나, 가중치가 0입니다.".into(),
+            "He 초기화, 더 낮은 학습률, 배치 정규화".into(),
+        ],
+        Finding::Saturated(it) => [
+            format!("포화: {}의 값 중 {}가 활성화 함수의 평평한 곳에 있습니다 (기준: 절반)", place(it), share(it)),
+            "그곳에서는 기울기가 거의 0이라 신호가 거꾸로 전해지지 않습니다. 가중치가 너무 큽니다.".into(),
+            "Xavier 초기화, 배치 정규화".into(),
+        ],
+        Finding::SignalVanishes(it) => [
+            format!("신호 소실: 표준편차가 {} (기준: 10배 감소)", change(it)),
+            "뒤쪽 층에는 모든 입력이 똑같아 보입니다. 가중치가 너무 작습니다.".into(),
+            "ReLU에는 He 초기화, tanh에는 Xavier; 배치 정규화".into(),
+        ],
+        Finding::SignalExplodes(it) => [
+            format!("신호 폭발: 표준편차가 {} (기준: 10배 증가)", change(it)),
+            "손실이 지나치게 큰 값에서 시작하고, 더 깊은 신경망은 넘칩니다. 가중치가 너무 큽니다.".into(),
+            "ReLU에는 He 초기화; 배치 정규화".into(),
+        ],
+        Finding::InputsAlike(it) => [
+            format!("입력이 구별되지 않음: 값 크기에 대한 입력 간 차이가 {} (기준: 100배 감소)", change(it)),
+            "마지막 층들이 모든 입력에 거의 같은 출력을 내므로 클래스를 구별할 수 없습니다.".into(),
+            "시그모이드 대신 tanh나 ReLU; 배치 정규화; 더 적은 층".into(),
+        ],
+        Finding::GradientVanishes(it) => [
+            format!("기울기 소실: 표준편차가 {} (기준: 100배 감소)", change(it)),
+            "앞쪽 층이 아주 느리게 학습합니다.".into(),
+            "ReLU에는 He 초기화, tanh에는 Xavier; 배치 정규화; 시그모이드가 아닌 활성화 함수".into(),
+        ],
+        Finding::GradientExplodes(it) => [
+            format!("기울기 폭발: 표준편차가 {} (기준: 100배 증가)", change(it)),
+            "뒤쪽 층에 맞는 학습률이 앞쪽 층에는 지나치게 큽니다.".into(),
+            "ReLU에는 He 초기화, tanh에는 Xavier; 기울기 자르기; 더 적은 층".into(),
+        ],
+        Finding::UpdatesTooLarge(it) => [
+            format!(
+                "갱신량이 너무 큼: 한 스텝에 {}가 제곱평균제곱근의 {}만큼 움직입니다 (기준: 0.1)",
+                place(it),
+                Number(it.measured)
+            ),
+            "0.001 정도가 알맞습니다. 이런 스텝 몇 번이면 배운 것이 모두 지워집니다.".into(),
+            "더 낮은 학습률".into(),
+        ],
+        Finding::UpdatesTooSmall(it) => [
+            format!(
+                "갱신량이 너무 작음: 한 스텝에 {}가 제곱평균제곱근의 {}만큼 움직입니다 (기준: 1e-5)",
+                place(it),
+                Number(it.measured)
+            ),
+            "0.001 정도가 알맞습니다. 이런 가중치는 아주 느리게 학습합니다.".into(),
+            "더 높은 학습률; 초기 가중치가 크면 더 작게, 기울기가 소실되면 더 크게".into(),
+        ],
+    };
+    format!("{found}\n  {meaning}\n  해 볼 것: {remedy}.")
+}
+
+fn share(place: &Place) -> String {
+    format!("{:.1}%", 100.0 * place.measured)
+}
+
+fn place(place: &Place) -> String {
+    let name = place.name.replace("the gradient of ", "기울기 ");
+    match place.also.as_slice() {
+        [] => name,
+        [first, _, _, .., last] => format!(
+            "{name} (외에 {first}부터 {last}까지 {}곳)",
+            place.also.len()
+        ),
+        few => format!("{name} (외에 {})", few.join(", ")),
+    }
+}
+
+fn change(change: &Change) -> String {
+    let [before, after] = change.std.map(Number);
+    format!(
+        "{}의 {before}에서 {}의 {after}로 바뀌었습니다, {}곳을 지나",
+        change.from, change.to, change.points
+    )
+}
