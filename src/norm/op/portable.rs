@@ -8,8 +8,8 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{FloatDType, Shape};
 
 use super::{
-    BatchNormAffine, BatchNormBackward, BatchNormForward, BatchNormGradients, BatchNormMoments,
-    BatchNormStatistics, FusedActivation,
+    BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
+    BatchNormMoments, BatchNormStatistics, FusedActivation,
 };
 use crate::dtype::at_least_f32;
 
@@ -46,19 +46,19 @@ pub(super) fn forward<B: Backend>(
     }
 }
 
-/// The mean, its rounding error and the variance of each channel: `[3, channels]`.
-pub(super) fn moments<B: Backend>(input: FloatTensor<B>) -> FloatTensor<B> {
-    let input = in_statistics_dtype::<B>(input);
-    let mean = channel_means::<B>(input.clone());
-    let centred = centre::<B>(input, mean.clone());
-    let rest = channel_means::<B>(centred.clone());
-    let centred = centre::<B>(centred, rest.clone());
-    let variance = channel_means::<B>(B::float_mul(centred.clone(), centred));
-    let row = |values: FloatTensor<B>| {
-        let channels = values.shape()[0];
-        B::float_reshape(values, Shape::new([1, channels]))
+/// The mean, its rounding error and the variance of each channel: `[3, channels]`. The backend's forward pass finds them
+/// beside an output that is not needed.
+pub(super) fn moments<B: BatchNormBackend>(input: FloatTensor<B>) -> FloatTensor<B> {
+    let (shape, device) = (Shape::new([input.shape()[1]]), input.device());
+    let dtype = FloatDType::from(at_least_f32(input.dtype()));
+    let affine = BatchNormAffine {
+        gamma: B::float_ones(shape.clone(), &device, dtype),
+        beta: B::float_zeros(shape.clone(), &device, dtype),
     };
-    B::float_cat([mean, rest, variance].map(row).into(), 0)
+    let found = B::batch_norm_forward(input, affine, 1.0, FusedActivation::None);
+    let row = |values| B::float_reshape(values, Shape::new([1, shape[0]]));
+    let rows = [found.mean, found.mean_rest, found.variance].map(row);
+    B::float_cat(rows.into(), 0)
 }
 
 pub(super) fn backward<B: Backend>(
@@ -190,7 +190,6 @@ fn in_statistics_dtype<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::norm::op::BatchNormBackend;
     use burn::backend::Flex;
     use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 
