@@ -168,20 +168,18 @@ pub(super) fn batch_norm_parts<const D: usize>(
 ) -> BatchNormOutput<D> {
     then.check(&input);
     #[cfg(feature = "cpu-kernels")]
-    let then = match has_cpu_kernels(&input.device()) {
-        false => then,
-        true => match then.for_kernels(&input) {
-            Err(then) => then,
-            Ok((residual, tail)) => {
-                let affine = affine(&input, gamma_and_beta);
-                let input = input.into_dispatch();
-                let result = <Dispatch as BatchNormThenBackend>::batch_norm_then_forward(
-                    input, affine, residual, epsilon, tail, parts,
-                );
-                return BatchNormOutput::from_dispatch(result);
-            }
-        },
-    };
+    let mut then = then;
+    #[cfg(feature = "cpu-kernels")]
+    if has_cpu_kernels(&input.device())
+        && let Some((residual, tail)) = then.for_kernels(&input)
+    {
+        let affine = affine(&input, gamma_and_beta);
+        let input = input.into_dispatch();
+        let result = <Dispatch as BatchNormThenBackend>::batch_norm_then_forward(
+            input, affine, residual, epsilon, tail, parts,
+        );
+        return BatchNormOutput::from_dispatch(result);
+    }
     // As if the channels of each part were other ones.
     let [batch, channels] = [0, 1].map(|axis| input.dims()[axis]);
     let rows = batch / parts;

@@ -225,48 +225,40 @@ impl<const D: usize> Then<D> {
     }
 
     /// Decides how the operation is carried out for this input, which is not empty.
-    pub(super) fn plan(self, input: &Tensor<D>) -> Plan<D> {
+    #[cfg_attr(not(feature = "cpu-kernels"), allow(unused_mut))]
+    pub(super) fn plan(mut self, input: &Tensor<D>) -> Plan<D> {
         #[cfg(feature = "cpu-kernels")]
-        let this = {
-            let is_fused =
-                self.residual.is_none() && self.pool.is_none() && self.activation_is_fused();
-            match is_fused || !has_cpu_kernels(&input.device()) {
-                true => self,
-                false => match self.for_kernels(input) {
-                    Ok((residual, tail)) => return Plan::Kernels(residual, tail),
-                    Err(this) => this,
-                },
-            }
-        };
-        #[cfg(not(feature = "cpu-kernels"))]
-        let this = self;
+        if (self.residual.is_some() || self.pool.is_some() || !self.activation_is_fused())
+            && has_cpu_kernels(&input.device())
+            && let Some((residual, tail)) = self.for_kernels(input)
+        {
+            return Plan::Kernels(residual, tail);
+        }
         let _ = input;
-        match this.activation {
-            Some(Activation::Relu) if this.residual.is_none() => Plan::Steps(
+        match self.activation {
+            Some(Activation::Relu) if self.residual.is_none() => Plan::Steps(
                 FusedActivation::Relu,
                 Self {
                     activation: None,
-                    ..this
+                    ..self
                 },
             ),
-            _ => Plan::Steps(FusedActivation::None, this),
+            _ => Plan::Steps(FusedActivation::None, self),
         }
     }
 
-    /// What the kernels of the CPU backends are given, unless they do not take it.
+    /// What the kernels of the CPU backends are given, the residual being taken out. `None` if they do not take it.
     #[cfg(feature = "cpu-kernels")]
     pub(super) fn for_kernels(
-        self,
+        &mut self,
         input: &Tensor<D>,
-    ) -> Result<(BatchNormResidual<burn::backend::Dispatch>, Tail), Self> {
-        let Some(tail) = self.tail(input.dims()) else {
-            return Err(self);
-        };
-        let residual = match self.residual {
+    ) -> Option<(BatchNormResidual<burn::backend::Dispatch>, Tail)> {
+        let tail = self.tail(input.dims())?;
+        let residual = match self.residual.take() {
             None => BatchNormResidual::Absent,
             Some(residual) => BatchNormResidual::Added(residual.into_dispatch()),
         };
-        Ok((residual, tail))
+        Some((residual, tail))
     }
 
     /// Whether every backend fuses the activation.
