@@ -189,7 +189,7 @@ fn gradient(
     gamma: &[f64],
 ) -> Vec<f64> {
     let mut found = vec![0.0; x.len()];
-    for channel in 0..channels {
+    for (channel, gamma) in gamma.iter().enumerate() {
         let positions = || (0..batch).flat_map(|row| (0..length).map(move |at| (row, at)));
         let index = |(row, at): (usize, usize)| (row * channels + channel) * length + at;
         let counts = |(row, at): (usize, usize)| marks[row * length + at];
@@ -210,7 +210,7 @@ fn gradient(
             } else {
                 0.0
             };
-            found[index(it)] = gamma[channel] / deviation * (g[index(it)] - through);
+            found[index(it)] = gamma / deviation * (g[index(it)] - through);
         }
     }
     found

@@ -10,6 +10,7 @@ pub struct Positions(Option<Arc<Marked>>);
 #[derive(Debug)]
 struct Marked {
     /// The runs of positions that count, of `batch` times the trailing axes, in row-major order.
+    #[cfg_attr(not(feature = "cpu-kernels"), allow(dead_code))]
     runs: Vec<Range<usize>>,
     count: usize,
 }
