@@ -43,7 +43,7 @@ fn backend(criterion: &mut Criterion, backend: &str, device: &Device) {
         let worker = SyncGroup::new(1);
         // Rows of all lengths, padded at the end, as a sequence is; or every third row.
         let counts = |at: usize| match positions {
-            1 => at % 3 != 0,
+            1 => !at.is_multiple_of(3),
             _ => at % positions <= at / positions * 97 % positions,
         };
         let marks: Vec<_> = (0..batch * positions).map(counts).collect();
