@@ -1,10 +1,10 @@
 //! Channels along another axis.
 
 use burn::nn::pool::MaxPool2dConfig;
-use burn::tensor::{Bool, DType, Device, Tensor};
+use burn::tensor::{Bool, DType, Tensor};
 use burn_kindling::norm::{BatchNormConfig, Then};
 
-use crate::devices::devices;
+use crate::devices::{any_device, devices};
 use crate::{assert_close, noise, numbers, panic_of, tensor};
 
 #[test]
@@ -77,7 +77,7 @@ fn sequences_are_masked_along_time() {
 
 #[test]
 fn a_wrong_axis_is_named() {
-    let device = Device::default();
+    let device = any_device();
     let norm = BatchNormConfig::new(3).with_channel_axis(2).init(&device);
     let failure = panic_of(|| norm.forward(Tensor::<2>::ones([4, 3], &device)));
     assert_eq!(
@@ -112,8 +112,8 @@ fn it_is_saved_and_shown() {
     let path = folder.path().join("norm.json");
     std::fs::write(&path, json).unwrap();
     assert_eq!(BatchNormConfig::load(&path).unwrap(), config);
-    let shown = config.init(&Device::default()).to_string();
+    let shown = config.init(&any_device()).to_string();
     assert!(shown.contains("channel_axis: -1"), "{shown}");
-    let usual = BatchNormConfig::new(3).init(&Device::default()).to_string();
+    let usual = BatchNormConfig::new(3).init(&any_device()).to_string();
     assert!(!usual.contains("channel_axis"), "{usual}");
 }

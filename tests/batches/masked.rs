@@ -5,7 +5,7 @@ use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, SyncGroup, Then};
 use proptest::prelude::*;
 
-use crate::devices::{devices, devices_with};
+use crate::devices::{any_device, devices, devices_with};
 use crate::network::Cast;
 use crate::{assert_close, noise, numbers, panic_of, tensor};
 
@@ -360,7 +360,7 @@ fn workers_with_masks_are_one() {
 
 #[test]
 fn a_mask_of_another_shape_is_refused() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let norm = BatchNormConfig::new(3).init(&device);
     let x = Tensor::<3>::ones([2, 3, 4], &device);
     let misuse = |rows, columns| {

@@ -1,12 +1,12 @@
 //! Parts of a batch that count alone (ghost batches), and batches that count together (micro-batches).
 
 use burn::nn::pool::MaxPool2dConfig;
-use burn::tensor::{Bool, DType, Device, Tensor};
+use burn::tensor::{Bool, DType, Tensor};
 use burn_kindling::norm::{
     BatchNorm, BatchNormConfig, GhostBatches, Microbatches, RunningAverage, SyncGroup, Then,
 };
 
-use crate::devices::{devices, devices_with};
+use crate::devices::{any_device, devices, devices_with};
 use crate::{assert_close, noise, numbers, panic_of, tensor};
 
 fn running(norm: &BatchNorm) -> Vec<f64> {
@@ -151,7 +151,7 @@ fn a_ghost_batch_is_refused_where_it_makes_no_sense() {
         panic_of(|| GhostBatches::of(0)),
         "a ghost batch needs at least one row, found 0"
     );
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let norm = BatchNormConfig::new(3).init(&device);
     let x = Tensor::<2>::ones([4, 3], &device);
     let run = || GhostBatches::of(2).run(|| norm.forward(x.clone()));
@@ -190,7 +190,7 @@ fn micro_batches_enter_the_average_as_one_batch() {
 
 #[test]
 fn a_step_may_end_early_and_a_panic_loses_nothing_else() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let [micro, whole] = [(); 2].map(|()| BatchNormConfig::new(1).init(&device));
     let x = tensor::<2>(&noise(1, 8), [8, 1], DType::F32, &device);
     let parts = Microbatches::of(3);

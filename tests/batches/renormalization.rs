@@ -1,10 +1,10 @@
 //! Batch renormalisation, against the paper's formulas in f64.
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
 use burn_kindling::norm::{BatchNormConfig, Mode, Renormalization};
 
-use crate::devices::devices_with;
+use crate::devices::{any_device, devices_with};
 use crate::network::Cast;
 use crate::{assert_close, noise, numbers, panic_of, tensor};
 
@@ -71,7 +71,7 @@ fn g_of(weights: &[f64], channel: usize) -> Vec<f64> {
 
 #[test]
 fn within_wide_limits_the_output_is_that_of_inference() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let statistics = |value: f64| Tensor::<1>::full([2], value, &device);
     let norm = BatchNormConfig::new(2).init(&device);
     let norm = norm.with_running(statistics(0.5), statistics(3.0));
@@ -102,7 +102,7 @@ fn limits_that_are_none_are_refused() {
             panic_of(|| Renormalization::new(scale, shift)).contains("max_scale of at least 1")
         );
     }
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let norm = BatchNormConfig::new(2)
         .with_running_statistics(false)
         .init(&device);

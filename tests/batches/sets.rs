@@ -7,7 +7,7 @@ use burn_kindling::norm::{
     average_statistics, freeze, recalibrate,
 };
 
-use crate::devices::devices;
+use crate::devices::{any_device, devices};
 use crate::{assert_close, numbers, panic_of};
 
 fn config() -> BatchNormSetsConfig {
@@ -66,7 +66,7 @@ fn trained(norm: &BatchNormSets) -> usize {
 
 #[test]
 fn gamma_and_beta_are_shared_or_not() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let shared = config().init(&device);
     let separate = config().with_separate_affine(true).init(&device);
     assert_eq!((trained(&shared), trained(&separate)), (6, 18));
@@ -81,7 +81,7 @@ fn gamma_and_beta_are_shared_or_not() {
 
 #[test]
 fn sets_are_saved_frozen_recalibrated_and_folded() {
-    let device = Device::default();
+    let device = any_device();
     let training = device.clone().autodiff();
     let norm = config().init(&training);
     StatisticsSet::at(1).run(|| norm.forward(rows(4.0, &training)));
@@ -116,7 +116,7 @@ fn sets_are_saved_frozen_recalibrated_and_folded() {
 
 #[test]
 fn a_set_that_is_not_there_is_named() {
-    let device = Device::default();
+    let device = any_device();
     let norm = config().init(&device);
     let run = |set: StatisticsSet| panic_of(|| set.run(|| norm.forward(rows(0.0, &device))));
     assert_eq!(

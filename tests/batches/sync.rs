@@ -10,7 +10,11 @@ use burn_kindling::norm::{BatchNormConfig, SyncGroup};
 use serde_json::Value;
 
 use crate::network::{Cast, INPUTS, Network, Outcome, running, step};
-use crate::{assert_close, devices::devices_with, noise, numbers, tensor};
+use crate::{
+    assert_close,
+    devices::{any_device, devices_with},
+    noise, numbers, tensor,
+};
 
 /// The rows of each worker.
 const SHARES: [&[usize]; 7] = [
@@ -175,7 +179,7 @@ fn workers_with_statistics_of_their_own_keep_the_same() {
 
 #[test]
 fn two_groups_at_once_do_not_mix() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let run = |seed: u64| {
         let batch = noise(seed, 6 * INPUTS);
         let weights = noise(seed + 1, 6);
@@ -199,7 +203,7 @@ fn two_groups_at_once_do_not_mix() {
 
 #[test]
 fn without_a_step_around_it_a_group_changes_nothing() {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let _group = SyncGroup::new(2);
     let x = tensor(&noise(1, 12), [3, 4], DType::F32, &device);
     let norm = BatchNormConfig::new(4).init(&device);

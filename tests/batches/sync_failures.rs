@@ -7,10 +7,11 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, SyncGroup};
 
+use crate::devices::any_device;
 use crate::{message, noise, panic_of, tensor};
 
 fn norms(count: usize) -> (Vec<BatchNorm>, Device) {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let norm = |channels| BatchNormConfig::new(channels).init(&device);
     (
         (0..count).map(|layer| norm(4 + layer % 2)).collect(),

@@ -10,10 +10,11 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use burn::module::Module;
-use burn::tensor::{DType, Device};
+use burn::tensor::DType;
 use burn_kindling::norm::op::Exchange;
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, SyncGroup};
 
+use crate::devices::any_device;
 use crate::{noise, tensor};
 
 /// The collective operations that each of two devices was given, in order.
@@ -57,7 +58,7 @@ impl Exchange for ByDevice {
 /// The queues after a step in which the first worker is ahead: it comes to the layer's backward pass before the second has
 /// the gradient of the layer behind it.
 fn step(groups: [SyncGroup; 2], queues: &Queues) -> [Vec<&'static str>; 2] {
-    let device = Device::default().autodiff();
+    let device = any_device().autodiff();
     let norm = BatchNormConfig::new(2).init(&device);
     let (arrive, arrivals) = channel();
     let (issued, when_issued) = channel();

@@ -197,7 +197,8 @@ pub struct Meeting {
 ///
 /// # Panics
 ///
-/// Panics if a worker's moments have another number of channels, or if [`Exchange::gather`] panics.
+/// Panics if a worker's moments have another number of channels, if [`Exchange::gather`] panics, or if gradients are
+/// tracked on a backend whose feature of this crate is not enabled.
 pub fn exchange(local: BatchMoments, meeting: Meeting) -> BatchMoments {
     let (device, dtype) = (local.mean.device(), local.mean.dtype());
     let channels = local.mean.dims()[0];
@@ -215,6 +216,10 @@ pub fn exchange(local: BatchMoments, meeting: Meeting) -> BatchMoments {
     if !rows.is_tracked() {
         return BatchMoments::from_rows(merged, total.values);
     }
+    assert!(
+        is_compiled_in(&device),
+        "synchronised batch norm trains on backends that burn-kindling was compiled for; enable its feature for {device:?}"
+    );
     let link = Link {
         exchange: meeting.backward,
         share: total.share(&mine),
