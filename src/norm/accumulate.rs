@@ -10,9 +10,8 @@ use crate::scope;
 
 /// Makes the micro-batches of one optimiser step enter the running statistics as the one batch that they are.
 ///
-/// If the gradients of several micro-batches are added up before the optimiser steps, each of them would otherwise
-/// update the running statistics, with the full momentum and its own, smaller sample. The normalisation itself remains by
-/// each micro-batch's statistics: to normalise by those of all, there must be one batch.
+/// Otherwise each micro-batch updates the running statistics, with the full momentum and a smaller sample. Each
+/// micro-batch is still normalised by its own statistics.
 ///
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
@@ -32,8 +31,7 @@ use crate::scope;
 /// assert!(found.all_close(expected, None, None));
 /// ```
 ///
-/// The updates take place at the end of every [`run`](Self::run) that completes a step, and must come before the optimiser
-/// changes the weights.
+/// The last [`run`](Self::run) of a step updates the running statistics. Step the optimiser after it.
 #[derive(Debug)]
 pub struct Microbatches {
     each: usize,
@@ -54,18 +52,19 @@ impl Microbatches {
         }
     }
 
-    /// Calls `step`, the forward pass (and the backward pass, if you like) of one micro-batch. After the last one of a step,
-    /// updates the running statistics.
+    /// Calls `step`, the forward pass of one micro-batch and, if you like, its backward pass. After the last one of a
+    /// step, updates the running statistics.
     ///
-    /// As to threads, see [`Mode::run`](super::Mode::run). If `step` panics, its micro-batch counts with what it had collected.
+    /// As to threads, see [`Mode::run`](super::Mode::run). If `step` panics, the call does not count, but the layers that
+    /// it reached keep its statistics.
     pub fn run<T: Send>(&self, step: impl FnOnce() -> T + Send) -> T {
         let output = scope::run(self.collected.clone(), step);
         let mut collected = self.collected.lock();
         collected.runs += 1;
-        if collected.runs == self.each {
-            let Collection { layers, .. } = std::mem::take(&mut *collected);
-            drop(collected);
-            layers.into_iter().for_each(Layer::update);
+        let is_last = collected.runs == self.each;
+        drop(collected);
+        if is_last {
+            self.finish();
         }
         output
     }

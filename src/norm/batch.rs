@@ -29,6 +29,11 @@ impl Batch {
         }
     }
 
+    /// Whether no scope around the caller changes what the statistics of a batch are.
+    pub(super) fn is_usually_plain() -> bool {
+        !sync::is_in_a_group() && Renormalization::requested().is_none()
+    }
+
     /// Whether its statistics are simply those of its values.
     pub(super) fn is_plain(&self) -> bool {
         self.mask.is_none() && self.met.is_none() && self.renormalization.is_none()

@@ -55,10 +55,10 @@ use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
 /// the same batch. The fields change one after the other, and on a GPU backend Burn 0.22.1 may lose a value that one
 /// thread reads while another replaces it.
 ///
-/// If Burn trains on several devices, each device normalises by the statistics of its own batch, unless a
-/// [`SyncGroup`](super::SyncGroup) brings them together. Under the
-/// `MultiDevice` strategy the workers are forks and update the same running statistics: a step on `n` devices makes `n`
-/// updates, each with the full momentum, in no fixed order. Under the distributed strategy each worker maps the
+/// If Burn trains on several devices, a [`SyncGroup`](super::SyncGroup) makes them normalise by the statistics of all
+/// their batches. Without it, each device normalises by those of its own batch. Under the `MultiDevice` strategy the
+/// workers are forks and update the same running statistics: a step on `n` devices makes `n` updates, each with the full
+/// momentum, in no fixed order. Under the distributed strategy each worker maps the
 /// parameters of its fork, and so has its own running statistics; those of the first device are kept.
 ///
 /// # Records
@@ -114,8 +114,8 @@ impl BatchNorm {
     ///
     /// # Panics
     ///
-    /// Panics if the input's rank is below 2 or the axis of its channels is not `num_features` long. Panics if the batch's statistics
-    /// are needed and there is only one value per channel, which has no variance.
+    /// Panics if the input's rank is below 2 or the axis of its channels is not `num_features` long. Panics if the batch's
+    /// statistics are needed and there is only one value per channel, which has no variance.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         self.forward_then(input, Then::new())
     }
@@ -146,8 +146,8 @@ impl BatchNorm {
 
     /// Normalises by the statistics of the values that `mask` marks, in training: those that are not padding.
     ///
-    /// All values are normalised, also those that do not count. Gradients flow from all, and through the statistics to those
-    /// that count. With running statistics, the mask changes nothing.
+    /// All values are normalised, also those that do not count. Gradients flow from all of them, and through the statistics
+    /// to those that count. If the running statistics normalise, the mask changes nothing.
     ///
     /// ```
     /// use burn::tensor::{Bool, Device, Distribution, Tensor};
@@ -167,8 +167,8 @@ impl BatchNorm {
     /// # Shapes
     ///
     /// - `input`: `[batch, num_features, ...]`
-    /// - `mask`: `[batch, ...]`, the input's without the channels; true where a value counts. If it is true nowhere, the running
-    ///   statistics normalise and stay as they are.
+    /// - `mask`: `[batch, ...]`, the input's without the channels; true where a value counts. If it is true nowhere, the
+    ///   running statistics normalise and stay as they are.
     /// - output: as the input
     ///
     /// # Panics
@@ -267,7 +267,7 @@ impl BatchNorm {
         }
         // Parts of equal size are one operation. One after the other, each would pay for a gradient of the whole batch.
         let size = parts[0].len();
-        let equal = match mask.is_none() && Batch::here(None).is_plain() {
+        let equal = match mask.is_none() && Batch::is_usually_plain() {
             true => parts.iter().take_while(|part| part.len() == size).count(),
             false => 0,
         };
@@ -431,7 +431,8 @@ impl BatchNorm {
 
     pub(super) fn tracked(&self) -> RunningStatistics<'_> {
         self.statistics().expect(
-            "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so there is nothing to read or set.",
+            "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so there is nothing to read or \
+             set.",
         )
     }
 

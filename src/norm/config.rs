@@ -93,8 +93,8 @@ impl BatchNormConfig {
         Self { momentum, ..self }
     }
 
-    /// Sets [`channel_axis`](Self::channel_axis): -1 for `[batch, time, features]` and for channels-last images. That costs no
-    /// copy and no time.
+    /// Sets [`channel_axis`](Self::channel_axis): -1 for `[batch, time, features]` and for channels-last images. The input
+    /// is not copied.
     pub fn with_channel_axis(self, channel_axis: isize) -> Self {
         Self {
             channel_axis,
@@ -137,8 +137,8 @@ impl BatchNormConfig {
     ///
     /// # Panics
     ///
-    /// Panics if `num_features` or `channel_axis` is zero, `epsilon` is not finite and positive, or `momentum` is not within
-    /// `[0, 1]`.
+    /// Panics if `num_features` or `channel_axis` is zero, `epsilon` is not finite and positive, or `momentum` is not
+    /// within `[0, 1]`.
     pub fn init(&self, device: &Device) -> BatchNorm {
         assert!(
             self.num_features > 0,

@@ -8,8 +8,8 @@ use crate::scope;
 /// Ghost batch norm: each part of a batch is normalised by its own statistics (Hoffer, Hubara & Soudry 2017,
 /// [arXiv:1705.08741](https://arxiv.org/abs/1705.08741)).
 ///
-/// Large batches train faster but generalise worse, in part because their statistics are less noisy. Ghost batches keep the
-/// noise of small ones. The result is that of a separate call for each part: output, gradients, and the running
+/// Large batches train faster but generalise worse, in part because their statistics are less noisy. Ghost batches keep
+/// the noise of small ones. The result is that of a separate call for each part: output, gradients, and the running
 /// statistics, which each part updates in turn.
 ///
 /// ```

@@ -7,14 +7,14 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::fields::CONTAINER;
 
-/// Returns the model with the running statistics of all batches that it and `others` have seen, each model counted alike.
+/// Returns the model with the average of its running statistics and those of `others`.
 ///
-/// The running mean becomes the mean of the models' means, and the running variance that of their variances plus the
-/// variance of their means: the moments of a mixture. For models with the same weights, such as the workers of a training whose statistics are
-/// each worker's own. The rest of the model stays as it is.
+/// The running mean becomes the mean of the models' means. The running variance becomes the mean of their variances plus
+/// the variance of their means, as in a mixture. Use it for models with the same weights and statistics of their own, such
+/// as the workers of a training. The rest of the model stays as it is.
 ///
-/// For averaged *weights* (stochastic weight averaging) no average of statistics fits, because the layers compute something new:
-/// use [`recalibrate`](super::recalibrate()).
+/// After averaging *weights* (stochastic weight averaging), use [`recalibrate`](super::recalibrate()): the layers compute
+/// something new, which no average describes.
 ///
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
@@ -95,19 +95,16 @@ impl Replace {
     /// # Panics
     ///
     /// If one has none, or another number of them.
-    fn everywhere(&self, place: &[String]) -> Vec<&[f64]> {
-        let here = &self.models[0][place];
-        let of_model = |model: &Statistics| {
-            let values = model.get(place).filter(|values| values.len() == here.len());
-            values.map(|_| ()).unwrap_or_else(|| {
-                panic!(
-                    "average_statistics: the batch norm `{}` is not in all models, or has other channels there",
-                    place[..place.len() - 1].join(".")
-                )
-            });
+    fn everywhere<'a>(&'a self, place: &[String]) -> Vec<&'a [f64]> {
+        let channels = self.models[0][place].len();
+        let of_model = |model: &'a Statistics| match model.get(place) {
+            Some(values) if values.len() == channels => &values[..],
+            _ => panic!(
+                "average_statistics: the batch norm `{}` is not in all models, or has other channels there",
+                place[..place.len() - 1].join(".")
+            ),
         };
-        self.models.iter().for_each(of_model);
-        self.models.iter().map(|model| &model[place][..]).collect()
+        self.models.iter().map(of_model).collect()
     }
 
     /// The new values at this place.

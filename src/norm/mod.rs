@@ -87,9 +87,9 @@
 //! | several micro-batches, in the running average | accumulated gradients | [`Microbatches`]`::run` |
 //! | one domain, time step or kind of image | a network with several | [`BatchNormSets`] |
 //!
-//! Those with `run` are chosen where a step is called, for every layer in it; the model and its records stay as they are. If the
-//! channels are not along axis 1, say so by [`BatchNormConfig::with_channel_axis`]. [`average_statistics`] merges the running
-//! statistics of several models.
+//! Wrap a step in `run` to choose for every layer in it; the model and its records stay as they are. Set
+//! [`BatchNormConfig::with_channel_axis`] if the channels are not along axis 1. Use [`average_statistics`] to merge the
+//! running statistics of several models.
 //!
 //! # Cautions
 //!

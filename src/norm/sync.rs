@@ -264,6 +264,11 @@ pub(super) fn next_meeting() -> Option<Met> {
     })
 }
 
+/// Whether the caller is within [`SyncGroup::run`].
+pub(super) fn is_in_a_group() -> bool {
+    scope::innermost::<Current>().is_some()
+}
+
 /// One worker in one step. Dropping it ends the step.
 struct Member {
     group: Arc<Shared>,

@@ -14,28 +14,14 @@ mod oracle;
 mod properties;
 mod recalibrate;
 mod statistics;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+#[path = "../common/values.rs"]
+mod values;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig};
 use devices::{any_device, devices, devices_with, is_processor, processors};
-
-/// A tensor of this type and shape, from f64 numbers.
-fn tensor<const D: usize>(
-    values: &[f64],
-    shape: [usize; D],
-    dtype: DType,
-    device: &Device,
-) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), (device, dtype))
-}
-
-/// The tensor's numbers in row-major order.
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().iter::<f64>().collect()
-}
+use values::{numbers, panic_of, tensor};
 
 /// The layer with all its values in this type.
 fn init(config: &BatchNormConfig, dtype: DType, device: &Device) -> BatchNorm {
@@ -83,16 +69,4 @@ fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
         &found[..found.len().min(12)],
         &expected[..expected.len().min(12)],
     );
-}
-
-/// The message of the panic that `misuse` must raise.
-fn panic_of<T>(misuse: impl FnOnce() -> T) -> String {
-    let payload = match catch_unwind(AssertUnwindSafe(misuse)) {
-        Ok(_) => panic!("this must panic"),
-        Err(payload) => payload,
-    };
-    match payload.downcast::<String>() {
-        Ok(message) => *message,
-        Err(payload) => (*payload.downcast::<&str>().unwrap()).to_owned(),
-    }
 }

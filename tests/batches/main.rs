@@ -14,25 +14,10 @@ mod sets;
 mod sync;
 mod sync_failures;
 mod sync_order;
+#[path = "../common/values.rs"]
+mod values;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use burn::tensor::{DType, Device, Tensor, TensorData};
-
-/// A tensor of this type and shape, from f64 numbers.
-fn tensor<const D: usize>(
-    values: &[f64],
-    shape: [usize; D],
-    dtype: DType,
-    device: &Device,
-) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), (device, dtype))
-}
-
-/// The tensor's numbers in row-major order.
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().iter::<f64>().collect()
-}
+use values::{message, numbers, panic_of, tensor};
 
 /// Numbers that look random: the same for the same seed.
 fn noise(seed: u64, count: usize) -> Vec<f64> {
@@ -58,20 +43,5 @@ fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
             "{what}: {found} at {at}, expected {expected}; off by {:e} of {scale:e}",
             (found - expected).abs()
         );
-    }
-}
-
-/// The message of the panic that `misuse` must raise.
-fn panic_of<T>(misuse: impl FnOnce() -> T) -> String {
-    match catch_unwind(AssertUnwindSafe(misuse)) {
-        Ok(_) => panic!("this must panic"),
-        Err(payload) => message(payload),
-    }
-}
-
-fn message(payload: Box<dyn std::any::Any + Send>) -> String {
-    match payload.downcast::<String>() {
-        Ok(message) => *message,
-        Err(payload) => (*payload.downcast::<&str>().unwrap()).to_owned(),
     }
 }

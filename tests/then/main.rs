@@ -15,14 +15,17 @@ mod resnet;
 #[path = "../common/resnets.rs"]
 mod resnets;
 mod special;
+#[path = "../common/values.rs"]
+mod values;
 
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::Then;
 use burn_kindling::norm::op::{batch_norm_then_inference, batch_norm_then_train};
 
 use oracle::{Answer, EPSILON, Problem, Window};
+use values::{numbers, tensor};
 
 /// The largest difference, relative to the largest expected magnitude or 1.
 fn error(found: &[f64], expected: &[f64]) -> f64 {
@@ -31,19 +34,6 @@ fn error(found: &[f64], expected: &[f64]) -> f64 {
     let largest = pairs().map(|(_, it)| it.abs()).fold(1.0, f64::max);
     let difference = pairs().map(|(found, expected)| (found - expected).abs());
     difference.fold(0.0, |worst, it| if it <= worst { worst } else { it }) / largest
-}
-
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().iter::<f64>().collect()
-}
-
-fn tensor<const D: usize>(
-    values: &[f64],
-    shape: [usize; D],
-    dtype: DType,
-    device: &Device,
-) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), (device, dtype))
 }
 
 impl Window {

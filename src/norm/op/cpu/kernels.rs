@@ -355,7 +355,8 @@ unsafe fn settled_sums<T: Value>(
     (centres, sums)
 }
 
-/// Backward: writes the input's gradient and, if anything follows the normalisation, that of the activation's input. Returns each channel's gradients of gamma and beta.
+/// Backward: writes the input's gradient of a part and, if anything follows the normalisation, that of the activation's
+/// input. Returns each channel's gradients of gamma and beta.
 ///
 /// With `frozen`, the statistics do not depend on the input.
 ///
