@@ -5,11 +5,10 @@
 //   node lab/tests/live/check.mjs http://127.0.0.1:PORT/ [folder for screenshots]
 //
 // Needs node 18 or newer and Chromium; CHROMIUM names the program if it is not called `chromium`.
-import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { close, folder, listeners, send } from "../browser.mjs";
 
 const [address, shots] = process.argv.slice(2);
 if (!address) {
@@ -17,50 +16,6 @@ if (!address) {
   process.exit(2);
 }
 if (shots) mkdirSync(shots, { recursive: true });
-
-const folder = mkdtempSync(join(tmpdir(), "live-check-"));
-const browser = spawn(
-  process.env.CHROMIUM ?? "chromium",
-  [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", `--user-data-dir=${folder}`, "--remote-debugging-pipe", "about:blank",
-  ],
-  { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] },
-);
-browser.on("error", (error) => {
-  console.error(`cannot start Chromium: ${error.message}; name the program by CHROMIUM`);
-  process.exit(1);
-});
-
-// The DevTools protocol over two pipes: messages in JSON, each ended by a zero byte.
-const [, , , input, output] = browser.stdio;
-const waiting = new Map();
-const listeners = [];
-let last = 0;
-let buffered = "";
-output.setEncoding("utf8");
-output.on("data", (chunk) => {
-  buffered += chunk;
-  const messages = buffered.split("\0");
-  buffered = messages.pop();
-  for (const text of messages) {
-    const message = JSON.parse(text);
-    if (message.id) {
-      const { resolve, reject } = waiting.get(message.id);
-      waiting.delete(message.id);
-      message.error ? reject(new Error(message.error.message)) : resolve(message.result);
-    } else {
-      listeners.forEach((listener) => listener(message));
-    }
-  }
-});
-const send = (method, params = {}, sessionId) =>
-  new Promise((resolve, reject) => {
-    last += 1;
-    waiting.set(last, { resolve, reject });
-    input.write(JSON.stringify({ id: last, method, params, sessionId }) + "\0");
-  });
 
 const problems = [];
 let part = "";
@@ -523,9 +478,6 @@ try {
 } catch (error) {
   problem(`the check itself failed: ${error.stack}`);
 }
-const ended = new Promise((done) => browser.on("exit", done));
-await send("Browser.close").catch(() => {});
-await ended;
-rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+await close();
 console.log(problems.length === 0 ? "the live lab is as it should be" : `${problems.length} problems`);
 process.exit(problems.length === 0 ? 0 : 1);
