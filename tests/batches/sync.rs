@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::network::{Cast, INPUTS, Network, Outcome, running, step};
 use crate::{
     assert_close,
-    devices::{any_device, devices_with},
+    devices::{any_device, devices_with, is_processor},
     noise, numbers, tensor,
 };
 
@@ -71,8 +71,14 @@ fn sums(outcomes: &[Outcome]) -> Vec<Vec<f64>> {
 
 #[test]
 fn several_workers_compute_what_one_would() {
-    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
+    for dtype in [DType::F64, DType::F32] {
         for device in devices_with(dtype) {
+            let tolerance = match (dtype, is_processor(&device)) {
+                (DType::F64, _) => 1e-12,
+                (_, true) => 1e-6,
+                // Sums of Burn's matrix products differ more.
+                (_, false) => 2e-5,
+            };
             let device = device.autodiff();
             for shares in SHARES {
                 let rows: usize = shares.iter().sum();
@@ -145,7 +151,7 @@ fn the_bits_are_the_same_from_run_to_run() {
             bits.extend(running(&network));
             bits
         };
-        if crate::devices::is_processor(&device) {
+        if is_processor(&device) {
             let first = run(0);
             assert!((1..10).map(run).all(|again| again == first));
         }
