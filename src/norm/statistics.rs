@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, RunningState};
-use burn::tensor::{Device, FloatDType, StreamId, Tensor};
+use burn::tensor::{DType, Device, FloatDType, StreamId, Tensor};
 
 use super::average::{RunningAverage, Weighting};
 use super::fields::{map_field, visit_field};
@@ -26,7 +26,8 @@ impl BatchStatistics {
     /// Adds another batch (Chan, Golub & LeVeque 1983, equation 2.1).
     pub(super) fn pool(&mut self, other: Self) {
         let device = self.mean.device();
-        let here = |tensor: Tensor<1>| accurate(tensor.to_device(&device).without_autodiff());
+        let precision = precision(&device, self.mean.dtype());
+        let here = |tensor: Tensor<1>| tensor.to_device(&device).without_autodiff().cast(precision);
         let (held, new) = (self.values as f64, other.values as f64);
         let share = new / (held + new);
         let mean = here(self.mean.clone());
@@ -153,14 +154,15 @@ impl RunningStatistics<'_> {
         *last = batch.occasion;
         let held = self.averages();
         let (device, dtype) = (held.mean.device(), FloatDType::from(held.mean.dtype()));
-        let here = |batch: Tensor<1>| accurate(batch.without_autodiff().to_device(&device));
+        let precision = precision(&device, held.mean.dtype());
+        let here = |batch: Tensor<1>| batch.without_autodiff().to_device(&device).cast(precision);
         let weight = held
             .weight
             .clone()
-            .map(|weight| accurate(weight) * decay + gain);
+            .map(|weight| weight.cast(precision) * decay + gain);
         let share = weight.clone().map(|weight| weight.recip() * gain);
         let average = |held: &Tensor<1>, batch: Tensor<1>| {
-            let held = accurate(held.clone());
+            let held = held.clone().cast(precision);
             let average = match share.clone() {
                 None => held * (1.0 - gain) + batch * gain,
                 Some(share) => held * (share.clone().neg() + 1.0) + batch * share,
@@ -330,14 +332,14 @@ fn widened(tensor: Tensor<1>) -> Tensor<1> {
     tensor.cast(dtype)
 }
 
-/// Casts to f64 on a CPU.
+/// What averages of values of this type are computed in: f64 on a CPU.
 ///
 /// Rounding errors add up over many updates, so on a CPU the averages are computed in f64, as in PyTorch. On a GPU they
 /// are not, in PyTorch or here: Burn does not fuse operations in f64, and would launch a kernel for each of them.
-fn accurate(tensor: Tensor<1>) -> Tensor<1> {
-    match is_processor(&tensor.device()) {
-        true => tensor.cast(FloatDType::F64),
-        false => tensor,
+fn precision(device: &Device, dtype: DType) -> FloatDType {
+    match is_processor(device) {
+        true => FloatDType::F64,
+        false => dtype.into(),
     }
 }
 

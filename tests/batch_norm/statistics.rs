@@ -2,10 +2,10 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
-use burn::tensor::{Device, Tensor};
-use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, RunningAverage};
+use burn::tensor::{DType, Device, Tensor};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Microbatches, Mode, RunningAverage};
 
-use crate::{assert_close, devices, is_processor, numbers};
+use crate::{assert_close, devices, is_processor, numbers, tensor};
 
 /// The running mean of a layer of one channel.
 fn mean(norm: &BatchNorm) -> f64 {
@@ -236,6 +236,49 @@ fn a_channel_with_nan_or_infinity_in_the_batch_stays_as_it_was() {
                 without.running_var.value_sync(),
             );
             assert_eq!(numbers(norms)[0], numbers(withouts)[0], "{average:?}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_another_float_type_is_averaged_in_theirs() {
+    for device in devices() {
+        let held = device.settings().float_dtype;
+        for dtype in [DType::F16, DType::F32, DType::F64] {
+            if !device.supports_dtype(dtype) {
+                continue;
+            }
+            for average in [
+                RunningAverage::Exponential,
+                RunningAverage::DebiasedExponential,
+                RunningAverage::Cumulative,
+            ] {
+                let norm = BatchNormConfig::new(1)
+                    .with_average(average)
+                    .init(&device.clone().autodiff());
+                let batch = |mean| {
+                    tensor(
+                        &[mean - 1.0, mean + 1.0],
+                        [2, 1],
+                        dtype,
+                        &device.clone().autodiff(),
+                    )
+                };
+                norm.forward(batch(3.0));
+                let micro = Microbatches::of(2);
+                micro.run(|| norm.forward(batch(1.0)));
+                micro.run(|| norm.forward(batch(5.0)));
+                let expected = match average {
+                    RunningAverage::Exponential => 0.9 * 0.3 + 0.1 * 3.0,
+                    RunningAverage::DebiasedExponential | RunningAverage::Cumulative => 3.0,
+                };
+                assert_close("running mean", &[mean(&norm)], &[expected], 1e-6);
+                assert_eq!(
+                    norm.running_mean.value_sync().dtype(),
+                    DType::from(held),
+                    "{average:?}"
+                );
+            }
         }
     }
 }
