@@ -342,6 +342,36 @@ fn one_value_a_channel_and_none() {
 }
 
 /// Views of every kind give the same results as their contiguous copies, bit-identical if the traversal is the same.
+/// Burn's fusion adds up two tensors by their strides. That of an axis of length 1 may be anything, and must be usual.
+#[test]
+fn what_is_added_to_the_output_lies_as_it_does() {
+    for device in devices() {
+        for shape in [
+            [6, 1, 4, 4],
+            [6, 1, 1, 4],
+            [1, 3, 4, 4],
+            [6, 3, 1, 4],
+            [6, 3, 4, 1],
+        ] {
+            let [batch, channels, height, width] = shape;
+            let values = |seed| {
+                let sample = sample(2 * batch, channels, height * width, seed);
+                let whole = tensor3(&sample, FloatDType::F32, &device);
+                whole.reshape([2 * batch, channels, height, width])
+            };
+            let (input, added) = (values(31), values(32));
+            let half = |whole: &Tensor<4>| whole.clone().narrow(0, 0, batch);
+            let normalise = |x| op::batch_norm_train(x, None, None, EPSILON).output;
+            let alone = to_f64(normalise(half(&input)));
+            let expected = alone.iter().zip(to_f64(half(&added)));
+            let expected: Vec<_> = expected.map(|(y, added)| y + added).collect();
+            let added = half(&added) * 1.0;
+            let sum = normalise(half(&input)) + added;
+            assert_close(&format!("{shape:?}"), &to_f64(sum), &expected, 1e-6);
+        }
+    }
+}
+
 #[test]
 fn views_that_are_not_contiguous() {
     for device in devices() {

@@ -36,18 +36,50 @@ fn the_example_compiles_as_a_project() {
 #[test]
 #[ignore = "compiles Burn anew, which takes minutes; CI runs it"]
 fn a_backend_without_its_feature_works() {
+    run_pair(&["flex"], &[]);
+}
+
+/// Burn with any backends, and this crate with any others.
+#[test]
+#[ignore = "compiles Burn for each pair; `.ci/deep` runs it"]
+fn every_pair_of_backends_works() {
+    let sets: [&[&str]; 4] = [&["flex"], &["ndarray"], &["flex", "ndarray"], &["wgpu"]];
+    for burns in sets {
+        for ours in [&[][..]].into_iter().chain(sets) {
+            eprintln!("Burn with {burns:?}, this crate with {ours:?}");
+            run_pair(burns, ours);
+        }
+    }
+}
+
+/// Compares this crate's layer, with these features, with Burn's on every backend that Burn has.
+fn run_pair(burns: &[&str], ours: &[&str]) {
+    let devices: Vec<_> = burns
+        .iter()
+        .map(|backend| match *backend {
+            "wgpu" => "Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)".to_owned(),
+            backend => format!("Device::{backend}()"),
+        })
+        .collect();
     let program = r#"
+#![allow(deprecated)]
+
 use burn::nn;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 use burn_kindling::norm::BatchNormConfig;
 
 fn main() {
-    let device = Device::flex().autodiff();
-    let input = Tensor::<2>::random([32, 3], Distribution::Normal(2.0, 3.0), &device).require_grad();
-    let ours = BatchNormConfig::new(3).init(&device);
-    let burns = nn::BatchNormConfig::new(3).init(&device);
-    let weights = Tensor::<2>::random([32, 3], Distribution::Default, &device);
+    for device in [DEVICES] {
+        compare(&device.autodiff());
+    }
+}
+
+fn compare(device: &Device) {
+    let input = Tensor::<2>::random([32, 3], Distribution::Normal(2.0, 3.0), device).require_grad();
+    let ours = BatchNormConfig::new(3).init(device);
+    let burns = nn::BatchNormConfig::new(3).init(device);
+    let weights = Tensor::<2>::random([32, 3], Distribution::Default, device);
     let run = |output: Tensor<2>| {
         let gradients = (output.clone() * weights.clone()).sum().backward();
         [output.into_data(), input.grad(&gradients).expect("a gradient").into_data()]
@@ -60,13 +92,15 @@ fn main() {
     mean.assert_approx_eq::<f32>(&burns.running_mean.value_sync().into_data(), Tolerance::default());
 }
 "#;
+    let dependencies = format!(
+        "burn = {{ version = \"0.22.1\", default-features = false, features = {:?} }}\n\
+         burn-kindling = {{ path = {:?}, default-features = false, features = {ours:?} }}",
+        [&["std", "rayon", "simd"], burns].concat(),
+        library()
+    );
     run_project(
-        &format!(
-            "burn = {{ version = \"0.22.1\", features = [\"flex\", \"rayon\", \"simd\"] }}\n\
-             burn-kindling = {{ path = {:?}, default-features = false }}",
-            library()
-        ),
-        program,
+        &dependencies,
+        &program.replace("DEVICES", &devices.join(", ")),
     );
 }
 

@@ -12,6 +12,7 @@ mod gradients;
 mod module;
 mod oracle;
 mod properties;
+mod pytorch_suite;
 mod recalibrate;
 mod statistics;
 #[path = "../common/values.rs"]

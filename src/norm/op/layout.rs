@@ -72,6 +72,11 @@ impl Order {
         axes.sort_by_key(|&axis| {
             std::cmp::Reverse(if shape[axis] == 1 { 0 } else { strides[axis] })
         });
+        // Where the others lie in their natural order, it keeps its place too: with the stride of an innermost axis, Burn's
+        // fusion (0.22.1) reads the wrong values of what is added to the output.
+        if axes.iter().filter(|&&axis| shape[axis] != 1).is_sorted() {
+            axes.sort();
+        }
         let rows = Rows::of(axes.iter().map(|&axis| (shape[axis], strides[axis])));
         if !rows.is_some_and(|rows| rows.is_dense() || B::TAKES_PITCH) {
             axes.sort();

@@ -21,11 +21,14 @@ use crate::norm::op::layout::Dims;
 pub(super) const LANES: usize = 32;
 /// Lanes of a full block that is added up. Two sums of each in f64 take half of the registers of AVX2.
 pub(super) const SUM_LANES: usize = 16;
-/// Rows that are mapped together. If a row's length is a power of two, more of them would fall into the same few lines
-/// of the cache.
+/// Columns that are mapped, a few rows at a time, with the numbers of each column loaded once. Rows of more columns are
+/// mapped one after the other, which is the order that processors read ahead in.
+const MAP_COLUMNS: usize = 64;
 const MAP_ROWS: usize = 4;
-/// Rows that are added up together.
+/// Rows that are added up together: of part of the columns, and of all of them. More rows load and store the sums of the
+/// columns less often. Fewer are nearer to the order of the memory, which processors read ahead in.
 const SUM_ROWS: usize = 16;
+const SUM_WHOLE_ROWS: usize = 4;
 /// Bytes beyond which processors do not read ahead.
 const PAGE: usize = 4 << 10;
 /// Bytes that can be fetched into the nearest cache, of 32 KiB or more, and still be there when they are read.
@@ -298,13 +301,19 @@ impl<S: Summand> SumPiece<'_, S> {
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;
         let mut sums = ColumnSums::zeros(width);
+        let whole = width == stride;
+        let together = if whole { SUM_WHOLE_ROWS } else { SUM_ROWS };
+        let fits = S::TENSORS * together * width * size_of::<S::Value>() <= NEAR;
         for places in self.runs_of_piece() {
-            for row in places.clone().step_by(SUM_ROWS) {
-                let rows = SUM_ROWS.min(places.end - row);
-                // Processors do not read ahead along this many rows at a time.
-                let next = row + 2 * SUM_ROWS <= places.end;
-                let fits = S::TENSORS * SUM_ROWS * width * size_of::<S::Value>() <= NEAR;
-                let ahead = if next && fits { SUM_ROWS * stride } else { 0 };
+            for row in places.clone().step_by(together) {
+                let rows = together.min(places.end - row);
+                // Processors do not read ahead along several rows at a time.
+                let next = row + 2 * together <= places.end;
+                let ahead = if next && (whole || fits) {
+                    together * stride
+                } else {
+                    0
+                };
                 in_blocks!(width, SUM_LANES, 1, |column, _count, L| {
                     let blocks = Blocks {
                         start: row * stride + first_column + column,
@@ -405,8 +414,9 @@ impl<S: Source, G: Gate<RealOf<S>>> MapPiece<'_, S, G> {
         let stride = channels * inner;
         let width = self.region.channels.len() * inner;
         let first_column = self.region.channels.start * inner;
-        for row in self.places.clone().step_by(MAP_ROWS) {
-            let rows = MAP_ROWS.min(self.places.end - row);
+        let together = if width < MAP_COLUMNS { MAP_ROWS } else { 1 };
+        for row in self.places.clone().step_by(together) {
+            let rows = together.min(self.places.end - row);
             in_blocks!(width, LANES, 1, |column, _count, L| {
                 let blocks = Blocks {
                     start: row * stride + first_column + column,
