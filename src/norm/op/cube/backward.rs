@@ -41,11 +41,14 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     values_per_channel: InputScalar,
     extent: Extent,
     #[comptime] tile: Tile,
+    #[comptime] held: usize,
     #[comptime] frozen: bool,
     #[comptime] relu: bool,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
+    let gradients = share.hold::<T, N>(gradient, held);
+    let inputs = share.hold::<T, N>(input, held);
     let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon.get::<P>());
     let affine = Affine::<P, N> {
         mean: share.load::<P, N>(mean),
@@ -53,7 +56,15 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
     };
-    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
+    let mut own = sums_of_unit::<T, P, N>(gradient, input, share, affine, held, relu);
+    #[unroll]
+    for at in 0..held {
+        if at < share.steps {
+            let point = point::<T, P, N>(gradients[at], inputs[at], affine, relu);
+            own.gradient += point.gradient;
+            own.product += point.gradient * point.deviation;
+        }
+    }
     let sums = add_lane::<P, N>(own, share);
     if share.leads {
         share.store::<P, N>(for_gamma, sums.product * inverse);
@@ -61,7 +72,14 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     }
     let values = values_per_channel.get::<P>();
     let centring = centring::<P, N>(sums, inverse, values, frozen);
-    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
+    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, held, relu);
+    #[unroll]
+    for at in 0..held {
+        if at < share.steps {
+            let point = point::<T, P, N>(gradients[at], inputs[at], affine, relu);
+            output[share.position(at)] = derivative::<T, P, N>(point, affine.scale, centring);
+        }
+    }
 }
 
 /// Computes the scale of each channel, `gamma / sqrt(variance + epsilon)`: one unit per channel.
@@ -111,7 +129,7 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
         scale,
         shift,
     };
-    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
+    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, 0usize, relu);
     let sums = add_lane::<P, N>(own, share);
     if share.leads {
         let channels = parts.shape(2);
@@ -192,35 +210,60 @@ pub fn backward_apply<T: Float, P: Float, N: Size>(
         offset: share.load_at::<P, N>(lines, 2 * channels),
         slope: share.load_at::<P, N>(lines, 3 * channels),
     };
-    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
+    differentiate::<T, P, N>(
+        gradient, input, output, share, affine, centring, 0usize, relu,
+    );
 }
 
 /// `sum(dy)` and `sum(dy * (x - mean))`.
-#[derive(CubeType, Clone, Copy)]
+#[derive(CubeType, CubeTypeMut, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 struct Sums<P: Float, N: Size> {
     gradient: Vector<P, N>,
     product: Vector<P, N>,
 }
 
-/// Computes the sums of a unit's share. With `relu`, `dy` is what the ReLU lets through.
+/// `dy` and `x - mean`.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Point<P: Float, N: Size> {
+    gradient: Vector<P, N>,
+    deviation: Vector<P, N>,
+}
+
+/// The point of a vector. With `relu`, `dy` is what the ReLU lets through.
+#[cube]
+fn point<T: Float, P: Float, N: Size>(
+    gradient: Vector<T, N>,
+    input: Vector<T, N>,
+    affine: Affine<P, N>,
+    #[comptime] relu: bool,
+) -> Point<P, N> {
+    let deviation = affine.deviation(Vector::cast_from(input));
+    let dy = Vector::<P, N>::cast_from(gradient);
+    Point::<P, N> {
+        gradient: gate::<P, N>(dy, affine.output::<T>(deviation), relu),
+        deviation,
+    }
+}
+
+/// Computes the sums of a unit's share, but for its `held` first vectors.
 #[cube]
 fn sums_of_unit<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
     share: Share,
     affine: Affine<P, N>,
+    #[comptime] held: usize,
     #[comptime] relu: bool,
 ) -> Sums<P, N> {
     let mut sum = Vector::<P, N>::new(P::new(0.0));
     let mut product = Vector::<P, N>::new(P::new(0.0));
-    for at in 0..share.steps {
+    for at in held.runtime()..share.steps {
         let place = share.position(at);
-        let deviation = affine.deviation(Vector::cast_from(input[place]));
-        let dy = Vector::<P, N>::cast_from(gradient[place]);
-        let dy = gate::<P, N>(dy, affine.output::<T>(deviation), relu);
-        sum += dy;
-        product += dy * deviation;
+        let point = point::<T, P, N>(gradient[place], input[place], affine, relu);
+        sum += point.gradient;
+        product += point.gradient * point.deviation;
     }
     Sums::<P, N> {
         gradient: sum,
@@ -302,8 +345,9 @@ fn centring<P: Float, N: Size>(
     Centring::<P, N> { offset, slope }
 }
 
-/// Writes the gradient of the input for a unit's share, last values first: those just read for the sums are still in the
-/// cache. `output` may be `gradient` itself: each value is read before it is overwritten, by the same unit.
+/// Writes the gradient of the input for a unit's share, but for its `held` first vectors. Last values first: those just
+/// read for the sums are still in the cache. `output` may be `gradient` itself: each value is read before it is
+/// overwritten, by the same unit.
 #[cube]
 fn differentiate<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
@@ -312,14 +356,23 @@ fn differentiate<T: Float, P: Float, N: Size>(
     share: Share,
     affine: Affine<P, N>,
     centring: Centring<P, N>,
+    #[comptime] held: usize,
     #[comptime] relu: bool,
 ) {
-    for at in 0..share.steps {
-        let place = share.position(share.steps - 1 - at);
-        let deviation = affine.deviation(Vector::cast_from(input[place]));
-        let dy = Vector::<P, N>::cast_from(gradient[place]);
-        let dy = gate::<P, N>(dy, affine.output::<T>(deviation), relu);
-        let dx = affine.scale * (dy - centring.offset - centring.slope * deviation);
-        output[place] = Vector::cast_from(dx);
+    for at in held.runtime()..share.steps {
+        let place = share.position(share.steps - 1 - (at - held));
+        let point = point::<T, P, N>(gradient[place], input[place], affine, relu);
+        output[place] = derivative::<T, P, N>(point, affine.scale, centring);
     }
+}
+
+/// The gradient of the input at a point.
+#[cube]
+fn derivative<T: Float, P: Float, N: Size>(
+    point: Point<P, N>,
+    scale: Vector<P, N>,
+    centring: Centring<P, N>,
+) -> Vector<T, N> {
+    let centred = point.gradient - centring.offset - centring.slope * point.deviation;
+    Vector::cast_from(scale * centred)
 }

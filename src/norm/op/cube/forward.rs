@@ -26,11 +26,13 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
     epsilon: InputScalar,
     extent: Extent,
     #[comptime] tile: Tile,
+    #[comptime] held: usize,
     #[comptime] relu: bool,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
-    let own = moments_of_unit::<T, P, N>(input, share);
+    let values = share.hold::<T, N>(input, held);
+    let own = moments_of_unit::<T, P, N>(input, &values, share, held);
     let found = statistics::<P, N>(merge_lane::<P, N>(own, share), share);
     if share.leads {
         share.store::<P, N>(mean, found.mean);
@@ -44,7 +46,14 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
     };
-    normalise::<T, P, N>(input, output, share, affine, relu);
+    normalise::<T, P, N>(input, output, share, affine, held, relu);
+    #[unroll]
+    for at in 0..held {
+        if at < share.steps {
+            let place = share.position(at);
+            output[place] = output_of::<T, P, N>(values[at], affine, relu);
+        }
+    }
 }
 
 /// Computes the moments of one part of each channel, into `[4, parts, channels]`: counts, shifts, offsets, squares.
@@ -57,7 +66,7 @@ pub fn forward_parts<T: Float, P: Float, N: Size>(
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
-    let own = moments_of_unit::<T, P, N>(input, share);
+    let own = moments_of_unit::<T, P, N>(input, &share.hold::<T, N>(input, 0usize), share, 0usize);
     let moments = merge_lane::<P, N>(own, share);
     if share.leads {
         let channels = parts.shape(2);
@@ -143,24 +152,35 @@ pub fn apply<T: Float, P: Float, N: Size>(
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
     };
-    normalise::<T, P, N>(input, output, share, affine, relu);
+    normalise::<T, P, N>(input, output, share, affine, 0usize, relu);
 }
 
-/// Writes the output of a unit's share, last values first: those just read for the statistics are still in the cache.
+/// Writes the output of a unit's share, but for the `held` first vectors. Last values first: those just read for the
+/// statistics are still in the cache.
 #[cube]
 fn normalise<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
     output: &mut Tensor<Vector<T, N>>,
     share: Share,
     affine: Affine<P, N>,
+    #[comptime] held: usize,
     #[comptime] relu: bool,
 ) {
-    for at in 0..share.steps {
-        let place = share.position(share.steps - 1 - at);
-        let value = Vector::<P, N>::cast_from(input[place]);
-        let y = affine.output::<T>(affine.deviation(value));
-        output[place] = Vector::cast_from(gate::<P, N>(y, y, relu));
+    for at in held.runtime()..share.steps {
+        let place = share.position(share.steps - 1 - (at - held));
+        output[place] = output_of::<T, P, N>(input[place], affine, relu);
     }
+}
+
+/// The output for a vector of the input.
+#[cube]
+fn output_of<T: Float, P: Float, N: Size>(
+    value: Vector<T, N>,
+    affine: Affine<P, N>,
+    #[comptime] relu: bool,
+) -> Vector<T, N> {
+    let y = affine.output::<T>(affine.deviation(Vector::cast_from(value)));
+    Vector::cast_from(gate::<P, N>(y, y, relu))
 }
 
 /// The number of values, their mean as `shift + offset`, and the sum of the squared deviations from it.
@@ -176,14 +196,16 @@ struct Moments<P: Float, N: Size> {
     squares: Vector<P, N>,
 }
 
-/// Computes the moments of a unit's share.
+/// Computes the moments of a unit's share, whose `held` first vectors are `values`.
 ///
 /// Deviations are taken from the unit's first value, so that a large mean cancels exactly. If that value turns out to
 /// be an outlier, more than two standard deviations from the mean, they are taken again, from the mean.
 #[cube]
 fn moments_of_unit<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
+    values: &Array<Vector<T, N>>,
     share: Share,
+    #[comptime] held: usize,
 ) -> Moments<P, N> {
     let zero = Vector::<P, N>::new(P::new(0.0));
     let count = P::cast_from(share.steps);
@@ -197,9 +219,16 @@ fn moments_of_unit<T: Float, P: Float, N: Size>(
     while readings < 2 {
         sum = zero;
         squares = zero;
-        for at in 0..share.steps {
-            let value = Vector::<P, N>::cast_from(input[share.position(at)]);
-            let deviation = value - shift;
+        #[unroll]
+        for at in 0..held {
+            if at < share.steps {
+                let deviation = Vector::<P, N>::cast_from(values[at]) - shift;
+                sum += deviation;
+                squares += deviation * deviation;
+            }
+        }
+        for at in held.runtime()..share.steps {
+            let deviation = Vector::<P, N>::cast_from(input[share.position(at)]) - shift;
             sum += deviation;
             squares += deviation * deviation;
         }

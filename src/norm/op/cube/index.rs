@@ -117,6 +117,22 @@ impl Share {
         index / extent.inner * extent.outer_stride + self.channel * extent.channel_stride + within
     }
 
+    /// Reads the `held` first vectors of the unit's share of a tensor, as many as there are, into registers.
+    pub fn hold<T: Float, N: Size>(
+        &self,
+        tensor: &Tensor<Vector<T, N>>,
+        #[comptime] held: usize,
+    ) -> Array<Vector<T, N>> {
+        let mut values = Array::<Vector<T, N>>::new(comptime!(held.max(1)));
+        #[unroll]
+        for at in 0..held {
+            if at < self.steps {
+                values[at] = tensor[self.position(at)];
+            }
+        }
+        values
+    }
+
     /// The values of the unit's channel in a tensor of one value per channel.
     pub fn load<P: Float, N: Size>(&self, source: &Tensor<P>) -> Vector<P, N> {
         self.load_at::<P, N>(source, 0)

@@ -94,6 +94,7 @@ pub fn forward(job: Job, [gamma, beta]: [CubeTensor; 2]) -> BatchNormForward<Cub
                 job.scalar(job.epsilon),
                 plan.extent(),
                 plan.tile,
+                plan.held(1),
                 job.relu,
                 job.elems(),
             );
@@ -240,6 +241,7 @@ pub fn backward(
                 values_per_channel,
                 plan.extent(),
                 plan.tile,
+                plan.held(2),
                 frozen,
                 job.relu,
                 job.elems(),

@@ -14,7 +14,8 @@ const LINE: usize = 128;
 /// The widest vector, in bytes of the statistics' type. Three vectors per unit must fit into the 16 KiB of shared memory
 /// that every device has.
 const VECTOR: usize = 16;
-/// Vectors that one unit reads alone, before a channel is divided among cubes.
+/// Vectors that one unit reads alone, before a channel is divided among cubes. It keeps them in registers: in f32 they take
+/// 64 of the 255 that a unit of 256 can have.
 const ALONE: usize = 16;
 /// The fewest vectors per unit of a channel that is divided.
 const TOGETHER: usize = 4;
@@ -115,6 +116,16 @@ impl Plan {
             parts: 1,
             single_kernel: true,
         }
+    }
+
+    /// Vectors of each of so many tensors that a unit keeps in registers, if a single kernel does the whole operation.
+    ///
+    /// A power of two, so that few kernels are compiled.
+    pub fn held(&self, tensors: usize) -> usize {
+        let steps = self
+            .vectors_per_channel()
+            .div_ceil(self.tile.units_per_lane);
+        steps.next_power_of_two().min(ALONE / tensors)
     }
 
     /// Channels of the tensor.
