@@ -2,13 +2,12 @@
 //! and two kinds after an epoch in batches of all sizes (after Wu & Johnson 2021, arXiv:2105.07576).
 
 use burn::module::Module;
-use burn::tensor::Tensor;
-use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, RunningAverage, recalibrate};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, RunningAverage};
 use serde::Serialize;
 
 use super::claim::{Bound, Claim, KINGMA, WU};
 use super::error::ExperimentError;
-use super::inference::{BATCH, training, with_norms};
+use super::inference::{BATCH, recalibrated, sample, training, with_norms};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
 use super::setup::{Setup, mlp};
@@ -101,24 +100,6 @@ impl Setting for BatchSize {
             evaluate(&Classifier::Mlp(network), &setup.data.test, &setup.device).accuracy
         }))
     }
-}
-
-/// The sample for recalibration: 2000 training images, or as many as there are, in four batches.
-fn sample(setup: &Setup) -> Vec<Tensor<2>> {
-    let [images, _] = setup.split(2000, 0);
-    let images = Loader::first_batch(&images, 2000, &setup.device).images;
-    images.flatten(1, 2).chunk(4, 0)
-}
-
-/// Recomputes the statistics of a network from a sample.
-fn recalibrated(network: &Mlp, sample: &[Tensor<2>]) -> Mlp {
-    recalibrate(
-        network,
-        || sample.iter().cloned(),
-        |network: &Mlp, images| network.features(images),
-        |_| {},
-    )
-    .expect("thousands of images make statistics")
 }
 
 /// Gives a network the statistics of other norms. It keeps its own gammas and betas.

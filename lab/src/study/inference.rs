@@ -1,9 +1,12 @@
-//! Shared by the experiments about inference: trains networks with batch norm, and replaces their norms.
+//! Shared by the experiments about inference: trains networks with batch norm, replaces their norms, and recalibrates
+//! them.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
+use burn_kindling::norm::recalibrate;
 
-use super::setup::sgd;
+use super::setup::{Setup, sgd};
+use crate::data::Loader;
 use crate::model::{Mlp, MlpConfig, Norm, Normalization};
 use crate::train::TrainConfig;
 
@@ -36,4 +39,22 @@ pub(super) fn with_norms<N>(
         block.norm = Some(norm(other, own.gamma, own.beta));
     }
     network
+}
+
+/// The sample for recalibration: 2000 training images, or as many as there are, in four batches.
+pub(super) fn sample(setup: &Setup) -> Vec<Tensor<2>> {
+    let [images, _] = setup.split(2000, 0);
+    let images = Loader::first_batch(&images, 2000, &setup.device).images;
+    images.flatten(1, 2).chunk(4, 0)
+}
+
+/// Recomputes the statistics of a network from a sample.
+pub(super) fn recalibrated(network: &Mlp, sample: &[Tensor<2>]) -> Mlp {
+    recalibrate(
+        network,
+        || sample.iter().cloned(),
+        |network: &Mlp, images| network.features(images),
+        |_| {},
+    )
+    .expect("thousands of images make statistics")
 }

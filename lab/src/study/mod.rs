@@ -7,6 +7,7 @@
 //! Each experiment is one Rust file, with its question and its story beside it in Markdown. Finished runs are kept
 //! under [`Setup::out`]. A stopped experiment continues from them, and asking for more seeds runs only the new ones.
 
+mod batch_norm_batch_sizes;
 mod batch_norm_depth;
 mod batch_norm_recalibration;
 mod batch_norm_running_variance;
@@ -72,6 +73,8 @@ pub enum Experiment {
     BatchNormRunningVariance,
     /// Out-of-date running statistics, and recalibrating them.
     BatchNormRecalibration,
+    /// Statistics over more or fewer images than a batch has.
+    BatchNormBatchSizes,
 }
 
 burn_kindling::names!(Experiment, "experiment":
@@ -88,6 +91,7 @@ burn_kindling::names!(Experiment, "experiment":
     BatchNormTestBatches = "batch-norm-test-batches",
     BatchNormRunningVariance = "batch-norm-running-variance",
     BatchNormRecalibration = "batch-norm-recalibration",
+    BatchNormBatchSizes = "batch-norm-batch-sizes",
 );
 
 impl Experiment {
@@ -107,6 +111,7 @@ impl Experiment {
             Self::BatchNormTestBatches => include_str!("batch_norm_test_batches.md"),
             Self::BatchNormRunningVariance => include_str!("batch_norm_running_variance.md"),
             Self::BatchNormRecalibration => include_str!("batch_norm_recalibration.md"),
+            Self::BatchNormBatchSizes => include_str!("batch_norm_batch_sizes.md"),
         }
     }
 
@@ -143,6 +148,7 @@ impl Experiment {
             Self::BatchNormTestBatches => batch_norm_test_batches::run,
             Self::BatchNormRunningVariance => batch_norm_running_variance::run,
             Self::BatchNormRecalibration => batch_norm_recalibration::run,
+            Self::BatchNormBatchSizes => batch_norm_batch_sizes::run,
         };
         let findings = Findings {
             experiment: self,
