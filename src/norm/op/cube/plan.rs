@@ -1,7 +1,8 @@
 //! Divides a tensor among cubes and units.
 
+use burn::tensor::DType;
+use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::tensor::CubeTensor;
 
 use super::index::{ExtentLaunch, Tile};
 use crate::dtype::at_least_f32;
@@ -39,8 +40,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an operation on `tensor`. None if it is empty, or has more channels than a grid has cubes.
-    pub fn new(tensor: &CubeTensor, dims: Dims, rows: Option<Rows>) -> Option<Self> {
+    /// Plans an operation on a tensor of the client's device. None if it is empty, or has more channels than a grid has
+    /// cubes.
+    pub fn new(client: &Client, dtype: DType, dims: Dims, rows: Option<Rows>) -> Option<Self> {
         if dims.len() == 0 {
             return None;
         }
@@ -50,18 +52,17 @@ impl Plan {
             Some(rows) => [rows.len, rows.pitch],
             None => [side_by_side; 2],
         };
-        let widest = VECTOR / at_least_f32(tensor.dtype).size();
-        let vector = tensor
-            .client
-            .io_optimized_vector_sizes(tensor.dtype.size())
+        let widest = VECTOR / at_least_f32(dtype).size();
+        let vector = client
+            .io_optimized_vector_sizes(dtype.size())
             .filter(|&vector| vector <= widest)
             .filter(|&vector| side_by_side.is_multiple_of(vector) && pitch.is_multiple_of(vector))
             .max()
             .unwrap_or(1);
-        let hardware = &tensor.client.properties().hardware;
+        let hardware = &client.properties().hardware;
         let units = UNITS.min(prior_power_of_two(hardware.max_units_per_cube as usize));
         let lanes = if across {
-            let of_line = LINE / tensor.dtype.size() / vector;
+            let of_line = LINE / dtype.size() / vector;
             of_line
                 .min((dims.channels / vector).next_power_of_two())
                 .min(units)
