@@ -11,17 +11,20 @@
 //! - `cnn`: a training step of the convolutional network; its convolutions and linear layers alone; its max pooling
 //!   alone. Batch norm, activations, data, loss and optimiser make up the rest of the step.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use burn::data::dataloader::DataLoader;
-use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling_lab::cli;
-use burn_kindling_lab::data::{ImageSet, Loader, Mnist};
+use burn_kindling_lab::data::{Loader, Mnist};
 use burn_kindling_lab::model::{Classifier, Cnn, CnnConfig, MlpConfig, ModelConfig, Normalization};
-use burn_kindling_lab::train::{RunFolder, Schedule, StepOutput, TrainConfig, Trainer};
+use burn_kindling_lab::train::{RunFolder, Schedule, TrainConfig, Trainer};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+mod bare;
+
+use bare::{bare_epoch, score};
 
 const BATCH: usize = 128;
 
@@ -44,45 +47,6 @@ fn mlp(norm: Normalization) -> ModelConfig {
     ModelConfig::Mlp(MlpConfig::new().with_norm(norm))
 }
 
-/// Reads the loss and the number of correct answers of a step.
-fn score(output: StepOutput) -> (f64, i64) {
-    let right = output
-        .logits
-        .argmax(1)
-        .squeeze_dim::<1>(1)
-        .equal(output.targets)
-        .int()
-        .sum();
-    (output.loss.into_scalar(), right.into_scalar())
-}
-
-/// Trains one epoch on `train` and evaluates `valid` in a bare loop.
-fn bare_epoch(config: &TrainConfig, train: &ImageSet, valid: &ImageSet) -> Duration {
-    let device = Device::default();
-    let training = device.clone().autodiff();
-    let mut model = config.init_model(&training);
-    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
-    let train = Loader::new(train.clone(), config.batch_size, training).shuffled(config.seed);
-    let valid = Loader::new(valid.clone(), config.batch_size, device);
-
-    let started = Instant::now();
-    let mut scores = Vec::new();
-    for batch in train.iter() {
-        let output = model.forward_step(batch.expect("the data is in memory"));
-        let grads = GradientsParams::from_grads(output.loss.backward(), &model);
-        model = optimizer.step(config.learning_rate, model, grads);
-        scores.push(score(output));
-    }
-    let inference = model.valid();
-    for batch in valid.iter() {
-        scores.push(score(
-            inference.forward_step(batch.expect("the data is in memory")),
-        ));
-    }
-    assert!(scores.iter().all(|(loss, _)| loss.is_finite()));
-    started.elapsed()
-}
-
 fn learner_epoch(config: &TrainConfig, data: &Mnist) -> Duration {
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let folder = RunFolder::create(scratch.path().join("run"), config).expect("a new folder");
@@ -93,6 +57,7 @@ fn learner_epoch(config: &TrainConfig, data: &Mnist) -> Duration {
 }
 
 fn epochs(criterion: &mut Criterion) {
+    let device = Device::default();
     let data = data();
     let (train, valid) = data.train_and_validation();
     let mut group = criterion.benchmark_group("epoch");
@@ -103,9 +68,8 @@ fn epochs(criterion: &mut Criterion) {
         let config = config(mlp(norm));
         group.bench_function(BenchmarkId::new("bare loop", norm), |bencher| {
             bencher.iter_custom(|times| {
-                (0..times)
-                    .map(|_| bare_epoch(&config, &train, &valid))
-                    .sum()
+                let epoch = |_| bare_epoch(&device, &config, &train, &valid);
+                (0..times).map(epoch).sum()
             });
         });
         group.bench_function(BenchmarkId::new("learner", norm), |bencher| {
@@ -115,6 +79,7 @@ fn epochs(criterion: &mut Criterion) {
 }
 
 fn batch_sizes(criterion: &mut Criterion) {
+    let device = Device::default();
     let images = data().train.subset(0..12_000);
     let (train, valid) = images.split_at(11_000);
     let mut group = criterion.benchmark_group("batch size");
@@ -128,15 +93,15 @@ fn batch_sizes(criterion: &mut Criterion) {
         };
         group.bench_function(BenchmarkId::from_parameter(batch_size), |bencher| {
             bencher.iter_custom(|times| {
-                (0..times)
-                    .map(|_| bare_epoch(&config, &train, &valid))
-                    .sum()
+                let epoch = |_| bare_epoch(&device, &config, &train, &valid);
+                (0..times).map(epoch).sum()
             });
         });
     }
 }
 
 fn threads(criterion: &mut Criterion) {
+    let device = Device::default();
     let all = data().train;
     let cores = std::thread::available_parallelism().map_or(1, |it| it.get());
     let mut group = criterion.benchmark_group("threads");
@@ -154,7 +119,7 @@ fn threads(criterion: &mut Criterion) {
             let pool = pool.build().expect("a thread pool");
             group.bench_function(BenchmarkId::new(name, threads), |bencher| {
                 bencher.iter_custom(|times| {
-                    let epoch = || bare_epoch(&config, &train, &valid);
+                    let epoch = || bare_epoch(&device, &config, &train, &valid);
                     (0..times).map(|_| pool.install(epoch)).sum()
                 });
             });

@@ -144,6 +144,21 @@ impl Order {
             .iter()
             .position(|&axis| axis == 1)
             .expect("axis 1 is among the axes");
+        Dims::of(&shape, channel_axis)
+    }
+}
+
+/// The shape of a tensor as `[outer, channels, inner]`, in memory order.
+#[derive(Clone, Copy, Debug)]
+pub struct Dims {
+    pub outer: usize,
+    pub channels: usize,
+    pub inner: usize,
+}
+
+impl Dims {
+    /// The shape of a dense tensor whose axes are in memory order.
+    pub fn of(shape: &[usize], channel_axis: usize) -> Self {
         let outer = shape[..channel_axis].iter().product();
         let channels = shape[channel_axis];
         let inner: usize = shape[channel_axis + 1..].iter().product();
@@ -158,17 +173,7 @@ impl Order {
             inner,
         }
     }
-}
 
-/// The shape of a tensor as `[outer, channels, inner]`, in memory order.
-#[derive(Clone, Copy, Debug)]
-pub struct Dims {
-    pub outer: usize,
-    pub channels: usize,
-    pub inner: usize,
-}
-
-impl Dims {
     #[cfg(feature = "cube")]
     pub fn values_per_channel(self) -> usize {
         self.outer * self.inner

@@ -49,6 +49,10 @@ pub mod reference;
 mod remote;
 mod then;
 
+/// What the kernels of GPUs cost, for benchmarks and tests.
+#[cfg(feature = "cube")]
+#[doc(hidden)]
+pub use cube::cost;
 pub use moments::{
     BatchMoments, BatchMomentsBackend, Exchange, Link, Meeting, Positions, batch_moments, exchange,
     masked_batch_moments,

@@ -56,7 +56,14 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
     };
-    let mut own = sums_of_unit::<T, P, N>(gradient, input, share, affine, held, relu);
+    let zero = Vector::<P, N>::new(P::new(0.0));
+    let mut own = Sums::<P, N> {
+        gradient: zero,
+        product: zero,
+    };
+    if comptime!(held == 0) {
+        own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
+    }
     #[unroll]
     for at in 0..held {
         if at < share.steps {
@@ -72,7 +79,9 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     }
     let values = values_per_channel.get::<P>();
     let centring = centring::<P, N>(sums, inverse, values, frozen);
-    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, held, relu);
+    if comptime!(held == 0) {
+        differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
+    }
     #[unroll]
     for at in 0..held {
         if at < share.steps {
@@ -129,7 +138,7 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
         scale,
         shift,
     };
-    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, 0usize, relu);
+    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
     let sums = add_lane::<P, N>(own, share);
     if share.leads {
         let channels = parts.shape(2);
@@ -210,9 +219,7 @@ pub fn backward_apply<T: Float, P: Float, N: Size>(
         offset: share.load_at::<P, N>(lines, 2 * channels),
         slope: share.load_at::<P, N>(lines, 3 * channels),
     };
-    differentiate::<T, P, N>(
-        gradient, input, output, share, affine, centring, 0usize, relu,
-    );
+    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
 }
 
 /// `sum(dy)` and `sum(dy * (x - mean))`.
@@ -247,19 +254,18 @@ fn point<T: Float, P: Float, N: Size>(
     }
 }
 
-/// Computes the sums of a unit's share, but for its `held` first vectors.
+/// Computes the sums of a unit's share.
 #[cube]
 fn sums_of_unit<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
     share: Share,
     affine: Affine<P, N>,
-    #[comptime] held: usize,
     #[comptime] relu: bool,
 ) -> Sums<P, N> {
     let mut sum = Vector::<P, N>::new(P::new(0.0));
     let mut product = Vector::<P, N>::new(P::new(0.0));
-    for at in held.runtime()..share.steps {
+    for at in 0..share.steps {
         let place = share.position(at);
         let point = point::<T, P, N>(gradient[place], input[place], affine, relu);
         sum += point.gradient;
@@ -345,9 +351,8 @@ fn centring<P: Float, N: Size>(
     Centring::<P, N> { offset, slope }
 }
 
-/// Writes the gradient of the input for a unit's share, but for its `held` first vectors. Last values first: those just
-/// read for the sums are still in the cache. `output` may be `gradient` itself: each value is read before it is
-/// overwritten, by the same unit.
+/// Writes the gradient of the input for a unit's share, last values first: those just read for the sums are still in the
+/// cache. `output` may be `gradient` itself: each value is read before it is overwritten, by the same unit.
 #[cube]
 fn differentiate<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
@@ -356,11 +361,10 @@ fn differentiate<T: Float, P: Float, N: Size>(
     share: Share,
     affine: Affine<P, N>,
     centring: Centring<P, N>,
-    #[comptime] held: usize,
     #[comptime] relu: bool,
 ) {
-    for at in held.runtime()..share.steps {
-        let place = share.position(share.steps - 1 - (at - held));
+    for at in 0..share.steps {
+        let place = share.position(share.steps - 1 - at);
         let point = point::<T, P, N>(gradient[place], input[place], affine, relu);
         output[place] = derivative::<T, P, N>(point, affine.scale, centring);
     }

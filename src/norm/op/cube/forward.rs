@@ -46,12 +46,13 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
     };
-    normalise::<T, P, N>(input, output, share, affine, held, relu);
+    if comptime!(held == 0) {
+        normalise::<T, P, N>(input, output, share, affine, relu);
+    }
     #[unroll]
     for at in 0..held {
         if at < share.steps {
-            let place = share.position(at);
-            output[place] = output_of::<T, P, N>(values[at], affine, relu);
+            output[share.position(at)] = output_of::<T, P, N>(values[at], affine, relu);
         }
     }
 }
@@ -152,22 +153,20 @@ pub fn apply<T: Float, P: Float, N: Size>(
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
     };
-    normalise::<T, P, N>(input, output, share, affine, 0usize, relu);
+    normalise::<T, P, N>(input, output, share, affine, relu);
 }
 
-/// Writes the output of a unit's share, but for the `held` first vectors. Last values first: those just read for the
-/// statistics are still in the cache.
+/// Writes the output of a unit's share, last values first: those just read for the statistics are still in the cache.
 #[cube]
 fn normalise<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
     output: &mut Tensor<Vector<T, N>>,
     share: Share,
     affine: Affine<P, N>,
-    #[comptime] held: usize,
     #[comptime] relu: bool,
 ) {
-    for at in held.runtime()..share.steps {
-        let place = share.position(share.steps - 1 - (at - held));
+    for at in 0..share.steps {
+        let place = share.position(share.steps - 1 - at);
         output[place] = output_of::<T, P, N>(input[place], affine, relu);
     }
 }
@@ -196,7 +195,7 @@ struct Moments<P: Float, N: Size> {
     squares: Vector<P, N>,
 }
 
-/// Computes the moments of a unit's share, whose `held` first vectors are `values`.
+/// Computes the moments of a unit's share. `values` are its `held` vectors; if that is 0, they are read from the input.
 ///
 /// Deviations are taken from the unit's first value, so that a large mean cancels exactly. If that value turns out to
 /// be an outlier, more than two standard deviations from the mean, they are taken again, from the mean.
@@ -211,7 +210,11 @@ fn moments_of_unit<T: Float, P: Float, N: Size>(
     let count = P::cast_from(share.steps);
     let mut shift = zero;
     if share.steps > 0 {
-        shift = Vector::cast_from(input[share.position(0)]);
+        if comptime!(held == 0) {
+            shift = Vector::cast_from(input[share.position(0)]);
+        } else {
+            shift = Vector::cast_from(values[0]);
+        }
     }
     let mut sum = zero;
     let mut squares = zero;
@@ -227,10 +230,12 @@ fn moments_of_unit<T: Float, P: Float, N: Size>(
                 squares += deviation * deviation;
             }
         }
-        for at in held.runtime()..share.steps {
-            let deviation = Vector::<P, N>::cast_from(input[share.position(at)]) - shift;
-            sum += deviation;
-            squares += deviation * deviation;
+        if comptime!(held == 0) {
+            for at in 0..share.steps {
+                let deviation = Vector::<P, N>::cast_from(input[share.position(at)]) - shift;
+                sum += deviation;
+                squares += deviation * deviation;
+            }
         }
         readings += 1;
         if readings == 1 {

@@ -117,7 +117,7 @@ impl Share {
         index / extent.inner * extent.outer_stride + self.channel * extent.channel_stride + within
     }
 
-    /// Reads the `held` first vectors of the unit's share of a tensor, as many as there are, into registers.
+    /// Reads the unit's share of a tensor, of at most `held` vectors, into registers.
     pub fn hold<T: Float, N: Size>(
         &self,
         tensor: &Tensor<Vector<T, N>>,

@@ -36,12 +36,14 @@
 //! | `index` | the part of a tensor that a unit processes; a diagram of a cube |
 //! | `affine` | the function from an input to its output, and the ReLU's gate |
 //! | `forward`, `backward` | the kernels |
+//! | `cost` | what they cost: launches, bytes moved, shared memory |
 //!
 //! CUDA and ROCm pad rows of the last axis to a power of two. The kernels take such tensors, and views with the same
 //! layout, without a copy.
 
 mod affine;
 mod backward;
+pub mod cost;
 mod forward;
 mod index;
 mod launch;
@@ -85,7 +87,7 @@ impl BatchNormBackend for CubeBackend {
         let order = Order::of::<Self>(&input);
         let (input, rows) = order.apply::<Self>(input);
         let dims = order.dims::<Self>(&input);
-        let Some(plan) = Plan::new(&input, dims, rows) else {
+        let Some(plan) = Plan::new(&input.client, input.dtype, dims, rows) else {
             let input = order.undo::<Self>(input);
             return portable::forward::<Self>(input, affine, epsilon, activation);
         };
@@ -133,7 +135,7 @@ impl BatchNormBackend for CubeBackend {
             rows = None;
         }
         let dims = order.dims::<Self>(&input);
-        let Some(plan) = Plan::new(&input, dims, rows) else {
+        let Some(plan) = Plan::new(&input.client, input.dtype, dims, rows) else {
             let [input, gradient] = [input, gradient].map(|tensor| order.undo::<Self>(tensor));
             let saved = BatchNormBackward {
                 input,
@@ -174,7 +176,7 @@ impl BatchNormBackend for CubeBackend {
         let order = Order::of::<Self>(&input);
         let (input, rows) = order.apply::<Self>(input);
         let dims = order.dims::<Self>(&input);
-        let Some(plan) = Plan::new(&input, dims, rows) else {
+        let Some(plan) = Plan::new(&input.client, input.dtype, dims, rows) else {
             let input = order.undo::<Self>(input);
             return portable::inference::<Self>(input, affine, moments, epsilon, activation);
         };

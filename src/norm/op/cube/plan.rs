@@ -1,7 +1,8 @@
 //! Divides a tensor among cubes and units.
 
+use burn::tensor::DType;
+use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::tensor::CubeTensor;
 
 use super::index::{ExtentLaunch, Tile};
 use crate::dtype::at_least_f32;
@@ -14,9 +15,10 @@ const LINE: usize = 128;
 /// The widest vector, in bytes of the statistics' type. Three vectors per unit must fit into the 16 KiB of shared memory
 /// that every device has.
 const VECTOR: usize = 16;
-/// Vectors that one unit reads alone, before a channel is divided among cubes. It keeps them in registers: in f32 they take
-/// 64 of the 255 that a unit of 256 can have.
+/// Vectors that one unit reads alone, before a channel is divided among cubes.
 const ALONE: usize = 16;
+/// Vectors that one unit keeps in registers. In f32 they take 64 of the 255 that each of 256 units can have.
+const HELD: usize = 16;
 /// The fewest vectors per unit of a channel that is divided.
 const TOGETHER: usize = 4;
 /// Cubes that fill any device.
@@ -40,8 +42,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an operation on `tensor`. None if it is empty, or has more channels than a grid has cubes.
-    pub fn new(tensor: &CubeTensor, dims: Dims, rows: Option<Rows>) -> Option<Self> {
+    /// Plans an operation on a tensor of the client's device. None if it is empty, or has more channels than a grid has
+    /// cubes.
+    pub fn new(client: &Client, dtype: DType, dims: Dims, rows: Option<Rows>) -> Option<Self> {
         if dims.len() == 0 {
             return None;
         }
@@ -51,18 +54,17 @@ impl Plan {
             Some(rows) => [rows.len, rows.pitch],
             None => [side_by_side; 2],
         };
-        let widest = VECTOR / at_least_f32(tensor.dtype).size();
-        let vector = tensor
-            .client
-            .io_optimized_vector_sizes(tensor.dtype.size())
+        let widest = VECTOR / at_least_f32(dtype).size();
+        let vector = client
+            .io_optimized_vector_sizes(dtype.size())
             .filter(|&vector| vector <= widest)
             .filter(|&vector| side_by_side.is_multiple_of(vector) && pitch.is_multiple_of(vector))
             .max()
             .unwrap_or(1);
-        let hardware = &tensor.client.properties().hardware;
+        let hardware = &client.properties().hardware;
         let units = UNITS.min(prior_power_of_two(hardware.max_units_per_cube as usize));
         let lanes = if across {
-            let of_line = LINE / tensor.dtype.size() / vector;
+            let of_line = LINE / dtype.size() / vector;
             of_line
                 .min((dims.channels / vector).next_power_of_two())
                 .min(units)
@@ -118,14 +120,15 @@ impl Plan {
         }
     }
 
-    /// Vectors of each of so many tensors that a unit keeps in registers, if a single kernel does the whole operation.
-    ///
-    /// A power of two, so that few kernels are compiled.
+    /// Vectors of each of so many tensors that a unit keeps in registers, if a single kernel does the whole operation. A
+    /// power of two, so that few kernels are compiled; 0 if they are too many.
     pub fn held(&self, tensors: usize) -> usize {
-        let steps = self
-            .vectors_per_channel()
-            .div_ceil(self.tile.units_per_lane);
-        steps.next_power_of_two().min(ALONE / tensors)
+        let vectors = self.vectors_per_channel();
+        let steps = vectors.div_ceil(self.tile.units_per_lane);
+        match steps.next_power_of_two() {
+            held if held * tensors <= HELD => held,
+            _ => 0,
+        }
     }
 
     /// Channels of the tensor.

@@ -1,0 +1,176 @@
+//! What the kernels cost: launches, bytes moved, shared memory.
+//!
+//! Plain arithmetic on a [`Plan`], for benchmarks and for tests: `tests/cost.rs` holds it against the kernels that run.
+//! Whoever changes a kernel or a plan changes this file too.
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Device};
+
+use super::plan::Plan;
+use crate::dtype::at_least_f32;
+use crate::norm::op::layout::Dims;
+
+/// An operation on one input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Normalises by the statistics of the batch.
+    Forward,
+    /// The gradients of either.
+    Backward,
+    /// Normalises by given statistics.
+    Inference,
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Tensors that a unit reads in a step of its loops, all loops together: passes.
+    ///
+    /// If a unit's first value is an outlier, the forward kernels read the input once more, unless it is held.
+    pub passes_read: usize,
+    /// Tensors that it writes in a step.
+    pub passes_written: usize,
+    /// Bytes of a tensor that the loops go through: the input, or the results of the parts.
+    pub bytes_per_pass: usize,
+    /// Values per channel that a cube reads outside its loops.
+    pub channel_reads: usize,
+    /// Values per channel that a cube writes.
+    pub channel_writes: usize,
+    /// Bytes of one value per channel, for all cubes that share the channels.
+    pub bytes_per_channel_value: usize,
+    /// Bytes of shared memory of a cube.
+    pub shared_memory: usize,
+    /// Vectors of each tensor that a unit keeps in registers between its loops; 0 if it reads them again.
+    pub held: usize,
+}
+
+impl Launch {
+    /// Bytes that the kernel reads.
+    ///
+    /// What units of a cube read together counts once, and so does what a unit reads twice in a row.
+    pub fn bytes_read(&self) -> usize {
+        self.passes_read * self.bytes_per_pass + self.channel_reads * self.bytes_per_channel_value
+    }
+
+    /// Bytes that the kernel writes.
+    pub fn bytes_written(&self) -> usize {
+        self.passes_written * self.bytes_per_pass
+            + self.channel_writes * self.bytes_per_channel_value
+    }
+}
+
+/// The launches of an operation on a contiguous input `[batch, channels, ...]`. `None` if the device has no kernels for
+/// it.
+pub fn launches(
+    device: &Device,
+    shape: &[usize],
+    dtype: DType,
+    operation: Operation,
+    relu: bool,
+) -> Option<Vec<Launch>> {
+    let device = device.clone().without_autodiff();
+    #[allow(irrefutable_let_patterns)]
+    let DispatchDevice::Cube(device) = device.as_dispatch() else {
+        return None;
+    };
+    let plan = Plan::new(&device.client(), dtype, Dims::of(shape, 1), None)?;
+    Some(plan.launches(dtype, operation, relu))
+}
+
+/// What a kernel does with its tensors, in the numbers of [`Launch`].
+struct Kernel {
+    name: &'static str,
+    /// Reads and writes.
+    passes: [usize; 2],
+    /// Reads and writes.
+    per_channel: [usize; 2],
+    /// Vectors, then single values, of shared memory per unit and per lane.
+    per_unit: [usize; 2],
+    vectors_per_lane: usize,
+    held: usize,
+}
+
+impl Plan {
+    fn launches(&self, dtype: DType, operation: Operation, relu: bool) -> Vec<Launch> {
+        let kernel = |name, passes, per_channel| Kernel {
+            name,
+            passes,
+            per_channel,
+            per_unit: [0, 0],
+            vectors_per_lane: 0,
+            held: 0,
+        };
+        // Units share their moments: three vectors and a count; a lane shares its mean.
+        let merging = |kernel: Kernel| Kernel {
+            per_unit: [3, 1],
+            ..kernel
+        };
+        let with_mean = |kernel: Kernel| Kernel {
+            vectors_per_lane: 1,
+            ..merging(kernel)
+        };
+        // Units share two sums.
+        let adding = |kernel: Kernel| Kernel {
+            per_unit: [2, 0],
+            ..kernel
+        };
+        let on_input = |kernel| self.launch(kernel, dtype, dtype);
+        let of_parts = |kernel| self.of_parts().launch(kernel, dtype, at_least_f32(dtype));
+        let relu = usize::from(relu);
+        // Of so many tensors, which are read once if they are held, else twice.
+        let whole = |kernel: Kernel, tensors| {
+            let held = self.held(tensors);
+            let reads = if held > 0 { tensors } else { 2 * tensors };
+            on_input(Kernel {
+                passes: [reads, 1],
+                held,
+                ..kernel
+            })
+        };
+        match operation {
+            Operation::Inference => vec![on_input(kernel("Apply", [1, 1], [4, 0]))],
+            Operation::Forward if self.single_kernel => {
+                vec![whole(with_mean(kernel("ForwardWhole", [0, 0], [2, 3])), 1)]
+            }
+            Operation::Forward => vec![
+                on_input(merging(kernel("ForwardParts", [1, 0], [0, 4]))),
+                of_parts(with_mean(kernel("ForwardMerge", [4, 0], [0, 3]))),
+                on_input(kernel("Apply", [1, 1], [5, 0])),
+            ],
+            Operation::Backward if self.single_kernel => {
+                vec![whole(adding(kernel("BackwardWhole", [0, 0], [5, 2])), 2)]
+            }
+            Operation::Backward => {
+                let scale = kernel("ForwardScale", [0, 0], [2, 1]);
+                let scale = (relu == 1).then(|| of_parts(scale));
+                let rest = [
+                    on_input(adding(kernel("BackwardParts", [2, 0], [2 + 2 * relu, 2]))),
+                    of_parts(adding(kernel("BackwardMerge", [2, 0], [3, 6]))),
+                    on_input(kernel("BackwardApply", [2, 1], [6, 0])),
+                ];
+                scale.into_iter().chain(rest).collect()
+            }
+        }
+    }
+
+    /// A launch by this plan. `values` is the type of the tensor that the loops go through.
+    fn launch(&self, kernel: Kernel, dtype: DType, values: DType) -> Launch {
+        let of_statistics = at_least_f32(dtype).size();
+        let vector = self.vector * of_statistics;
+        let [vectors, singles] = kernel.per_unit;
+        Launch {
+            kernel: kernel.name,
+            passes_read: kernel.passes[0],
+            passes_written: kernel.passes[1],
+            bytes_per_pass: self.channels() * self.values_per_channel() * values.size(),
+            channel_reads: kernel.per_channel[0],
+            channel_writes: kernel.per_channel[1],
+            bytes_per_channel_value: self.channels() * self.parts * of_statistics,
+            shared_memory: self.tile.units() * (vectors * vector + singles * of_statistics)
+                + self.tile.lanes * kernel.vectors_per_lane * vector,
+            held: kernel.held,
+        }
+    }
+}

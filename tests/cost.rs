@@ -1,0 +1,301 @@
+//! Holds `op::cost`, the model of what the GPU kernels cost, against the kernels that run on each GPU that is present.
+//!
+//! CubeCL reports each launch, and logs the source of each kernel that it compiles. In the source, the test counts what
+//! the loops read and write, what is read and written outside them, and the shared memory.
+#![cfg(feature = "cube")]
+
+#[path = "common/devices.rs"]
+mod devices;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn_cubecl::cubecl::config::compilation::CompilationLogLevel;
+use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use burn_cubecl::cubecl::logging::{LaunchObservation, LaunchObserver};
+use burn_kindling::norm::op::cost::{Launch, Operation, launches};
+use burn_kindling::norm::op::{self, Then};
+
+const EPSILON: f64 = 1e-5;
+
+/// One cube per channel, several; channels next to each other in memory, and not; vectors and single values.
+const SHAPES: [[usize; 3]; 6] = [
+    [64, 100, 1],
+    [64, 7, 1],
+    [20_000, 12, 1],
+    [4, 16, 196],
+    [2, 3, 333],
+    [2, 2, 100_000],
+];
+
+#[test]
+fn the_model_of_cost_is_what_the_kernels_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kernels");
+    let mut config = CubeClRuntimeConfig::default().override_from_env();
+    config.compilation.logger.level = CompilationLogLevel::Full;
+    config.compilation.logger.file = Some(path.clone());
+    CubeClRuntimeConfig::set(config);
+    let mut log = Log {
+        path,
+        seen: 0,
+        names: HashSet::new(),
+    };
+
+    let mut gpus = devices::devices();
+    gpus.retain(|device| {
+        launches(device, &[2, 3], DType::F32, Operation::Forward, false).is_some()
+    });
+    if gpus.is_empty() {
+        eprintln!("skipped: there is no GPU, nor a driver that computes on the CPU");
+        return;
+    }
+    for device in gpus {
+        for shape in SHAPES {
+            for relu in [false, true] {
+                check(&device, shape, relu, &mut log);
+            }
+        }
+    }
+    // Each of the nine kernels.
+    assert_eq!(log.names.len(), 9, "{:?}", log.names);
+}
+
+/// Compares the three operations on an input with their models.
+fn check(device: &Device, shape: [usize; 3], relu: bool, log: &mut Log) {
+    let model = |operation| launches(device, &shape, DType::F32, operation, relu).unwrap();
+    let x = Tensor::<3>::random(shape, Distribution::Normal(0.5, 2.0), device);
+    let then = || {
+        if relu {
+            Then::new().relu()
+        } else {
+            Then::new()
+        }
+    };
+
+    let statistics = || {
+        [
+            Tensor::zeros([shape[1]], device),
+            Tensor::ones([shape[1]], device),
+        ]
+    };
+    let affine = || statistics().map(Some);
+    let inference = launched(device, || {
+        op::batch_norm_then_inference(x.clone(), statistics(), affine(), EPSILON, then());
+    });
+    compare(&inference, &model(Operation::Inference), shape, log);
+
+    let leaf = || Tensor::<3>::from_inner(x.clone()).require_grad();
+    let forward = || op::batch_norm_then_train(leaf(), None, None, EPSILON, then()).output;
+    let output = &Mutex::new(None);
+    let found = launched(device, || *output.lock().unwrap() = Some(forward()));
+    compare(&found, &model(Operation::Forward), shape, log);
+    let output = output.lock().unwrap().take().unwrap();
+    let found = launched(device, || drop(output.backward()));
+    compare(&found, &model(Operation::Backward), shape, log);
+}
+
+/// Compares the launches of an operation, and the sources of those that were compiled for it, with its model. Others were
+/// compiled, and compared, before.
+fn compare(found: &[String], model: &[Launch], [_, channels, inner]: [usize; 3], log: &mut Log) {
+    let expected: Vec<&str> = model.iter().map(|launch| launch.kernel).collect();
+    assert_eq!(found, expected, "the launches");
+    for (kernel, counts) in log.compiled_since(found) {
+        // Only WGSL is counted: elsewhere the launches must do.
+        let Some(counts) = counts else { continue };
+        let launch = model.iter().find(|launch| launch.kernel == kernel).unwrap();
+        // A vector of channels is read and written value by value.
+        let across = inner == 1 && channels > 1;
+        let lanes = if across { counts.lanes } else { 1 };
+        let passes = [launch.passes_read, launch.passes_written];
+        let [in_loops, held] = match launch.held {
+            0 => [passes, [0, 0]],
+            // Without loops: one read and one write for each step that there may be.
+            held => [[0, 0], passes.map(|pass| pass * held)],
+        };
+        // A unit takes its deviations from its first value.
+        let takes_first = ["ForwardWhole", "ForwardParts"].contains(&launch.kernel);
+        let first = usize::from(takes_first && launch.held == 0);
+        let expected = Counts {
+            reads_in_loops: in_loops[0],
+            writes_in_loops: in_loops[1],
+            reads: held[0] + first + launch.channel_reads * lanes,
+            writes: held[1] + launch.channel_writes * lanes,
+            shared_memory: launch.shared_memory,
+            lanes: counts.lanes,
+        };
+        assert_eq!(counts, expected, "{kernel} on [_, {channels}, {inner}]");
+    }
+}
+
+/// The kernels of this crate that `run` launches, in order.
+fn launched(device: &Device, run: impl FnOnce()) -> Vec<String> {
+    device.sync().unwrap();
+    let names = Arc::new(Names::default());
+    let observation = LaunchObservation::new(names.clone());
+    run();
+    device.sync().unwrap();
+    drop(observation);
+    std::mem::take(&mut *names.0.lock().unwrap())
+}
+
+#[derive(Default)]
+struct Names(Mutex<Vec<String>>);
+
+impl LaunchObserver for Names {
+    fn launched(&self, kernel: &'static str) {
+        if kernel.starts_with("burn_kindling::") {
+            self.0.lock().unwrap().push(short(kernel));
+        }
+    }
+}
+
+/// The name of a kernel without its path and its types.
+fn short(kernel: &str) -> String {
+    let path = kernel.split('<').next().unwrap();
+    path.rsplit("::").next().unwrap().to_string()
+}
+
+/// The log of the kernels that were compiled.
+struct Log {
+    path: PathBuf,
+    /// Its kernels that were returned.
+    seen: usize,
+    names: HashSet<String>,
+}
+
+impl Log {
+    /// The kernels of this crate that were compiled since the last call. `launched` are known to be in the log by now, or
+    /// soon: it is written by another thread.
+    fn compiled_since(&mut self, launched: &[String]) -> Vec<(String, Option<Counts>)> {
+        let started = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+            let (whole, _) = text
+                .rsplit_once("[END_KERNEL_COMPILATION]")
+                .unwrap_or_default();
+            let kernels: Vec<(String, Option<Counts>)> = whole
+                .split("[END_KERNEL_COMPILATION]")
+                .filter_map(|kernel| {
+                    let name = kernel.split_once("name: ")?.1.lines().next()?;
+                    let ours = name.starts_with("burn_kindling::");
+                    let wgsl = kernel.contains("@compute").then(|| count(kernel));
+                    ours.then(|| (short(name), wgsl))
+                })
+                .collect();
+            self.names
+                .extend(kernels.iter().map(|(name, _)| name.clone()));
+            if launched.iter().all(|name| self.names.contains(name)) {
+                let new = kernels[self.seen..].to_vec();
+                self.seen = kernels.len();
+                return new;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "CubeCL logs the source of each kernel; found {:?}",
+                self.names
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What the source of a kernel does with arrays of floats.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Counts {
+    reads_in_loops: usize,
+    writes_in_loops: usize,
+    reads: usize,
+    writes: usize,
+    /// In bytes.
+    shared_memory: usize,
+    /// Values of a vector.
+    lanes: usize,
+}
+
+/// Counts in WGSL as CubeCL writes it, one operation a line:
+///
+/// ```text
+/// @group(0) @binding(0) var<storage, read_write> input: array<vec4<f32>>;
+/// let base = &input;
+/// let pointer = &(*base)[place];
+/// let value = *pointer;
+/// *pointer = value;
+/// ```
+fn count(source: &str) -> Counts {
+    let mut counts = Counts {
+        lanes: 1,
+        ..Counts::default()
+    };
+    let mut arrays = HashSet::new();
+    // For each open brace, whether it is a loop's.
+    let mut open = Vec::new();
+    for line in source.lines().map(str::trim) {
+        if let Some((kind, declared)) = line.split_once("var<").and_then(|it| it.1.split_once("> "))
+            && let Some((name, kind_of_array)) = declared.split_once(": array<")
+            && let Some(lanes) = lanes(kind_of_array)
+        {
+            if kind == "workgroup" {
+                let len = kind_of_array
+                    .trim_end_matches([';', '>'])
+                    .rsplit(", ")
+                    .next();
+                counts.shared_memory += 4 * lanes * len.unwrap().parse::<usize>().unwrap();
+            } else {
+                arrays.insert(name.to_string());
+                counts.lanes = counts.lanes.max(lanes);
+            }
+        }
+        let in_loop = open.contains(&true);
+        if let Some((name, value)) = line
+            .strip_prefix("let ")
+            .and_then(|it| it.split_once(" = "))
+        {
+            let value = value.trim_end_matches(';');
+            let base = match value.strip_prefix("&(*") {
+                Some(element) => element.split(')').next(),
+                None => value.strip_prefix('&'),
+            };
+            if base.is_some_and(|base| arrays.contains(base)) {
+                arrays.insert(name.to_string());
+            } else if value
+                .strip_prefix('*')
+                .is_some_and(|it| arrays.contains(it))
+            {
+                *(if in_loop {
+                    &mut counts.reads_in_loops
+                } else {
+                    &mut counts.reads
+                }) += 1;
+            }
+        } else if let Some((pointer, _)) =
+            line.strip_prefix('*').and_then(|it| it.split_once(" = "))
+            && arrays.contains(pointer)
+        {
+            *(if in_loop {
+                &mut counts.writes_in_loops
+            } else {
+                &mut counts.writes
+            }) += 1;
+        }
+        for brace in line.chars() {
+            match brace {
+                '{' => open.push(line.starts_with("for(") || line.starts_with("loop")),
+                '}' => drop(open.pop()),
+                _ => {}
+            }
+        }
+    }
+    counts
+}
+
+/// The values of a vector in an array of f32.
+fn lanes(kind: &str) -> Option<usize> {
+    match kind.strip_prefix("vec") {
+        Some(vector) => vector.split_once("<f32>")?.0.parse().ok(),
+        None => kind.starts_with("f32").then_some(1),
+    }
+}
