@@ -4,6 +4,8 @@
 mod bench;
 #[path = "live/lessons.rs"]
 mod lessons;
+#[path = "live/own.rs"]
+mod own;
 #[path = "live/server.rs"]
 mod server;
 

@@ -51,7 +51,8 @@
 //! }
 //! ```
 //!
-//! A block that occurs several times names its points once: [`inside`] puts the name of the block before them.
+//! A block that occurs several times names its points once: [`inside`] puts the name of the block before them. A [`Sink`]
+//! chooses the steps to watch and takes what was seen, such as for a page in a browser.
 //!
 //! # What to look for
 //!
@@ -89,6 +90,7 @@ mod readout;
 mod reduce;
 mod report;
 pub(crate) mod rescale;
+mod sink;
 mod summary;
 mod table;
 mod tap;
@@ -101,5 +103,6 @@ pub use observation::Observation;
 pub use observer::Observer;
 pub use point::Point;
 pub use report::{Histogram, Layer, Parameter, Percentile, Report, Summary};
+pub use sink::Sink;
 pub use tap::Tap;
 pub use watch::watch;

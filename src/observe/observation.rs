@@ -32,6 +32,10 @@ impl Observation {
         }
     }
 
+    pub(super) fn is_watched(&self) -> bool {
+        self.settings.is_some()
+    }
+
     /// Adds the gradients of the points, and the parameters of `model` with their gradients.
     ///
     /// Call it between `loss.backward()` and the optimizer's step, with the model of the forward pass. A point outside
@@ -41,11 +45,7 @@ impl Observation {
         let Some(settings) = &self.settings else {
             return;
         };
-        // A range for the values does not suit their gradients.
-        let settings = Settings {
-            range: None,
-            ..settings.clone()
-        };
+        let settings = settings.of_gradients();
         for layer in &mut self.layers {
             layer.backward(gradients, &settings);
         }

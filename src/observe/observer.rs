@@ -1,7 +1,7 @@
 //! Watches a forward pass.
 
 use super::observation::Observation;
-use super::summary::Settings;
+use super::summary::{Bins, Settings};
 use super::watch::record;
 
 /// Watches the points that a forward pass goes through; see the [module](super) for an example.
@@ -24,8 +24,9 @@ impl Observer {
     pub fn new() -> Self {
         Self {
             settings: Settings {
-                bins: 30,
-                range: None,
+                count: 30,
+                bins: Bins::OfData,
+                gradient_bins: Bins::OfData,
                 percentiles: vec![15.0, 50.0, 85.0],
             },
         }
@@ -38,14 +39,15 @@ impl Observer {
     /// Panics if `bins` is 0.
     pub fn with_bins(mut self, bins: usize) -> Self {
         assert!(bins > 0, "a histogram needs at least one bin, found 0");
-        self.settings.bins = bins;
+        self.settings.count = bins;
         self
     }
 
     /// Sets a fixed range for the histograms, which makes layers comparable. Values outside it are counted in
     /// [`below`](super::Histogram::below) and [`above`](super::Histogram::above).
     ///
-    /// It applies to the watched tensors. Their gradients have another scale, so they keep the range of the data.
+    /// It applies to the watched tensors. Their gradients have another scale, so they keep the range of the data; see
+    /// [`with_gradient_decades`](Self::with_gradient_decades).
     ///
     /// # Panics
     ///
@@ -55,7 +57,22 @@ impl Observer {
             low.is_finite() && high.is_finite() && low < high,
             "a histogram needs a finite range from low to high, found {low} to {high}"
         );
-        self.settings.range = Some([low, high]);
+        self.settings.bins = Bins::Fixed([low, high]);
+        self
+    }
+
+    /// Makes the histograms of gradients those of log10 of their magnitudes, from `low` to `high`: all layers on one
+    /// scale, however much the gradients grow or vanish. Zeros are counted in [`below`](super::Histogram::below).
+    ///
+    /// # Panics
+    ///
+    /// Panics unless both ends are finite and `low < high`.
+    pub fn with_gradient_decades(mut self, low: f64, high: f64) -> Self {
+        assert!(
+            low.is_finite() && high.is_finite() && low < high,
+            "a histogram needs finite decades from low to high, found {low} to {high}"
+        );
+        self.settings.gradient_bins = Bins::Decades([low, high]);
         self
     }
 

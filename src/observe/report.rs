@@ -146,7 +146,8 @@ pub struct Percentile {
 pub struct Histogram {
     /// Lower edge of the first bin and upper edge of the last one: the range chosen with
     /// [`with_range`](super::Observer::with_range), or else the range of the data. The range has a width of 1 around a
-    /// single value, and is NaN without any value.
+    /// single value, and is NaN without any value. With
+    /// [`with_gradient_decades`](super::Observer::with_gradient_decades), the edges for a gradient are log10 of magnitudes.
     #[serde(deserialize_with = "nan_for_nulls")]
     pub range: [f64; 2],
     /// Number of values in each bin.

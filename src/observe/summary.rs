@@ -14,11 +14,34 @@ use super::report::{Histogram, Percentile, Summary};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
     /// Number of bins of the histogram.
-    pub bins: usize,
-    /// Range of the histogram. `None`: the range of the data.
-    pub range: Option<[f64; 2]>,
+    pub count: usize,
+    /// Where they lie.
+    pub bins: Bins,
+    /// Where those of a gradient lie.
+    pub gradient_bins: Bins,
     /// Ranks of the percentiles, 0 to 100.
     pub percentiles: Vec<f64>,
+}
+
+/// Where the bins of a histogram lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Bins {
+    /// Over the range of the data.
+    OfData,
+    /// Over a range.
+    Fixed([f64; 2]),
+    /// Over a range of log10 of the magnitude.
+    Decades([f64; 2]),
+}
+
+impl Settings {
+    /// The settings for the gradient of a watched tensor.
+    pub fn of_gradients(&self) -> Self {
+        Self {
+            bins: self.gradient_bins,
+            ..self.clone()
+        }
+    }
 }
 
 /// A [`Summary`] whose numbers are still on the device.
@@ -64,9 +87,10 @@ impl SummaryOnDevice {
 
     pub(super) fn read(self, readout: &mut Readout) -> Summary {
         let Settings {
-            bins,
-            range,
+            count: bins,
+            bins: place,
             percentiles: ranks,
+            ..
         } = self.settings;
         let (numbers, counts) = match self.tensors {
             None => (vec![f64::NAN; 6 + ranks.len()], vec![0; 3 + bins + 3]),
@@ -105,7 +129,10 @@ impl SummaryOnDevice {
             zeros: zeros as f64 / self.count as f64,
             percentiles: ranks.into_iter().zip(percentiles).map(percentile).collect(),
             histogram: Histogram {
-                range: range.unwrap_or_else(|| data_range(of_finite(min), of_finite(max))),
+                range: match place {
+                    Bins::OfData => data_range(of_finite(min), of_finite(max)),
+                    Bins::Fixed(range) | Bins::Decades(range) => range,
+                },
                 below: histogram[0],
                 counts: histogram[1..=bins].to_vec(),
                 above: histogram[bins + 1],
@@ -149,10 +176,14 @@ fn reduce(values: Tensor<3>, settings: &Settings) -> Tensors {
         numbers.push(percentiles(&values, &excluded, &settings.percentiles));
     }
 
-    let bins = settings.bins;
-    let bin = match settings.range {
-        Some(range) => bin_in_range(values, range, bins),
-        None => {
+    let bins = settings.count;
+    let bin = match settings.bins {
+        Bins::Fixed(range) => bin_in_range(values, range, bins),
+        Bins::Decades(range) => {
+            let decades = values.abs().log() * std::f64::consts::LOG10_E;
+            bin_in_range(decades, range, bins)
+        }
+        Bins::OfData => {
             let data_range = [min, max].map(|end| end / largest.clone());
             let position = position_in_data_range(scaled, data_range, bins);
             // Without any finite value there is no range, and the position is NaN.

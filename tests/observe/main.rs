@@ -8,6 +8,7 @@ mod devices;
 mod diagnosis;
 mod passes;
 mod report;
+mod sink;
 mod statistics;
 mod units;
 

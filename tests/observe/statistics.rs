@@ -1,5 +1,6 @@
 //! Every statistic of a tensor, compared with f64 on the host.
 
+use burn::nn::Linear;
 use burn::tensor::{DType, Tensor};
 use burn_kindling::observe::{Histogram, Observer, Summary, watch};
 use proptest::prelude::*;
@@ -113,6 +114,27 @@ fn a_range_and_bins_can_be_chosen() {
         assert_eq!(found.histogram.counts.len(), 7);
         assert!(found.histogram.below > 0 && found.histogram.above > 0);
         check_histogram(&found.histogram, &values);
+    }
+}
+
+#[test]
+fn gradients_can_be_counted_by_decades() {
+    let observer = Observer::new().with_bins(6);
+    let observer = observer.with_gradient_decades(-4.0, 2.0);
+    let gradient = [0.0, 1e-6, -3e-4, 3e-4, 2e-3, 0.5, -0.7, 20.0, 5e3];
+    for device in devices() {
+        let device = device.autodiff();
+        let x: Tensor<2> = tensor(&[1.0; 9], [9, 1], &device).require_grad();
+        let slopes = tensor(&gradient, [9, 1], &device);
+        let (loss, mut seen) = observer.run(|| (watch("point", x) * slopes).sum());
+        seen.backward(&Vec::<Linear>::new(), &loss.backward());
+        let layer = seen.report().layers.remove(0);
+        // Of the values themselves, the histogram is a plain one.
+        assert_eq!(layer.data.histogram.range, [0.5, 1.5]);
+        let found = layer.gradient.expect("a gradient").histogram;
+        assert_eq!(found.range, [-4.0, 2.0]);
+        assert_eq!(found.counts, [2, 1, 0, 2, 0, 1]);
+        assert_eq!((found.below, found.above), (2, 1));
     }
 }
 

@@ -354,7 +354,7 @@ impl Bench {
             rate: rate.into(),
             networks: networks.filter_map(|it| self.frame_of(it)).collect(),
         };
-        serde_json::to_string(&frame).expect("a frame is JSON")
+        frame.json()
     }
 
     fn frame_of(&self, network: &Network) -> Option<NetworkFrame> {
@@ -374,7 +374,7 @@ impl Bench {
             layers: seen.layers.clone(),
             theory: self.theory.get(&network.id).cloned(),
             digits: scores.answers,
-            findings: finding::frames(&seen.report.diagnose(), &network.config),
+            findings: finding::frames(&seen.report.diagnose(), Some(&network.config)),
             units: units.and_then(|it| {
                 let layer = it.layer.min(network.config.depth - 1);
                 self.evaluation.units(&network.model.valid(), layer)

@@ -8,13 +8,13 @@ use super::frame::FindingFrame;
 use super::text::Text;
 use crate::number::Number;
 
-/// The findings of a network, with advice.
-pub(super) fn frames(findings: &[Finding], config: &NetworkConfig) -> Vec<FindingFrame> {
+/// The findings of a network, with advice if it can be changed.
+pub(super) fn frames(findings: &[Finding], config: Option<&NetworkConfig>) -> Vec<FindingFrame> {
     let frame = |finding| FindingFrame {
         kind: kind(finding),
         text: Text::new(finding.to_string(), korean(finding)),
         layer: layer(finding).to_owned(),
-        advice: advice(finding, config),
+        advice: config.and_then(|config| advice(finding, config)),
     };
     findings.iter().map(frame).collect()
 }

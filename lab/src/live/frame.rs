@@ -76,6 +76,12 @@ pub(super) struct Frame {
     pub networks: Vec<NetworkFrame>,
 }
 
+impl Frame {
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("a frame is JSON")
+    }
+}
+
 #[derive(Clone, Serialize)]
 pub(super) struct NetworkFrame {
     pub id: Id,
@@ -100,7 +106,8 @@ pub(super) struct LayerFrame {
     pub name: String,
     pub pre: Histogram,
     pub gradient: Option<GradientFrame>,
-    pub pre_std: Short,
+    /// `None` where only the output is seen; then `pre` counts that.
+    pub pre_std: Option<Short>,
     pub std: Short,
     pub mean: Short,
     pub between_inputs: Short,

@@ -5,6 +5,8 @@
 //! on two cores. axum takes 48 s, for a router of five paths. tiny_http takes 8 s, but has no timeouts, starts a thread for
 //! every connection, and stops for good when the system refuses one.
 //!
+//! [`Live::serve`] shows a training loop of somebody else's on the same page.
+//!
 //! Every step can be watched without changing its result. A watched step of four networks costs about half as much again as
 //! one that is not, and there are eleven a second.
 //!
@@ -15,7 +17,8 @@
 //! | `see`, `pass`, `theory`, `evaluate` | What is measured, predicted and answered? |
 //! | `finding`, `advice` | What is wrong, and what would help? |
 //! | `frame` | What is sent? |
-//! | `trainer`, `pace`, `recording` | When is it trained, watched, sent and kept? |
+//! | `trainer`, `pace`, `recording`, `shared` | When is it trained, watched, sent and kept? |
+//! | `own` | How does a training loop of somebody else's come to the page? |
 //! | `server`, `guard`, `connections`, `respond`, `page` | Who may ask, and what do they get? |
 
 mod act;
@@ -30,6 +33,7 @@ mod finding;
 mod frame;
 mod guard;
 mod network;
+mod own;
 mod pace;
 mod page;
 mod pass;
@@ -37,6 +41,7 @@ mod recording;
 mod respond;
 mod see;
 mod server;
+mod shared;
 mod text;
 mod theory;
 mod thinned;
@@ -48,5 +53,6 @@ pub use bench::Bench;
 pub use browser::open_browser;
 pub use config::{BenchConfig, Change, NetworkConfig};
 pub use frame::{Advice, Reading};
+pub use own::LiveSink;
 pub use server::{Live, LiveConfig, LiveError};
 pub use text::Text;

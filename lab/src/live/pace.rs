@@ -14,7 +14,7 @@ pub(super) struct Now {
     /// One in this many parts of the time.
     share: u32,
     least: Duration,
-    most: Duration,
+    pub most: Duration,
     cost: Duration,
     last: Option<Instant>,
 }
@@ -120,7 +120,12 @@ impl Pace {
 
     /// A step was made and watched, and all of it took this long: what is beyond a step is the cost of watching.
     pub fn watched(&mut self, took: Duration) {
-        self.frame.took(took.saturating_sub(self.step));
+        let beyond = match self.step.is_zero() {
+            // Not known before the first step that was not watched.
+            true => Duration::ZERO,
+            false => took.saturating_sub(self.step),
+        };
+        self.frame.took(beyond);
         // The pause is from one frame to the next, not to the start of the work on it.
         self.frame.last = Instant::now().checked_sub(took);
         self.count();

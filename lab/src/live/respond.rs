@@ -20,8 +20,9 @@ use super::connections::Connections;
 use super::frame::Reading;
 use super::guard::{Guard, random_token};
 use super::page;
+use super::shared::{Latest, Shared};
 use super::text::Text;
-use super::trainer::{Latest, Request, Shared, What};
+use super::trainer::{Request, What};
 
 /// The most bytes of a body.
 const BODY: usize = 64 << 10;
@@ -40,7 +41,8 @@ pub(super) type Answer = Response<Either<Full<Bytes>, Channel<Bytes>>>;
 pub(super) struct Site {
     pub guard: Guard,
     pub shared: Shared,
-    pub requests: SyncSender<Request>,
+    /// To those who train. `None`: a program of the user's own trains, and nothing can be asked of it.
+    pub requests: Option<SyncSender<Request>>,
     /// The shown digits, in JSON.
     pub pictures: String,
     pub connections: Connections,
@@ -268,7 +270,16 @@ impl Site {
     async fn ask(&self, what: What) -> Result<Vec<Reading>, Refusal> {
         let (reply, answer) = oneshot::channel();
         let busy = |en: &str, ko: &str| Refusal(StatusCode::SERVICE_UNAVAILABLE, Text::new(en, ko));
-        match self.requests.try_send(Request { what, reply }) {
+        let requests = self.requests.as_ref().ok_or_else(|| {
+            Refusal(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Text::new(
+                    "this page shows a program's own network; it can only look on",
+                    "이 페이지는 프로그램이 직접 학습하는 신경망을 보여 주기만 합니다",
+                ),
+            )
+        })?;
+        match requests.try_send(Request { what, reply }) {
             Ok(()) => (),
             Err(TrySendError::Full(_)) => {
                 return Err(busy(

@@ -257,7 +257,7 @@ impl Captured {
             name: places.name.clone(),
             pre: histogram(pass::histogram(pre, pre_spread.std.hypot(pre_spread.mean))),
             gradient: gradient.as_ref().map(|(_, it)| gradient_frame(it)),
-            pre_std: pre_spread.std.into(),
+            pre_std: Some(pre_spread.std.into()),
             std: spread.std.into(),
             mean: spread.mean.into(),
             between_inputs: spread.between_inputs.into(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use super::config::BenchConfig;
 use super::connections::Connections;
 use super::guard::{Guard, random_token};
 use super::respond::Site;
+use super::shared::Shared;
 use super::text::Text;
-use super::trainer::{Names, Shared, Trainer};
+use super::trainer::{Names, Request, Trainer};
 use crate::data::Mnist;
 use crate::device::Found;
 
@@ -85,14 +86,7 @@ impl Live {
     ///
     /// The address is taken; the bench makes no run; the system refuses a thread.
     pub fn start(config: LiveConfig) -> Result<Self, LiveError> {
-        let failed = |source| LiveError::Listen {
-            address: config.address,
-            source,
-        };
-        let listener = TcpListener::bind(config.address).map_err(failed)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let token = random_token()?;
+        let listener = bind(config.address)?;
         let shared = Shared::new();
         let names = Names {
             device: config.device.to_string(),
@@ -108,6 +102,23 @@ impl Live {
         let trainer = trainer.map_err(LiveError::Bench)?;
         let pictures = serde_json::to_string(trainer.pictures()).map_err(io::Error::other)?;
         let (requests, received) = sync_channel(WAITING);
+        let mut live = Self::open(listener, shared, Some(requests), pictures)?;
+        // The trainer ends once the server has, which holds the other end of its requests.
+        let train = thread("live-trainer", move || trainer.run(&received))?;
+        live.threads.push(train);
+        Ok(live)
+    }
+
+    /// Starts the server alone. `pictures` are the shown digits, in JSON.
+    pub(super) fn open(
+        listener: TcpListener,
+        shared: Shared,
+        requests: Option<SyncSender<Request>>,
+        pictures: String,
+    ) -> Result<Self, LiveError> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let token = random_token()?;
         let site = Site {
             guard: Guard {
                 address,
@@ -127,8 +138,6 @@ impl Live {
             let _inside = runtime.enter();
             net::TcpListener::from_std(listener)?
         };
-        // The trainer ends once the server has, which holds the other end of its requests.
-        let train = thread("live-trainer", move || trainer.run(&received))?;
         let serve = thread("live-server", move || {
             runtime.block_on(async {
                 tokio::spawn(serve(listener, Arc::new(site)));
@@ -142,7 +151,7 @@ impl Live {
             address,
             token,
             stop: Some(stop),
-            threads: vec![serve, train],
+            threads: vec![serve],
         })
     }
 
@@ -186,6 +195,11 @@ impl Drop for Live {
         self.stop = None;
         self.join();
     }
+}
+
+/// Listens at an address.
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, LiveError> {
+    TcpListener::bind(address).map_err(|source| LiveError::Listen { address, source })
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -2,11 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::act::Effect;
 use super::action::{Action, Every};
@@ -15,6 +14,7 @@ use super::config::BenchConfig;
 use super::frame::{Picture, Reading};
 use super::pace::Pace;
 use super::recording::Recording;
+use super::shared::Shared;
 use super::text::Text;
 use crate::data::Mnist;
 use crate::panic;
@@ -32,52 +32,6 @@ pub(super) enum What {
     Act(Action),
     /// The pixels of a drawn digit.
     Read(Vec<f32>),
-}
-
-/// The latest of everything: what was published before and not yet sent is dropped.
-#[derive(Clone, Default)]
-pub(super) struct Feed {
-    pub state: Latest,
-    pub frame: Latest,
-    pub error: Latest,
-}
-
-/// A message in JSON, and how many there were before.
-#[derive(Clone, Default)]
-pub(super) struct Latest {
-    pub number: u64,
-    pub json: Option<Arc<str>>,
-}
-
-impl Latest {
-    fn set(&mut self, json: Arc<str>) {
-        self.number += 1;
-        self.json = Some(json);
-    }
-}
-
-/// What the trainer shares with the server.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub feed: Arc<watch::Sender<Feed>>,
-    pub recording: Arc<Mutex<Recording>>,
-}
-
-impl Shared {
-    pub fn new() -> Self {
-        Self {
-            feed: Arc::new(watch::Sender::new(Feed::default())),
-            recording: Arc::new(Mutex::new(Recording::new())),
-        }
-    }
-
-    /// Calls `f` on the recording. It is held for a moment only.
-    pub fn with_recording<T>(&self, f: impl FnOnce(&mut Recording) -> T) -> T {
-        f(&mut self
-            .recording
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// The names that a page shows.
@@ -146,7 +100,7 @@ impl Trainer {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => (),
             }
-            if self.pages() > 0 {
+            if self.shared.pages() > 0 {
                 self.attended = Some(Instant::now());
             }
             if self.is_training() {
@@ -158,10 +112,6 @@ impl Trainer {
     fn is_training(&self) -> bool {
         let attended = self.attended.is_some_and(|last| last.elapsed() < PATIENCE);
         attended && self.bench.playing()
-    }
-
-    fn pages(&self) -> usize {
-        self.shared.feed.receiver_count()
     }
 
     /// Does something. If that panics, such as for want of memory, the bench starts again and waits.
@@ -183,7 +133,7 @@ impl Trainer {
             }
         };
         restart(&config);
-        self.publish_error(&Text::new(
+        self.shared.publish_error(&Text::new(
             format!("a step failed, and the bench started again: {reason}"),
             format!("스텝 도중 오류가 나서 처음부터 다시 시작했습니다: {reason}"),
         ));
@@ -271,7 +221,7 @@ impl Trainer {
 
     /// Makes a training step, and what is due beside it.
     fn step(&mut self) {
-        self.pace.watched_by(self.pages());
+        self.pace.watched_by(self.shared.pages());
         let start = Instant::now();
         let pauses = self.bench.pauses_next();
         let watched = pauses
@@ -306,26 +256,14 @@ impl Trainer {
     }
 
     fn publish_frame(&self) {
-        let step = self.bench.step();
-        let json: Arc<str> = self.bench.frame(self.rate()).into();
-        self.shared
-            .with_recording(|recording| recording.add(step, json.clone()));
-        self.shared.feed.send_modify(|feed| feed.frame.set(json));
+        let json = self.bench.frame(self.rate());
+        self.shared.publish_frame(self.bench.step(), json);
     }
 
     fn publish_state(&self) {
-        let state = self
-            .bench
-            .state(&self.names.device, &self.names.data, self.rate());
-        if let Some(json) = json(&state) {
-            self.shared.feed.send_modify(|feed| feed.state.set(json));
-        }
-    }
-
-    fn publish_error(&self, text: &Text) {
-        if let Some(json) = json(&serde_json::json!({ "text": text })) {
-            self.shared.feed.send_modify(|feed| feed.error.set(json));
-        }
+        let Names { device, data } = &self.names;
+        let state = self.bench.state(device, data, self.rate());
+        self.shared.publish_state(&state);
     }
 
     fn rate(&self) -> f64 {
@@ -335,10 +273,4 @@ impl Trainer {
             0.0
         }
     }
-}
-
-fn json(value: &impl serde::Serialize) -> Option<Arc<str>> {
-    let text = serde_json::to_string(value);
-    debug_assert!(text.is_ok(), "what is published is JSON: {text:?}");
-    text.ok().map(Into::into)
 }

@@ -1,6 +1,7 @@
 // Opens the live lab in headless Chromium and does what a person would do: watches the race, changes every control, forks,
 // draws a digit, goes back in time, runs a lesson, in both languages, at 1280 and 390 pixels, light and dark.
 // Fails on an error in the console, a request to another machine, a control that does nothing, or something cut off.
+// A page that shows a program's own network (examples/live_own.rs) is looked at only: it has no controls.
 //
 //   node lab/tests/live/check.mjs http://127.0.0.1:PORT/ [folder for screenshots]
 //
@@ -436,16 +437,20 @@ async function addressed() {
   await page.close();
 }
 
-/// The saved file plays without a server, and asks nobody for anything.
 async function recording(page) {
   part = "recording";
   await page.evaluate(() => lab.act({ do: "setup", bench: lab.race, play: true }));
   await page.until("some steps", () => encodeBench(lab.state.bench) === encodeBench(lab.race) && lab.matches(lab.frame) && lab.frame.step > 20 && lab.frame.step === lab.history.last.step);
+  await playback(page, 2);
+}
+
+/// The saved file plays without a server, and asks nobody for anything.
+async function playback(page, networks) {
   const html = await page.evaluate(async () => (await fetch(document.getElementById("save").href)).text());
   const file = join(folder, "live-lab.html");
   writeFileSync(file, html);
   const saved = await open(pathToFileURL(file).href);
-  await saved.until("a picture", () => lab.frame !== null && document.querySelectorAll("#networks article").length === 2);
+  await saved.until("a picture", (networks) => lab.frame !== null && document.querySelectorAll("#networks article").length === networks, networks);
   const first = await saved.evaluate(() => lab.moment);
   await saved.until("playing", (first) => lab.moment !== first, first);
   await pause(500);
@@ -454,8 +459,47 @@ async function recording(page) {
   await saved.close();
 }
 
+/// The page of a program's own network: what it knows is drawn, and nothing else is there.
+async function own(page) {
+  part = "own network";
+  await page.until("pictures", (painted) => lab.history.points.length > 20 && eval(painted)(".layers, #loss").length === 0, `(${painted})`);
+  const visible = () => ["#play", "#step", "#add", "#pad", "#test", "#accuracy", ".controls", ".std", ".digits", ".map", "#lessons", "#layer .buttons", "#device"]
+    .filter((it) => document.querySelector(it).getBoundingClientRect().width > 0).map((it) => `${it} is there`);
+  const sections = [["top", "tour"], ["layer", "layer"], ["heat", "heat"]];
+  for (const language of ["en", "ko"]) {
+    await page.evaluate((language) => document.getElementById(language).click(), language);
+    for (const [name, id] of sections) {
+      await page.evaluate((id) => document.getElementById(id).scrollIntoView(), id);
+      await pause(500);
+      await page.shot(`own-${language}-${name}`);
+    }
+    say(await page.evaluate(visible));
+    say(await page.evaluate(() => (/\{\w+\}|undefined|NaN|\[object/.test(document.body.innerText) ? ["a text has a hole"] : [])));
+    await look(page);
+  }
+  say(await page.evaluate(painted, "#layer canvas:not(.map canvas, .norm canvas), #heat canvas"));
+  await page.evaluate(() => { for (const it of document.querySelectorAll("details.table")) it.open = true; });
+  await page.until("tables with the names of the points", () => [...document.querySelectorAll("#bench .table, #heat .table")].every((it) => lab.frame.networks[0].layers.every(({ name }) => it.textContent.includes(name))));
+  await page.evaluate(() => { for (const it of document.querySelectorAll("details.table")) it.open = false; });
+  await page.evaluate(() => lab.chooseLayer(1));
+  await page.until("the second point, large", () => document.querySelector("#layer h3").textContent.includes(lab.frame.networks[0].layers[1].name));
+  const [first, last] = await page.evaluate(() => [lab.history.points[0], lab.history.points.at(-1)].map((it) => [...it.networks.values()][0].loss));
+  if (!(last < first)) problem(`the loss went from ${first} to ${last}`);
+  await playback(page, 1);
+  await page.close();
+  part = "own network, 390 pixels";
+  const narrow = await open(address, { width: 390, height: 844, dark: true, calm: true });
+  await narrow.until("a picture", () => lab.frame !== null);
+  await pause(900);
+  await narrow.shot("own-narrow");
+  await look(narrow);
+  await narrow.close();
+}
+
 async function check() {
   const page = await open(address);
+  await page.until("a state", () => lab.state !== null);
+  if (await page.evaluate(() => lab.state.own === true)) return own(page);
   await race(page);
   await transport(page);
   await controls(page);

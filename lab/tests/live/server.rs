@@ -25,7 +25,7 @@ fn live_at(address: &str) -> Result<Live, LiveError> {
 }
 
 /// Status, head and body of a response that ends with its connection.
-fn send(address: SocketAddr, request: &str, body: &[u8]) -> io::Result<(u16, String, String)> {
+pub fn send(address: SocketAddr, request: &str, body: &[u8]) -> io::Result<(u16, String, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.write_all(request.as_bytes())?;
@@ -47,7 +47,7 @@ fn send(address: SocketAddr, request: &str, body: &[u8]) -> io::Result<(u16, Str
 }
 
 /// A request of the lab's own page.
-fn ask(live: &Live, method: &str, path: &str, body: &Value) -> (u16, String, String) {
+pub fn ask(live: &Live, method: &str, path: &str, body: &Value) -> (u16, String, String) {
     let body = match body {
         Value::Null => String::new(),
         body => body.to_string(),
@@ -68,10 +68,10 @@ fn act(live: &Live, what: Value) -> (u16, Value) {
 }
 
 /// The events of a page.
-struct Events(BufReader<TcpStream>);
+pub struct Events(BufReader<TcpStream>);
 
 impl Events {
-    fn open(live: &Live) -> Self {
+    pub fn open(live: &Live) -> Self {
         let stream = TcpStream::connect(live.address()).expect("the server listens");
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -88,7 +88,7 @@ impl Events {
     }
 
     /// The next event: its name and its data.
-    fn next(&mut self) -> (String, Value) {
+    pub fn next(&mut self) -> (String, Value) {
         let mut name = String::new();
         loop {
             let mut line = String::new();
@@ -106,7 +106,7 @@ impl Events {
     }
 
     /// The data of the next event of this name that is as wanted.
-    fn find(&mut self, wanted: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub fn find(&mut self, wanted: &str, is: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
             let (name, data) = self.next();

@@ -10,7 +10,7 @@ const folder = join(dirname(fileURLToPath(import.meta.url)), "../../src/live/pag
 const read = (name) => readFileSync(join(folder, name), "utf8");
 const scripts = ["words", "config", "lessons", "history", "link", "canvas", "pictures", "bench", "panels", "tour", "live"]
   .map((name) => [name, read(`${name}.js`)]);
-const words = new Function(`${read("words.js").split("const LANGUAGES")[0]}; return WORDS;`)();
+const [words, own] = new Function(`${read("words.js").split("const byId")[0]}; return [WORDS, OWN];`)();
 const problems = [];
 
 /// Names and formulas are the same in both languages; a sentence is not.
@@ -27,10 +27,11 @@ function compare(where, english, korean) {
   if (/[^\S\n]{2,}|\s$/.test(english + "\n" + korean.trimEnd())) problems.push(`${where}: stray spaces`);
 }
 
-for (const [key, texts] of Object.entries(words)) {
+for (const [key, texts] of [...Object.entries(words), ...Object.entries(own)]) {
   if (texts.length !== 2) problems.push(`${key}: ${texts.length} texts`);
   compare(key, ...texts);
 }
+for (const key of Object.keys(own)) if (!(key in words)) problems.push(`"${key}" of an own network stands for nothing`);
 
 /// Every object with `en` or `ko` in the lessons, wherever it is.
 function walk(where, value) {
@@ -46,7 +47,8 @@ for (const lesson of lessons) {
 
 // What the page asks for: t("key"), keys built from a beginning, and keys in index.html and in lists of keys.
 const html = read("index.html");
-const asked = new Set([...html.matchAll(/data-(?:t|label|help)="(\w+)"/g)].map(([, key]) => key));
+const asked = new Set([...html.matchAll(/data-(?:t|label)="(\w+)"/g)].map(([, key]) => key));
+for (const [, key] of html.matchAll(/data-help="(\w+)"/g)) asked.add(`help_${key}`).add(`what_${key}` in words ? `what_${key}` : key);
 const beginnings = new Set();
 for (const [, text] of scripts) {
   for (const [, key] of text.matchAll(/\bt\("([\w-]+)"/g)) asked.add(key);

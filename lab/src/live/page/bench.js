@@ -12,10 +12,14 @@ function make(tag, properties = {}, ...children) {
 }
 
 function button(text, does, properties = {}) {
-  const element = make("button", { type: "button", textContent: text, ...properties });
+  const element = make("button", { textContent: text, ...properties });
   element.addEventListener("click", does);
   return element;
 }
+
+const note = (text = "") => make("p", { className: "note" }, text);
+const buttonRow = (...all) => make("div", { className: "buttons" }, ...all);
+const picture = (ariaLabel, className = "") => make("canvas", { role: "img", ariaLabel, className });
 
 /// Keeps one element per network in a container, in the bench's order. `build` makes a new one.
 function keepColumns(container, lab, build) {
@@ -39,6 +43,7 @@ function mark(index) {
 }
 
 function configName(config) {
+  if (config.name) return config.name;
   const norm = config.norm === "none" ? "" : ` · ${t(`norm_${config.norm}_short`)}`;
   return `${initName(config)} · ${ACTIVATION_NAMES[config.activation]} · ${t("layers", { n: config.depth })}${norm}`;
 }
@@ -46,27 +51,43 @@ function configName(config) {
 /// In a word, how far a network is. All of it follows from numbers that were received.
 function standing(network, lost) {
   if (lost) return t("is_lost");
-  if (network.accuracy === null || network.accuracy === undefined) return "";
+  if (!Number.isFinite(network.accuracy)) return "";
   if (network.accuracy < 0.2) return t("is_guessing");
   return network.accuracy < 0.8 ? t("is_learning") : t("is_reading");
 }
 
-class Column {
+/// What shows one network.
+class Panel {
   constructor(lab, id) {
-    this.lab = lab;
-    this.id = id;
+    Object.assign(this, { lab, id, title: make("h3"), element: make("article") });
+    this.element.panel = this;
+  }
+
+  get network() {
+    return this.lab.shown(this.id);
+  }
+
+  /// How its pictures are drawn.
+  view(index) {
+    return { ...this.lab.view(this.id, index), theory: this.lab.history.theory.get(this.id), selected: this.lab.layer };
+  }
+}
+
+class Column extends Panel {
+  constructor(lab, id) {
+    super(lab, id);
     this.name = make("span", { className: "name" });
     this.mark = make("span");
     this.score = make("strong");
     this.word = make("span", { className: "word" });
     this.lossText = make("span", { className: "loss" });
-    this.canvas = make("canvas", { role: "img", className: "layers" });
-    this.digits = make("canvas", { role: "img", className: "digits", ariaLabel: t("what_digits") });
-    this.table = tableBehind(() => layersTable(lab.shown(id)));
-    this.origin = make("p", { className: "note" });
+    this.canvas = picture("", "layers");
+    this.digits = picture(t("what_digits"), "digits");
+    this.table = tableBehind(() => layersTable(this.network));
+    this.origin = note();
     this.lost = make("p", { className: "lost", role: "status", hidden: true });
     this.controls = new Controls(lab, id);
-    this.element = make("article", {},
+    this.element.append(
       make("h2", {}, this.mark, " ", this.name),
       make("p", { className: "score" }, this.score, " ", this.word, " ", this.lossText),
       this.controls.slider, this.lost, this.origin, this.controls.element,
@@ -74,14 +95,13 @@ class Column {
       this.digits, this.table);
     this.canvas.addEventListener("click", (event) => this.choose(event));
     this.canvas.parentElement.addEventListener("scroll", () => lab.scrollAll(this.canvas.parentElement));
-    this.element.panel = this;
     // A part that is hidden keeps its row: so the layers of all networks stand beside each other.
     [...this.element.children].forEach((part, index) => { part.style.gridRow = index + 1; });
   }
 
   /// A click on a layer shows it large.
   choose(event) {
-    const network = this.lab.shown(this.id);
+    const { network } = this;
     if (!network) return;
     const { head, row } = layerRows(this.canvas.clientWidth, network.layers.length);
     this.lab.chooseLayer(within(Math.floor((event.offsetY - head) / row), [0, network.layers.length - 1]));
@@ -101,7 +121,7 @@ class Column {
     if (forked !== null) this.origin.textContent = t("forked_from", { name: letter(parent), step: forked });
     const lost = lab.state.lost?.[index];
     this.lost.hidden = !lost;
-    if (lost) this.lost.textContent = lost.text?.[language] ?? t("lost_at", { step: lost.step });
+    if (lost) this.lost.textContent = lost.text[language];
     this.element.classList.toggle("is-lost", Boolean(lost));
     this.controls.state(config);
   }
@@ -115,15 +135,13 @@ class Column {
 
   /// What changes with every frame.
   frame(index) {
-    const network = this.lab.shown(this.id);
+    const { network } = this;
     if (!network) return;
     const lost = this.lab.state.lost?.[index];
     this.score.textContent = percent(network.accuracy);
     this.word.textContent = standing(network, lost);
     this.lossText.textContent = t("loss_is", { loss: network.loss === null ? t("not_finite") : number(network.loss, 3) });
-    drawLayers(this.canvas, network, {
-      ...this.lab.view(this.id, index), theory: this.lab.history.theory.get(this.id), selected: this.lab.layer,
-    });
+    drawLayers(this.canvas, network, this.view(index));
     if (this.lab.images && network.digits) this.showDigits(network.digits, index);
     refresh(this.table);
   }
@@ -144,7 +162,7 @@ class Controls {
       this.slide("depth", [1, 30], (it) => it, (it) => it),
       this.slide("lr", [-60, 10], (it) => Number((10 ** (it / 10)).toPrecision(2)), (it) => Math.round(10 * log(it))),
       this.numeric("width"));
-    const actions = make("div", { className: "buttons" },
+    const actions = buttonRow(
       button(t("fork"), () => lab.act({ do: "fork", network: id, at: lab.momentStep(), change: null })),
       button(t("remove"), () => lab.act({ do: "remove", network: id }), { className: "remove" }));
     this.element = make("details", { className: "controls" }, make("summary", {}, t("change")), grid, actions);

@@ -9,7 +9,7 @@ let theme = {};
 
 function readTheme() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["paper", "ink", "faint", "line", "card", "bad", "good", "inputs", "units", "flat"]) {
+  for (const name of ["paper", "ink", "faint", "line", "card", "bad", "inputs", "units", "flat"]) {
     theme[name] = style.getPropertyValue(`--${name}`).trim();
   }
   theme.dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -27,9 +27,6 @@ function fit(canvas, height) {
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, tall);
-  context.font = "12px system-ui, sans-serif";
-  context.lineWidth = 1;
-  context.setLineDash([]);
   return Object.assign(context, { wide: width, tall });
 }
 
@@ -39,6 +36,11 @@ function say(context, text, x, y, { align = "left", color = theme.ink, size = 12
   context.textBaseline = "middle";
   context.fillStyle = color;
   context.fillText(text, x, y, most);
+}
+
+/// A text beside a picture.
+function aside(context, text, x, y, align) {
+  say(context, text, x, y, { align, size: 11, color: theme.faint });
 }
 
 function line(context, points, color, { width = 1.5, dash = [] } = {}) {

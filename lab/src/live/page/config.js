@@ -14,6 +14,8 @@ const DEFAULTS = {
   init: "he", std: null, scale: 1, activation: "relu", norm: "none", depth: 5, width: 100, optimizer: "adam", lr: 0.001,
 };
 
+const USUAL = { batch: 128, seed: 42 };
+
 /// Limits of the numbers, as the server checks them.
 const LIMITS = {
   std: [1e-4, 10], scale: [1e-4, 1e3], depth: [1, 30], width: [4, 512], lr: [1e-6, 10], batch: [2, 1024], seed: [0, 2 ** 32 - 1],
@@ -52,7 +54,7 @@ function sameValue(a, b) {
 
 /// The bench that a text from an address names, or null. Unknown names and numbers out of their limits are ignored.
 function decodeBench(text) {
-  const bench = { networks: [], batch: 128, seed: 42 };
+  const bench = { networks: [], ...USUAL };
   for (const part of text.replace(/^#/, "").split("&")) {
     const [key, value = ""] = part.split("=");
     if (key === "net" && bench.networks.length < MOST_NETWORKS) bench.networks.push(decodeNetwork(value));
@@ -81,7 +83,7 @@ function decodeNumber(key, text) {
 
 /// A number in at most `digits` significant digits, with a real minus sign and powers of ten as such.
 function number(value, digits = 2) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
   const text = size >= 1e5 || size < 1e-3 ? scientific(value, digits) : String(Number(value.toPrecision(digits)));
@@ -95,7 +97,7 @@ function scientific(value, digits) {
 }
 
 function percent(share) {
-  if (share === null || share === undefined) return "–";
+  if (!Number.isFinite(share)) return "–";
   return `${Math.round(share * 100)}\u00a0%`;
 }
 

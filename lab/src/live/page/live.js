@@ -9,7 +9,7 @@ const PANELS = {
 
 class Lab {
   constructor({ race, lessons }) {
-    Object.assign(this, { race, lessons, state: null, frame: null, images: null, moment: null, layer: 0, heat: "std" });
+    Object.assign(this, { race: { ...USUAL, ...race }, lessons, state: null, frame: null, images: null, moment: null, layer: 0, heat: "std" });
     this.history = new History();
     this.waiting = 0;
     this.watchers = [];
@@ -50,7 +50,9 @@ class Lab {
   }
 
   view(id, index) {
-    return { color: NETWORK_COLORS[index], activation: this.config(id).activation, gradientAxis: this.gradients ?? [-8, 0] };
+    const { activation } = this.config(id);
+    const axis = activation ? SHAPES[activation].axis : valueAxis(this.shown(id));
+    return { color: NETWORK_COLORS[index], activation, axis, gradientAxis: this.gradients ?? [-8, 0] };
   }
 
   /// Whether a frame has the networks of the present state.
@@ -83,7 +85,7 @@ class Lab {
       this.gradients = null;
       if (!this.history.last) this.moment = null;
     }
-    if (first) this.begin();
+    if (first) this.begin(state.own);
     this.showState();
     this.watch();
   }
@@ -127,7 +129,7 @@ class Lab {
   }
 
   act(action) {
-    if (this.recording) return Promise.resolve();
+    if (this.recording || this.state?.own) return Promise.resolve();
     this.waiting += 1;
     return this.link.act(action).finally(() => {
       this.waiting -= 1;
@@ -135,8 +137,14 @@ class Lab {
     });
   }
 
-  /// An address with a bench sets it up. Without one, the race begins, unless something runs already.
-  begin() {
+  /// An address with a bench sets it up. Without one, the race begins, unless something runs already. A network of the
+  /// user's own runs by itself, and what the page cannot know of it is hidden.
+  begin(own) {
+    if (own) {
+      document.body.classList.add("own");
+      Object.assign(WORDS, OWN);
+      return this.words();
+    }
     if (this.recording) return;
     const named = decodeBench(location.hash);
     const bench = named ?? this.race;
@@ -243,7 +251,7 @@ class Lab {
   }
 
   chooseLayer(layer) {
-    const deepest = Math.max(...this.state.bench.networks.map((it) => it.depth)) - 1;
+    const deepest = Math.max(...this.state.bench.networks.map((it) => it.depth ?? this.frame?.networks[0].layers.length ?? 1)) - 1;
     this.layer = within(layer, [0, deepest]);
     const input = byId("layer-number");
     if (input !== document.activeElement) input.value = this.layer;
@@ -338,7 +346,7 @@ class Lab {
     }
     byId("device").textContent = t("runs_on", { device: state.device, data: state.data });
     this.testControls.state(state.test);
-    if (!this.recording && this.waiting === 0) history.replaceState(null, "", `#${encodeBench(state.bench)}`);
+    if (!this.recording && !state.own && this.waiting === 0) history.replaceState(null, "", `#${encodeBench(state.bench)}`);
     this.chooseLayer(this.layer);
     this.mark();
   }
@@ -382,8 +390,10 @@ class Lab {
 
   numbers() {
     const { state } = this;
+    const frame = this.shownFrame();
+    const step = frame?.step ?? 0;
+    if (state.own) return byId("numbers").replaceChildren(`${t("steps", { n: step })} · ${t("rate", { n: number(frame.rate) })}`);
     const speed = this.recording ? "" : ` · ${t("speed", { images: Math.round(state.images_per_second ?? 0).toLocaleString(language) })}`;
-    const step = this.shownFrame()?.step ?? 0;
     byId("numbers").textContent = t("step_epoch", { step, epoch: number(step / state.epoch, 2) }) + (state.playing ? speed : ` · ${t("paused")}`);
   }
 }

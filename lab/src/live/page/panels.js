@@ -1,35 +1,31 @@
 // The panels under the bench: one layer, heat maps, the pad, the test set, findings and curves.
 
 /// One layer of one network, with what can be done to it.
-class LayerPanel {
+class LayerPanel extends Panel {
   constructor(lab, id) {
-    this.lab = lab;
-    this.id = id;
-    this.title = make("h3");
-    this.pre = make("canvas", { role: "img", ariaLabel: t("head_pre") });
-    this.gradient = make("canvas", { role: "img", ariaLabel: t("gradient_axis") });
-    this.units = make("canvas", { role: "img", ariaLabel: t("units_map") });
-    this.norm = make("canvas", { role: "img", ariaLabel: t("norm") });
-    this.text = make("p", { className: "note" });
-    this.unitsText = make("p", { className: "note" });
+    super(lab, id);
+    this.pre = picture(t("head_pre"));
+    this.gradient = picture(t("gradient_axis"));
+    this.units = picture(t("units_map"));
+    this.norm = picture(t("norm"));
+    this.text = note();
+    this.unitsText = note();
     this.normPart = make("div", { className: "norm" },
-      make("h4", {}, t("norm")), this.norm, make("p", { className: "note" }, t("norm_key")),
+      make("h4", {}, t("norm")), this.norm, note(t("norm_key")),
       this.handle("gamma", 0, 3), this.handle("beta", -3, 3));
     this.table = tableBehind(() => this.rows());
     const factors = [0.1, 0.5, 2, 10].map((factor) => button(`× ${factor}`, () => this.act({ do: "multiply", factor }), { ariaLabel: t("multiply_by", { factor }) }));
     const shares = [0.25, 0.5, 1].map((share) => button(percent(share), () => this.act({ do: "kill", share }), { ariaLabel: t("kill_share", { share: percent(share) }) }));
-    this.element = make("article", {}, this.title,
+    const group = (key, all) => Object.assign(buttonRow(make("span", {}, t(key)), ...all), { role: "group", ariaLabel: t(key) });
+    this.element.append(this.title,
       make("h4", {}, t("head_pre")), this.pre, this.text,
       make("h4", {}, t("gradient_axis")), this.gradient,
-      make("h4", {}, t("units_map")), this.units, this.unitsText, this.normPart,
-      make("div", { className: "buttons", role: "group", ariaLabel: t("multiply") }, make("span", {}, t("multiply")), ...factors),
-      make("div", { className: "buttons", role: "group", ariaLabel: t("kill") }, make("span", {}, t("kill")), ...shares),
-      this.table);
-    this.element.panel = this;
+      make("div", { className: "map" }, make("h4", {}, t("units_map")), this.units, this.unitsText), this.normPart,
+      group("multiply", factors), group("kill", shares), this.table);
   }
 
   layerIndex() {
-    const network = this.lab.shown(this.id);
+    const { network } = this;
     return network ? Math.min(this.lab.layer, network.layers.length - 1) : 0;
   }
 
@@ -48,18 +44,18 @@ class LayerPanel {
   }
 
   frame(index) {
-    const network = this.lab.shown(this.id);
+    const { network } = this;
     const at = this.layerIndex();
     const layer = network?.layers[at];
     if (!layer) return;
     this.title.replaceChildren(mark(index), ` ${layer.name}`);
-    const view = { ...this.lab.view(this.id, index), theory: this.lab.history.theory.get(this.id)?.[at] };
-    drawLayer(this.pre, layer, view);
+    const view = this.view(index);
+    drawLayer(this.pre, layer, view, view.theory?.[at]);
     drawLayerGradient(this.gradient, layer, view);
     drawUnits(this.units, network.units?.layer === at ? network.units : null);
     this.units.hidden = network.units?.layer !== at;
     this.unitsText.textContent = this.units.hidden ? t("units_none") : t("units_axes", { rows: network.units.rows, columns: network.units.columns, low: number(network.units.range[0]), high: number(network.units.range[1]) });
-    this.text.textContent = t("layer_text", { std: number(layer.pre_std), saturated: percent(layer.saturated), dead: percent(layer.dead), copies: percent(layer.copies) });
+    this.text.textContent = t("layer_text", { std: number(layer.pre_std ?? layer.std), saturated: percent(layer.saturated), dead: percent(layer.dead), copies: percent(layer.copies) });
     this.pre.ariaLabel = `${t("head_pre")}: ${this.text.textContent}`;
     this.gradient.ariaLabel = `${t("gradient_axis")}: std ${number(layer.gradient_std)}`;
     this.units.ariaLabel = `${t("units_map")}: ${this.unitsText.textContent}`;
@@ -81,7 +77,7 @@ class LayerPanel {
   }
 
   rows() {
-    const network = this.lab.shown(this.id);
+    const { network } = this;
     const layer = network?.layers[this.layerIndex()];
     const rows = [[t("number"), t("value")]];
     if (!layer) return rows;
@@ -96,19 +92,16 @@ class LayerPanel {
 }
 
 /// The heat map of one network.
-class HeatPanel {
+class HeatPanel extends Panel {
   constructor(lab, id) {
-    this.lab = lab;
-    this.id = id;
-    this.title = make("h3");
-    this.canvas = make("canvas", { role: "img", ariaLabel: t("over_time") });
+    super(lab, id);
+    this.canvas = picture(t("over_time"));
     this.table = tableBehind(() => this.rows());
-    this.element = make("article", {}, this.title, this.canvas, this.table);
+    this.element.append(this.title, this.canvas, this.table);
     this.canvas.addEventListener("click", (event) => {
       const share = within((event.offsetX - 22) / (this.canvas.clientWidth - 24), [0, 1]);
       lab.chooseShare(share);
     });
-    this.element.panel = this;
   }
 
   frame(index) {
@@ -123,32 +116,29 @@ class HeatPanel {
     const seen = this.lab.history.points.filter((it) => it.networks.has(this.id));
     const every = Math.max(Math.ceil(seen.length / 10), 1);
     const chosen = seen.filter((_, index) => index % every === 0);
-    const depth = seen.at(-1)?.networks.get(this.id).std.length ?? 0;
-    const write = { std: number, saturated: (it) => percent(Number.isFinite(it) ? it : null), update: (it) => number(10 ** it) }[this.lab.heat];
+    const layers = this.network?.layers ?? [];
+    const write = { std: number, saturated: percent, update: (it) => number(10 ** it) }[this.lab.heat];
     return [
       [t("layer"), ...chosen.map((it) => t("steps", { n: it.step }))],
-      ...Array.from({ length: depth }, (_, layer) => [`hidden.${layer}`, ...chosen.map((it) => write(it.networks.get(this.id)[this.lab.heat][layer]))]),
+      ...layers.map(({ name }, layer) => [name, ...chosen.map((it) => write(it.networks.get(this.id)[this.lab.heat][layer]))]),
     ];
   }
 }
 
 /// A network's accuracy on the test set as the panel evaluates it.
-class TestPanel {
+class TestPanel extends Panel {
   constructor(lab, id) {
-    this.lab = lab;
-    this.id = id;
-    this.title = make("h3");
+    super(lab, id);
     this.bar = make("div", { className: "fill" });
     this.value = make("strong");
-    this.plain = make("p", { className: "note" });
-    this.needles = make("p", { className: "note" });
+    this.plain = note();
+    this.needles = note();
     this.recalibrate = button(t("recalibrate"), () => lab.act({ do: "recalibrate", network: id }));
-    this.element = make("article", {}, this.title, this.value, make("div", { className: "meter", ariaHidden: "true" }, this.bar), this.plain, this.needles, this.recalibrate);
-    this.element.panel = this;
+    this.element.append(this.title, this.value, make("div", { className: "meter", ariaHidden: "true" }, this.bar), this.plain, this.needles, this.recalibrate);
   }
 
   frame(index) {
-    const network = this.lab.shown(this.id);
+    const { network } = this;
     if (!network) return;
     const tested = network.test?.accuracy ?? null;
     this.title.replaceChildren(mark(index), ` ${configName(this.lab.config(this.id))}`);
@@ -259,7 +249,7 @@ class Pad {
     this.strokes = [];
     this.image.fill(0);
     this.answered = null;
-    this.answers.replaceChildren(make("p", { className: "note" }, t("pad_empty")));
+    this.answers.replaceChildren(note(t("pad_empty")));
     this.draw();
   }
 
@@ -304,7 +294,7 @@ class Pad {
     this.answers.dataset.count = ids.length;
     this.answers.replaceChildren(...this.answered.filter((it) => ids.includes(it.network)).map((answer) => {
       const index = ids.indexOf(answer.network);
-      const canvas = make("canvas", { role: "img", ariaLabel: answer.probabilities.map((it, digit) => `${digit}: ${percent(it)}`).join(", ") });
+      const canvas = picture(answer.probabilities.map((it, digit) => `${digit}: ${percent(it)}`).join(", "));
       const says = t("pad_says", { digit: answer.digit, share: percent(answer.probabilities[answer.digit]) });
       const article = make("article", {}, make("h3", {}, mark(index), ` ${says}`), canvas);
       requestAnimationFrame(() => drawProbabilities(canvas, answer, index));
@@ -375,13 +365,13 @@ class Findings {
   }
 
   frame(frame) {
-    const now = frame.networks.flatMap((network) => (network.findings ?? []).map((finding) => ({ network, finding })));
+    const now = frame.networks.flatMap((network) => network.findings.map((finding) => ({ network, finding })));
     this.announce(now);
     const key = JSON.stringify([language, this.lab.state.ids, now.map(({ network, finding }) => [network.id, finding.kind, finding.layer])]);
     if (key === this.shown) return this.renew(now);
     const focused = document.activeElement?.dataset?.finding;
     this.shown = key;
-    this.list.replaceChildren(...(now.length > 0 ? now.map((it) => this.item(it)) : [make("p", { className: "note" }, t("no_findings"))]));
+    this.list.replaceChildren(...(now.length > 0 ? now.map((it) => this.item(it)) : [note(t("no_findings"))]));
     if (focused) this.list.querySelector(`[data-finding="${focused}"]`)?.focus();
   }
 
@@ -431,7 +421,7 @@ function drawAllCurves(lab) {
   ];
   const powers = Array.from({ length: log(axis[1] / axis[0]) + 1.5 }, (_, index) => axis[0] * 10 ** index);
   drawCurves(byId("loss"), losses, {
-    ticks: powers.map((it) => [it, number(it, 1)]), axis, of: (it) => log(Math.max(it, axis[0])), guess: Math.log(CLASSES), steps, moment,
+    ticks: powers.map((it) => [it, number(it, 1)]), axis, of: (it) => log(Math.max(it, axis[0])), guess: lab.state.own ? NaN : Math.log(CLASSES), steps, moment,
   });
   drawCurves(byId("accuracy"), series("accuracy"), {
     ticks: [0, 0.5, 1].map((it) => [it, percent(it)]), axis: [0, 1], guess: 1 / CLASSES, steps, moment,

@@ -45,7 +45,7 @@ function histogram(context, histogram, axis, [x, y, width, height], color) {
   const bins = within(Math.floor(width / 3), [12, 80]);
   const [low, high] = histogram.range;
   if (low === null || high === null) return;
-  const { shares, left, right } = rebin([low, high], histogram.counts, histogram.below ?? 0, histogram.above ?? 0, axis, bins);
+  const { shares, left, right } = rebin([low, high], histogram.counts, histogram.below, histogram.above, axis, bins);
   const most = Math.max(...shares, left, right);
   if (most === 0) return;
   const each = width / bins;
@@ -91,6 +91,13 @@ function predicted(context, std, axis, [x, y, width, height]) {
   line(context, narrow ? [[middle, y], [middle, y + height]] : points, theme.ink, { width: 1.2, dash: [3, 2] });
 }
 
+/// An axis for the values of all layers of a network: four times the root mean square of the widest, rounded up.
+function valueAxis({ layers }) {
+  const size = Math.max(...layers.map(({ mean, std }) => 4 * Math.hypot(mean, std)));
+  const high = 2 ** Math.ceil(Math.log2(size || 1));
+  return [-high, high];
+}
+
 /// How the rows of the layers' picture are divided, for the width and number of layers.
 function layerRows(width, depth) {
   const row = within(Math.floor(380 / depth), [19, 38]);
@@ -124,25 +131,24 @@ function drawLayers(canvas, network, view) {
   const titles = [["pre", t("head_pre")], ["gradient", t("head_gradient")], ["spread", t("head_spread")]];
   for (const [part, text] of titles) say(context, text, rows[part][0], 8, { size: context.wide < 240 ? 9.5 : 11, color: theme.faint, most: rows[part][1] });
   const tall = rows.row - 4;
-  const behind = backdrop(view.activation, rows.pre[1], tall);
+  const behind = view.activation && backdrop(view.activation, rows.pre[1], tall);
   network.layers.forEach((layer, index) => {
     const y = rows.head + index * rows.row;
     if (index === view.selected) box(context, 0, y - 2, context.wide, rows.row, theme.card);
-    say(context, String(index), 16, y + tall / 2, { align: "right", size: 11, color: theme.faint });
+    aside(context, String(index), 16, y + tall / 2, "right");
     const pre = [rows.pre[0], y, rows.pre[1], tall];
-    const axis = SHAPES[view.activation].axis;
-    context.drawImage(behind, ...pre);
-    histogram(context, layer.pre, axis, pre, view.color);
-    predicted(context, view.theory?.[index]?.pre_std, axis, pre);
-    if (tall > 20 && rows.pre[1] > 130) drawStd(context, layer, pre);
+    if (behind) context.drawImage(behind, ...pre);
+    histogram(context, layer.pre, view.axis, pre, view.color);
+    predicted(context, view.theory?.[index]?.pre_std, view.axis, pre);
+    if (tall > 20 && rows.pre[1] > 130) drawStd(context, behind ? "" : `${layer.name} · `, layer, pre);
     drawGradient(context, layer.gradient, view.gradientAxis, [rows.gradient[0], y, rows.gradient[1], tall], view.color);
     drawSpread(context, layer, view.theory?.[index], [rows.spread[0], y, rows.spread[1], tall]);
     if (index === view.selected) line(context, [[1, y - 2], [1, y + rows.row - 2]], theme.ink, { width: 2 });
   });
 }
 
-function drawStd(context, layer, [x, y, width]) {
-  const text = `std ${number(layer.pre_std)}`;
+function drawStd(context, name, layer, [x, y, width]) {
+  const text = `${name}std ${number(layer.pre_std ?? layer.std)}`;
   context.font = "10px system-ui, sans-serif";
   const wide = context.measureText(text).width;
   context.globalAlpha = 0.8;
@@ -175,7 +181,7 @@ function drawSpread(context, layer, theory, [x, y, width, height]) {
 }
 
 /// The range of log10 in which a layer's gradients lie, or null if all are 0.
-function gradientRange({ log: [low, high], counts, below = 0, above = 0 }) {
+function gradientRange({ log: [low, high], counts, below, above }) {
   const first = below > 0 ? 0 : counts.findIndex((count) => count > 0);
   const last = above > 0 ? counts.length - 1 : counts.findLastIndex((count) => count > 0);
   if (low === null || (first < 0 && above === 0) || (last < 0 && below === 0)) return null;
@@ -219,10 +225,10 @@ function drawHeat(canvas, points, id, key, steps, moment) {
     return mapped(place(value(found), axis));
   });
   for (const row of [0, depth - 1]) {
-    say(context, String(row), 17, inner[1] + (row + 0.5) / depth * inner[3], { align: "right", size: 11, color: theme.faint });
+    aside(context, String(row), 17, inner[1] + (row + 0.5) / depth * inner[3], "right");
   }
   stepsBelow(context, inner, steps);
-  if (moment !== null) momentLine(context, inner, place(moment, steps));
+  momentLine(context, inner, moment, steps);
 }
 
 /// For each column the newest point at or before its step.
@@ -239,13 +245,14 @@ function columnPoints(points, [from, to], columns) {
 
 function stepsBelow(context, [x, y, width, height], [from, to]) {
   const at = y + height + 9;
-  say(context, String(from), x, at, { size: 11, color: theme.faint });
-  say(context, t("steps", { n: to }), x + width, at, { align: "right", size: 11, color: theme.faint });
+  aside(context, String(from), x, at);
+  aside(context, t("steps", { n: to }), x + width, at, "right");
 }
 
-function momentLine(context, [x, y, width, height], share) {
-  line(context, [[x + share * width, y], [x + share * width, y + height]], theme.paper, { width: 4 });
-  line(context, [[x + share * width, y], [x + share * width, y + height]], theme.ink, { width: 2 });
+function momentLine(context, [x, y, width, height], moment, steps) {
+  if (moment === null) return;
+  const at = x + place(moment, steps) * width;
+  for (const [color, wide] of [[theme.paper, 4], [theme.ink, 2]]) line(context, [[at, y], [at, y + height]], color, { width: wide });
 }
 
 /// Room beside the curves, for the numbers of the axis and the letters of the networks.
@@ -261,10 +268,10 @@ function drawCurves(canvas, series, { ticks, axis, of = (value) => value, guess,
   const down = (value) => y + height - place(of(value), axis.map(of)) * height;
   for (const [value, text] of ticks) {
     line(context, [[x, down(value)], [x + width, down(value)]], theme.line, { width: 1 });
-    say(context, text, x - 5, down(value), { align: "right", size: 11, color: theme.faint });
+    aside(context, text, x - 5, down(value), "right");
   }
   line(context, [[x, down(guess)], [x + width, down(guess)]], theme.faint, { width: 1, dash: [1, 3] });
-  say(context, t("guessing"), x + width, down(guess) - 7, { align: "right", size: 11, color: theme.faint });
+  aside(context, t("guessing"), x + width, down(guess) - 7, "right");
   const ends = series.map(({ points, at }) => {
     const drawn = points.map(([step, value]) => [across(step), value === null ? NaN : down(value)]);
     line(context, drawn, NETWORK_COLORS[at], { width: 2, dash: NETWORK_DASHES[at] });
@@ -272,7 +279,7 @@ function drawCurves(canvas, series, { ticks, axis, of = (value) => value, guess,
   });
   letterEnds(context, ends.filter((it) => it.end));
   stepsBelow(context, inner, steps);
-  if (moment !== null) momentLine(context, inner, place(moment, steps));
+  momentLine(context, inner, moment, steps);
 }
 
 /// The letter of each network at the end of its curve, none on another or below the picture.
@@ -332,14 +339,14 @@ function drawUnits(canvas, units) {
 }
 
 /// One layer, large: the histogram on the activation, with its axis.
-function drawLayer(canvas, layer, view) {
+function drawLayer(canvas, layer, view, theory) {
   const context = fit(canvas, 150);
   if (!context) return;
-  const axis = SHAPES[view.activation].axis;
+  const { axis } = view;
   const inner = [4, 4, context.wide - 8, context.tall - 24];
-  activationCurve(context, view.activation, inner);
+  if (view.activation) activationCurve(context, view.activation, inner);
   histogram(context, layer.pre, axis, inner, view.color);
-  predicted(context, view.theory?.pre_std, axis, inner);
+  predicted(context, theory?.pre_std, axis, inner);
   axisBelow(context, inner, axis, [axis[0], 0, axis[1]].map((value) => [value, number(value)]));
 }
 
@@ -357,7 +364,7 @@ function axisBelow(context, [x, y, width, height], axis, ticks) {
   box(context, x, y + height, width, 1, theme.faint);
   ticks.forEach(([value, text], index) => {
     const align = ["left", "center", "right"][index];
-    say(context, text, x + place(value, axis) * width, y + height + 10, { align, size: 11, color: theme.faint });
+    aside(context, text, x + place(value, axis) * width, y + height + 10, align);
   });
 }
 
@@ -375,7 +382,7 @@ function drawNorm(canvas, norm) {
     if (value > 0) box(context, bar[0], y - 7, place(log(value), axis) * bar[1], 14, theme.inputs);
     say(context, number(value), bar[0] + bar[1] + 4, y, { size: 11 });
   });
-  const needles = norm.channel ?? norm;
+  const needles = norm.channel;
   gauge(context, t("mean"), needles.batch_mean, needles.running_mean, 70, label, bar);
   gauge(context, t("variance"), needles.batch_var, needles.running_var, 104, label, bar);
 }

@@ -30,7 +30,7 @@ class Tour {
 
   frame() {
     if (this.lesson) return this.lesson.progress();
-    const now = this.lab.recording ? "recording" : chapter(this.lab);
+    const now = this.lab.recording ? "recording" : this.lab.state.own ? "own" : chapter(this.lab);
     if (now === this.shown) return;
     this.shown = now;
     this.tell(now);
@@ -40,20 +40,21 @@ class Tour {
     const { lab } = this;
     const set = (at, change) => lab.act({ do: "set", network: lab.state.ids[at], change });
     const deeper = () => [0, 1].forEach((at) => set(at, { depth: 30 }));
+    const norm = [t("turn_on_norm"), () => set(0, { norm: "batch" })];
+    const lesson = [t("first_lesson"), () => this.open(0)];
     const buttons = {
-      race: () => [[t("set_he"), () => set(0, { std: Number(Math.sqrt(2 / lab.state.bench.networks[0].width).toPrecision(3)) })], [t("make_deep"), deeper]],
-      saved: () => [[t("make_deep"), deeper]],
-      deep: () => [[t("turn_on_norm"), () => set(0, { norm: "batch" })]],
-      deep_saved: () => [[t("turn_on_norm"), () => set(0, { norm: "batch" })]],
-      norm: () => [[t("first_lesson"), () => this.open(0)], [t("race_again"), () => this.race()]],
-      free: () => [[t("to_race"), () => this.race()], [t("first_lesson"), () => this.open(0)]],
-      recording: () => [],
-    }[now]();
+      race: [[t("set_he"), () => set(0, { std: Number(Math.sqrt(2 / lab.state.bench.networks[0].width).toPrecision(3)) })], [t("make_deep"), deeper]],
+      saved: [[t("make_deep"), deeper]],
+      deep: [norm],
+      deep_saved: [norm],
+      norm: [lesson, [t("race_again"), () => this.race()]],
+      free: [[t("to_race"), () => this.race()], lesson],
+    }[now] ?? [];
     document.body.dataset.story = now;
     this.story.replaceChildren(
       make("p", { className: "sentence" }, t(`story_${now}`)),
       make("p", {}, t(`invite_${now}`)),
-      make("div", { className: "buttons" }, ...buttons.map(([text, does], index) => button(text, does, { className: index === 0 ? "main" : "" }))));
+      buttonRow(...buttons.map(([text, does], index) => button(text, does, { className: index === 0 ? "main" : "" }))));
   }
 
   race() {
@@ -88,6 +89,7 @@ class Lesson {
     this.lab = tour.lab;
     this.index = index;
     this.data = tour.lab.lessons[index];
+    this.bench = { ...USUAL, ...this.data.bench };
     this.prediction = null;
     this.moments = [];
     this.stage = "question";
@@ -97,8 +99,8 @@ class Lesson {
     document.body.dataset.story = "lesson";
     const { data, index } = this;
     const parts = {
-      question: () => [this.choices(), make("div", { className: "buttons" }, this.runButton(), this.closeButton())],
-      running: () => [this.choices(), this.bar(), make("div", { className: "buttons" }, this.closeButton())],
+      question: () => [this.choices(), buttonRow(this.runButton(), this.closeButton())],
+      running: () => [this.choices(), this.bar(), buttonRow(this.closeButton())],
       answer: () => this.answer(),
     }[this.stage]();
     this.tour.story.replaceChildren(
@@ -130,7 +132,7 @@ class Lesson {
 
   bar() {
     this.meter = make("progress", { max: this.data.run.at(-1).until, value: 0, ariaLabel: t("progress") });
-    this.meterText = make("p", { className: "note" }, "");
+    this.meterText = note();
     return make("div", {}, this.meter, this.meterText);
   }
 
@@ -144,10 +146,10 @@ class Lesson {
   async start() {
     this.stage = "running";
     this.draw();
-    const { lab, data } = this;
-    const wanted = encodeBench(data.bench);
+    const { lab, data, bench } = this;
+    const wanted = encodeBench(bench);
     const isSetUp = lab.whenFrame((frame) => frame.step === 0 && encodeBench(lab.state.bench) === wanted && lab.matches(frame));
-    lab.act({ do: "setup", bench: data.bench, play: false });
+    lab.act({ do: "setup", bench, play: false });
     await isSetUp;
     for (const part of data.run) {
       if (this.stopped) return;
@@ -194,7 +196,7 @@ class Lesson {
       this.measured(),
       make("p", { className: "why" }, usual ? data.why[language] : t("unusual", { usual: data.choices[data.answer].text[language] })),
       make("p", {}, make("strong", {}, t("try_next")), " ", data.next[language]),
-      make("div", { className: "buttons" }, ...this.nextButtons()),
+      buttonRow(...this.nextButtons()),
     ];
   }
 

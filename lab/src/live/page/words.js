@@ -35,6 +35,9 @@ const WORDS = {
     "모든 신경망이 같은 배치를 같은 순서로 봅니다. 그래서 차이는 여러분이 바꾼 것에서만 나옵니다."],
   story_recording: ["A recording.", "녹화본입니다."],
   invite_recording: ["It plays back what a live lab measured. Nothing can be changed here.", "라이브 실험실이 측정한 것을 다시 보여 줍니다. 여기서는 바꿀 수 없습니다."],
+  story_own: ["Your own network.", "직접 만든 신경망입니다."],
+  invite_own: ["Your program trains it, so there are no controls, no digits and no test time here.",
+    "학습은 여러분의 프로그램이 합니다. 그래서 여기에는 조절 장치, 숫자, 테스트가 없습니다."],
   set_he: ["Set it to √(2/n)", "√(2/n)으로 맞추기"],
   make_deep: ["Now make it 30 layers", "이제 30층으로 만들기"],
   turn_on_norm: ["Turn on batch norm", "배치 정규화 켜기"],
@@ -76,6 +79,7 @@ const WORDS = {
   save: ["Save", "저장"],
   step_epoch: ["Step {step} · epoch {epoch}", "{step} 스텝 · {epoch} 에포크"],
   speed: ["{images} images/s", "초당 {images}장"],
+  rate: ["{n} steps/s", "초당 {n} 스텝"],
   paused: ["paused", "멈춤"],
   step: ["Step", "스텝"],
   steps: ["step {n}", "{n} 스텝"],
@@ -112,7 +116,6 @@ const WORDS = {
   is_learning: ["right, learning", "정답, 배우는 중"],
   is_reading: ["right, reading", "정답, 읽는 중"],
   is_lost: ["lost", "발산함"],
-  lost_at: ["Lost at step {step}: the loss is not finite.", "{step} 스텝에서 발산했습니다. 손실이 유한하지 않습니다."],
 
   // The layers' picture.
   head_pre: ["into the activation", "활성화 입력"],
@@ -169,7 +172,7 @@ const WORDS = {
   // One layer.
   one_layer: ["One layer, large", "한 층 크게 보기"],
   layer: ["Layer hidden.", "은닉층 hidden."],
-  help_layer: ["Click a row above to choose a layer; 0 is at the input side. Multiply its weights or kill some of its units, and watch the layers behind it.",
+  help_one_layer: ["Click a row above to choose a layer; 0 is at the input side. Multiply its weights or kill some of its units, and watch the layers behind it.",
     "위 그림의 줄을 누르면 층을 고릅니다. 입력 쪽이 0입니다. 가중치에 수를 곱하거나 유닛 일부를 죽이고, 뒤따르는 층들을 지켜보세요."],
   layer_text: ["std {std} · saturated {saturated} · dead units {dead} · copies {copies}", "표준편차 {std} · 포화 {saturated} · 죽은 유닛 {dead} · 복사본 {copies}"],
   units_map: ["Outputs: images down, units across", "출력: 세로는 이미지, 가로는 유닛"],
@@ -206,7 +209,7 @@ const WORDS = {
   heat_saturated: ["share of saturated outputs (or dead units)", "포화된 출력(또는 죽은 유닛)의 비율"],
   heat_update: ["update / weight, log scale", "갱신량 / 가중치, 로그 눈금"],
   heat_picture: ["Network {name}: {shows}, layers down and steps across", "신경망 {name}: {shows}, 세로는 층, 가로는 스텝"],
-  help_heat: ["Layers go down, steps go across, so a column is one moment. Click a column, and every picture shows that moment.",
+  help_over_time: ["Layers go down, steps go across, so a column is one moment. Click a column, and every picture shows that moment.",
     "세로는 층, 가로는 스텝이므로 세로줄 하나가 한 시점입니다. 누르면 모든 그림이 그 시점을 보여 줍니다."],
 
   // The pad.
@@ -241,6 +244,15 @@ const WORDS = {
   // Trouble.
   gone: ["The lab does not answer. Trying again… If it was started anew, reload this page.", "실험실이 응답하지 않습니다. 다시 연결하는 중… 새로 시작했다면 이 페이지를 새로 고치세요."],
   not_done: ["That could not be done: the lab did not answer.", "할 수 없었습니다. 실험실이 응답하지 않습니다."],
+};
+
+/// Texts that are others for a network of the user's own.
+const OWN = {
+  about: ["What your program sees at its points, measured while it trains.", "프로그램의 관측 지점에서 학습하는 동안 측정한 것입니다."],
+  head_pre: ["values at the point", "지점의 값"],
+  help_layers: ["Each row is a point of your network, the first on top: the histogram of its values in one step, on one axis for all points.",
+    "한 줄이 신경망의 관측 지점 하나이고 맨 위가 첫 지점입니다. 한 스텝의 값을 히스토그램으로 보여 주며 모든 지점이 같은 축을 씁니다."],
+  layer: ["Point", "지점"],
 };
 
 const byId = (id) => document.getElementById(id);
@@ -278,6 +290,11 @@ function applyWords() {
   document.title = t("title");
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
   for (const element of document.querySelectorAll("[data-label]")) element.ariaLabel = t(element.dataset.label);
-  for (const element of document.querySelectorAll("[data-help]")) element.ariaLabel = `? ${t(element.dataset.help)}`;
+  for (const element of document.querySelectorAll(".help")) {
+    const { help } = element.dataset;
+    const named = `what_${help}` in WORDS;
+    const summary = named ? make("summary", {}, t(`what_${help}`)) : make("summary", { ariaLabel: `? ${t(help)}` }, "?");
+    element.replaceChildren(summary, make("p", {}, t(`help_${help}`)));
+  }
   for (const it of LANGUAGES) byId(it).setAttribute("aria-pressed", it === language);
 }
