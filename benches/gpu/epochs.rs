@@ -73,7 +73,7 @@ pub fn time(
     let epoch = || bare_epoch(device, &config, &train, &valid);
     epoch();
     Ok(Entry::Epoch {
-        who: "this crate".into(),
+        who: "Burn".into(),
         network: network.into(),
         norm: norm.to_string(),
         images: train.len(),

@@ -28,7 +28,8 @@ pub fn run(args: &Args) -> Result<(), String> {
         folder: &args.out,
         started: Instant::now(),
     };
-    let total = (60.0 * args.minutes - 2.0 * GRACE.as_secs_f64()).max(1.0);
+    // The last part may be late, and before this program starts, it may have to be unpacked.
+    let total = (60.0 * args.minutes - 3.0 * GRACE.as_secs_f64()).max(1.0);
     for part in Part::ALL {
         let end = results.started + Duration::from_secs_f64(total * part.ends_at());
         let started = Instant::now();
