@@ -244,7 +244,7 @@ fn count(source: &str) -> Counts {
                     .rsplit(", ")
                     .next();
                 counts.shared_memory += 4 * lanes * len.unwrap().parse::<usize>().unwrap();
-            } else {
+            } else if kind.starts_with("storage") {
                 arrays.insert(name.to_string());
                 counts.lanes = counts.lanes.max(lanes);
             }
