@@ -3,7 +3,7 @@
 //! `benches/gpu/pack` builds this program for a machine that has a GPU and nothing else; see docs/devices.md.
 //!
 //! The work is in parts. Each is a process of its own with a limit on its time, and reports its results line by line as
-//! [`Entry`]s: whatever crashes or hangs costs one case or one part. The program itself starts the parts and writes all
+//! `Entry`s: whatever crashes or hangs costs one case or one part. The program itself starts the parts and writes all
 //! results so far, as JSON and as a table, after every case.
 
 #[path = "../bare.rs"]

@@ -1,6 +1,6 @@
 //! What the kernels cost: launches, bytes moved, shared memory.
 //!
-//! Plain arithmetic on a [`Plan`], for benchmarks and for tests: `tests/cost.rs` holds it against the kernels that run.
+//! Plain arithmetic on a `Plan`, for benchmarks and for tests: `tests/cost.rs` holds it against the kernels that run.
 //! Whoever changes a kernel or a plan changes this file too.
 
 use burn::backend::DispatchDevice;
