@@ -61,6 +61,7 @@ mod dtype;
 pub mod init;
 pub mod norm;
 pub mod observe;
+mod processor;
 #[cfg(feature = "record")]
 pub mod record;
 mod scope;

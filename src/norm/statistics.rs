@@ -9,6 +9,7 @@ use super::average::{RunningAverage, Weighting};
 use super::fields::{map_field, visit_field};
 use super::sync::Occasion;
 use crate::dtype::at_least_f32;
+use crate::processor::is_processor;
 
 /// The statistics of one batch.
 pub(super) struct BatchStatistics {
@@ -351,18 +352,5 @@ pub(super) fn on<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D
             .autodiff()
             .with_gradient_checkpointing_strategy(strategy),
         None => tensor,
-    }
-}
-
-/// Whether a device is the CPU.
-// Without a CPU backend there is only one arm.
-#[allow(clippy::match_single_binding)]
-fn is_processor(device: &Device) -> bool {
-    match device.as_dispatch() {
-        #[cfg(feature = "flex")]
-        burn::backend::DispatchDevice::Flex(_) => true,
-        #[cfg(feature = "ndarray")]
-        burn::backend::DispatchDevice::NdArray(_) => true,
-        _ => false,
     }
 }

@@ -1,9 +1,11 @@
-//! The tensor at a point, reduced on the device.
+//! The tensor at a point, reduced where it lies.
 
 use std::fmt::Display;
 
 use burn::tensor::{Gradients, Tensor, Transaction};
 
+use super::host::HostValues;
+use super::meanwhile::Meanwhile;
 use super::name;
 use super::point::Point;
 use super::readout::Readout;
@@ -20,11 +22,10 @@ pub(super) struct LayerOnDevice {
     shape: Vec<usize>,
     units: usize,
     activation: Option<Activation>,
-    data: SummaryOnDevice,
-    by_unit: UnitsOnDevice,
+    measured: Meanwhile<(SummaryOnDevice, UnitsOnDevice)>,
     /// The leaf that receives the gradient of the tensor. Taken when the gradient is read.
     leaf: Option<Tensor<3>>,
-    gradient: Option<SummaryOnDevice>,
+    gradient: Option<Meanwhile<SummaryOnDevice>>,
 }
 
 impl LayerOnDevice {
@@ -41,13 +42,23 @@ impl LayerOnDevice {
         let name = name::full(point.name);
         let view = view(&name, tensor.dims(), point.units_axis);
         let values = tensor.clone().without_autodiff().reshape(view);
+        let (activation, settings) = (point.activation, settings.clone());
+        let measured = match HostValues::of(&values) {
+            Some(values) => Meanwhile::start(move || match values.measure(activation, &settings) {
+                Some((data, by_unit)) => (
+                    SummaryOnDevice::OnHost(data),
+                    UnitsOnDevice::OnHost(by_unit),
+                ),
+                None => reduced(&values.tensor(), activation, &settings),
+            }),
+            None => Meanwhile::done(reduced(&values, activation, &settings)),
+        };
         let layer = Self {
             name,
             shape: tensor.dims().to_vec(),
             units: view[1],
             activation: point.activation,
-            data: SummaryOnDevice::of(&values, settings),
-            by_unit: UnitsOnDevice::of(&values, point.activation),
+            measured,
             leaf: None,
             gradient: None,
         };
@@ -64,21 +75,29 @@ impl LayerOnDevice {
     /// Adds the gradient of the tensor, if the backward pass reached it.
     pub(super) fn backward(&mut self, gradients: &Gradients, settings: &Settings) {
         if let Some(gradient) = self.leaf.take().and_then(|leaf| leaf.grad(gradients)) {
-            self.gradient = Some(SummaryOnDevice::of(&gradient, settings));
+            let settings = settings.clone();
+            self.gradient = Some(match HostValues::of(&gradient) {
+                Some(values) => Meanwhile::start(move || match values.summary(&settings) {
+                    Some(summary) => SummaryOnDevice::OnHost(summary),
+                    None => SummaryOnDevice::of(&values.tensor(), &settings),
+                }),
+                None => Meanwhile::done(SummaryOnDevice::of(&gradient, &settings)),
+            });
         }
     }
 
     pub(super) fn register(&self, transaction: Transaction) -> Transaction {
-        let transaction = self.by_unit.register(self.data.register(transaction));
+        let (data, by_unit) = self.measured.get();
+        let transaction = by_unit.register(data.register(transaction));
         match &self.gradient {
-            Some(gradient) => gradient.register(transaction),
+            Some(gradient) => gradient.get().register(transaction),
             None => transaction,
         }
     }
 
     pub(super) fn read(self, readout: &mut Readout) -> Layer {
-        let data = self.data.read(readout);
-        let by_unit = self.by_unit.read(readout);
+        let (data, by_unit) = self.measured.get().clone();
+        let (data, by_unit) = (data.read(readout), by_unit.read(readout));
         let share = |values| values as f64 / data.count as f64;
         Layer {
             name: self.name,
@@ -89,9 +108,19 @@ impl LayerOnDevice {
             dead: by_unit.dead,
             duplicates: by_unit.duplicates,
             data,
-            gradient: self.gradient.map(|gradient| gradient.read(readout)),
+            gradient: self.gradient.map(|it| it.get().clone().read(readout)),
         }
     }
+}
+
+/// Everything about the output of an activation, in tensor operations.
+fn reduced(
+    values: &Tensor<3>,
+    activation: Option<Activation>,
+    settings: &Settings,
+) -> (SummaryOnDevice, UnitsOnDevice) {
+    let data = SummaryOnDevice::of(values, settings);
+    (data, UnitsOnDevice::of(values, activation))
 }
 
 /// The shape of the tensor as `[before, units, after]`: the axes before the axis of units, and the axes after it.

@@ -78,8 +78,10 @@
 
 mod diagnosis;
 mod finding;
+mod host;
 mod inside;
 mod layer;
+mod meanwhile;
 mod name;
 mod observation;
 mod observer;

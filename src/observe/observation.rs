@@ -12,7 +12,9 @@ use super::summary::Settings;
 /// The record of one step by an [`Observer`](super::Observer).
 ///
 /// It starts with the forward pass; [`backward`](Self::backward) adds the gradients and [`step`](Self::step) the
-/// updates. Until [`report`](Self::report), the statistics stay on the device: a few numbers per point and parameter.
+/// updates. On the CPU, values of f32 are measured in a pass or two, by another thread if one is free. Elsewhere the
+/// statistics stay on the device until [`report`](Self::report): a few numbers per point and parameter.
+///
 /// From `backward` to `step`, the observation also keeps the parameters' values, so the optimizer cannot update them in
 /// place.
 #[derive(Debug, Default)]

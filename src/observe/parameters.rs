@@ -3,6 +3,8 @@
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor, Transaction};
 
+use super::host::{HostParameter, is_on_host};
+use super::meanwhile::Meanwhile;
 use super::readout::Readout;
 use super::reduce::spread;
 use super::report::Parameter;
@@ -15,9 +17,48 @@ pub(super) struct ParameterOnDevice {
     shape: Vec<usize>,
     /// The values before the optimizer's step, in the model's own buffer. Released when the step is seen.
     values: Option<Tensor<1>>,
-    data: Tensor<1>,
-    gradient: Option<Tensor<1>>,
-    update: Option<Tensor<1>>,
+    data: Meanwhile<Spread>,
+    gradient: Option<Meanwhile<Spread>>,
+    update: Option<Meanwhile<Spread>>,
+}
+
+/// The spread of the values of a parameter.
+fn spread_of(values: Tensor<1>) -> Meanwhile<Spread> {
+    match is_on_host(&values) {
+        true => Meanwhile::start(move || Spread::Read(HostParameter::of(values).spread())),
+        false => Meanwhile::done(Spread::OnDevice(spread(values))),
+    }
+}
+
+/// The spread of how the values differ after the step.
+fn update_of(before: Tensor<1>, after: Tensor<1>) -> Meanwhile<Spread> {
+    match is_on_host(&before) && is_on_host(&after) {
+        true => Meanwhile::start(move || {
+            Spread::Read(HostParameter::of(before).update(&HostParameter::of(after)))
+        }),
+        false => Meanwhile::done(Spread::OnDevice(spread(after - before))),
+    }
+}
+
+/// Population std and root mean square.
+// There are few of them.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug)]
+enum Spread {
+    Read([f64; 2]),
+    OnDevice(Tensor<1>),
+}
+
+impl Spread {
+    fn read(self, readout: &mut Readout) -> [f64; 2] {
+        match self {
+            Self::Read(spread) => spread,
+            Self::OnDevice(_) => match readout.numbers()[..] {
+                [largest, std, rms] => [largest * std, largest * rms],
+                _ => unreachable!("`spread` returns three numbers"),
+            },
+        }
+    }
 }
 
 /// The parameters of `model` that require gradients, before the optimizer's step.
@@ -64,9 +105,9 @@ impl ModuleVisitor for BeforeStep<'_> {
             id: param.id,
             name: self.path.join("."),
             shape: tensor.dims().to_vec(),
-            data: spread(values.clone()),
+            data: spread_of(values.clone()),
             values: Some(values),
-            gradient: gradient.map(spread),
+            gradient: gradient.map(spread_of),
             update: None,
         });
     }
@@ -82,7 +123,7 @@ impl ModuleVisitor for AfterStep<'_> {
             return;
         };
         if let Some(before) = found.values.take() {
-            found.update = Some(spread(flattened(param.val()) - before));
+            found.update = Some(update_of(before, flattened(param.val())));
         }
     }
 }
@@ -100,24 +141,22 @@ impl ParameterOnDevice {
             self.update.as_ref(),
         ];
         let spreads = spreads.into_iter().flatten();
-        spreads.fold(transaction, |transaction, spread| {
-            transaction.register(spread.clone())
+        spreads.fold(transaction, |transaction, spread| match spread.get() {
+            Spread::Read(_) => transaction,
+            Spread::OnDevice(spread) => transaction.register(spread.clone()),
         })
     }
 
     pub(super) fn read(self, readout: &mut Readout) -> Parameter {
-        let mut spread = |_| match readout.numbers()[..] {
-            [largest, std, rms] => [largest * std, largest * rms],
-            _ => unreachable!("`spread` returns three numbers"),
-        };
-        let [std, rms] = spread(self.data);
+        let mut read = |spread: Meanwhile<Spread>| spread.get().clone().read(readout);
+        let [std, rms] = read(self.data);
         Parameter {
             name: self.name,
             shape: self.shape,
             std,
             rms,
-            gradient_std: self.gradient.map(|gradient| spread(gradient)[0]),
-            update_rms: self.update.map(|update| spread(update)[1]),
+            gradient_std: self.gradient.map(|it| read(it)[0]),
+            update_rms: self.update.map(|it| read(it)[1]),
         }
     }
 }

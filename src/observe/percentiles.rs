@@ -5,7 +5,7 @@ use burn::tensor::{Bool, FloatDType, Int, Tensor, TensorData};
 use super::reduce::{filled, number_of};
 
 /// The most values that are sorted; if there are more, a sample of this size.
-const SAMPLE: usize = 1 << 14;
+pub(super) const SAMPLE: usize = 1 << 14;
 
 /// The percentiles at these ranks, 0 to 100, of the values that are not excluded: `[ranks]`.
 ///
@@ -42,7 +42,7 @@ pub(super) fn percentiles(
 /// They are multiples, modulo `count`, of a step that has no common divisor with `count`. The length of every axis
 /// divides `count`, so the sample covers all indices of an axis, not only some. A step close to the golden ratio of
 /// `count` spreads the sample evenly.
-fn sample(count: usize) -> Vec<i64> {
+pub(super) fn sample(count: usize) -> Vec<i64> {
     let golden = (count as f64 * 0.618_033_988_749_895) as usize;
     let step = (golden..)
         .find(|&step| greatest_common_divisor(step, count) == 1)

@@ -44,17 +44,22 @@ impl Settings {
     }
 }
 
-/// A [`Summary`] whose numbers are still on the device.
-#[derive(Debug)]
-pub(super) struct SummaryOnDevice {
-    count: usize,
-    settings: Settings,
-    /// `None` if there are no values.
-    tensors: Option<Tensors>,
+/// A [`Summary`] whose numbers may still be on the device.
+// There are few of them.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug)]
+pub(super) enum SummaryOnDevice {
+    OnHost(Summary),
+    OnDevice {
+        count: usize,
+        settings: Settings,
+        /// `None` if there are no values.
+        tensors: Option<Tensors>,
+    },
 }
 
-#[derive(Debug)]
-struct Tensors {
+#[derive(Clone, Debug)]
+pub(super) struct Tensors {
     /// Largest magnitude, min, max; mean, variance and variance between inputs, of the values divided by the largest
     /// magnitude; percentiles.
     numbers: Tensor<1>,
@@ -69,7 +74,7 @@ impl SummaryOnDevice {
     /// lost in one large running sum.
     pub(super) fn of(values: &Tensor<3>, settings: &Settings) -> Self {
         let count = values.dims().iter().product();
-        Self {
+        Self::OnDevice {
             count,
             settings: settings.clone(),
             tensors: (count > 0).then(|| reduce(values.clone(), settings)),
@@ -77,22 +82,33 @@ impl SummaryOnDevice {
     }
 
     pub(super) fn register(&self, transaction: Transaction) -> Transaction {
-        match &self.tensors {
-            None => transaction,
-            Some(tensors) => transaction
+        match self {
+            Self::OnDevice {
+                tensors: Some(tensors),
+                ..
+            } => transaction
                 .register(tensors.numbers.clone())
                 .register(tensors.counts.clone()),
+            _ => transaction,
         }
     }
 
     pub(super) fn read(self, readout: &mut Readout) -> Summary {
+        let (size, settings, tensors) = match self {
+            Self::OnHost(summary) => return summary,
+            Self::OnDevice {
+                count,
+                settings,
+                tensors,
+            } => (count, settings, tensors),
+        };
         let Settings {
             count: bins,
             bins: place,
             percentiles: ranks,
             ..
-        } = self.settings;
-        let (numbers, counts) = match self.tensors {
+        } = settings;
+        let (numbers, counts) = match tensors {
             None => (vec![f64::NAN; 6 + ranks.len()], vec![0; 3 + bins + 3]),
             Some(_) => (readout.numbers(), readout.counts()),
         };
@@ -111,14 +127,14 @@ impl SummaryOnDevice {
         let &[nan, infinite, zeros, ref histogram @ ..] = counts.as_slice() else {
             unreachable!("`reduce` returns at least three counts");
         };
-        let any = self.count > nan + infinite;
+        let any = size > nan + infinite;
         let of_finite = |number| if any { number } else { f64::NAN };
         let percentile = |(rank, &value)| Percentile {
             rank,
             value: of_finite(value),
         };
         Summary {
-            count: self.count,
+            count: size,
             nan,
             infinite,
             mean: of_finite(mean * largest),
@@ -126,7 +142,7 @@ impl SummaryOnDevice {
             spread: of_finite(between_inputs.sqrt() * largest),
             min: of_finite(min),
             max: of_finite(max),
-            zeros: zeros as f64 / self.count as f64,
+            zeros: zeros as f64 / size as f64,
             percentiles: ranks.into_iter().zip(percentiles).map(percentile).collect(),
             histogram: Histogram {
                 range: match place {
@@ -250,7 +266,7 @@ fn position_in_data_range(
 
 /// The range of a histogram without a fixed range: minimum to maximum, or a width of 1 around a single value, as in
 /// NumPy.
-fn data_range(min: f64, max: f64) -> [f64; 2] {
+pub(super) fn data_range(min: f64, max: f64) -> [f64; 2] {
     match min == max {
         true => [min - 0.5, max + 0.5],
         false => [min, max],

@@ -8,18 +8,24 @@ use crate::init::Activation;
 
 /// Two values of different units count as equal up to this distance, relative to the largest magnitude in the layer: a
 /// few times the rounding error of f32.
-const IDENTICAL: f32 = 1e-6;
+pub(super) const IDENTICAL: f32 = 1e-6;
 
-/// [`UnitCounts`] that are still on the device.
-#[derive(Debug)]
-pub(super) struct UnitsOnDevice {
-    saturates: bool,
-    /// Saturated values (zeros if the activation does not saturate), dead units, duplicate units. `None` if there are
-    /// no values.
-    counts: Option<Tensor<1, Int>>,
+/// [`UnitCounts`] that may still be on the device.
+// There are few of them.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug)]
+pub(super) enum UnitsOnDevice {
+    OnHost(UnitCounts),
+    OnDevice {
+        saturates: bool,
+        /// Saturated values (zeros if the activation does not saturate), dead units, duplicate units. `None` if there are
+        /// no values.
+        counts: Option<Tensor<1, Int>>,
+    },
 }
 
 /// Counts over the units of a layer.
+#[derive(Clone, Debug)]
 pub(super) struct UnitCounts {
     /// Number of saturated values. `None` if the activation does not saturate.
     pub saturated: Option<usize>,
@@ -34,7 +40,7 @@ impl UnitsOnDevice {
     pub(super) fn of(values: &Tensor<3>, activation: Option<Activation>) -> Self {
         let saturates = activation.is_some_and(saturates);
         let count: usize = values.dims().iter().product();
-        Self {
+        Self::OnDevice {
             saturates,
             counts: (count > 0).then(|| {
                 let values = in_full_precision(values.clone());
@@ -53,14 +59,21 @@ impl UnitsOnDevice {
     }
 
     pub(super) fn register(&self, transaction: Transaction) -> Transaction {
-        match &self.counts {
-            None => transaction,
-            Some(counts) => transaction.register(counts.clone()),
+        match self {
+            Self::OnDevice {
+                counts: Some(counts),
+                ..
+            } => transaction.register(counts.clone()),
+            _ => transaction,
         }
     }
 
     pub(super) fn read(self, readout: &mut Readout) -> UnitCounts {
-        let counts = match self.counts {
+        let (saturates, counts) = match self {
+            Self::OnHost(counts) => return counts,
+            Self::OnDevice { saturates, counts } => (saturates, counts),
+        };
+        let counts = match counts {
             None => vec![0; 3],
             Some(_) => readout.counts(),
         };
@@ -68,7 +81,7 @@ impl UnitsOnDevice {
             unreachable!("`of` stores three counts");
         };
         UnitCounts {
-            saturated: self.saturates.then_some(saturated),
+            saturated: saturates.then_some(saturated),
             dead,
             duplicates,
         }
@@ -76,7 +89,7 @@ impl UnitsOnDevice {
 }
 
 /// Whether the output of an activation shows that its slope is close to 0.
-fn saturates(activation: Activation) -> bool {
+pub(super) fn saturates(activation: Activation) -> bool {
     match activation {
         Activation::Sigmoid | Activation::Tanh | Activation::Relu => true,
         // Leaky ReLU is flat nowhere. GELU and SiLU are flat in places, but an output close to 0 may also come from a

@@ -427,3 +427,20 @@ fn blocks_come_before_the_names_of_their_points() {
     let (_, seen) = inside("stage", || Observer::new().run(|| watch("first", x())));
     assert_eq!(names(seen.report()), ["first"]);
 }
+
+/// There, no thread is free to measure meanwhile.
+#[test]
+fn the_only_thread_of_a_pool_measures_by_itself() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let report = pool.unwrap().install(|| {
+        let x = tensor(&normal(600, 9), [20, 30], &any_device().autodiff()).require_grad();
+        let (loss, mut seen) = Observer::new().run(|| watch("point", x).square().sum());
+        seen.backward(&Vec::<Linear>::new(), &loss.backward());
+        seen.report()
+    });
+    let [layer] = &report.layers[..] else {
+        panic!("one point was passed")
+    };
+    let gradient = layer.gradient.as_ref().unwrap();
+    assert!((gradient.std / layer.data.std - 2.0).abs() < 1e-6);
+}

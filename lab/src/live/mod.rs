@@ -7,8 +7,8 @@
 //!
 //! [`Live::serve`] shows a training loop of somebody else's on the same page.
 //!
-//! Every step can be watched without changing its result. A watched step of four networks costs about half as much again as
-//! one that is not, and there are eleven a second.
+//! Every step can be watched without changing its result. A watched step of four networks costs a quarter to a half more
+//! than one that is not, and there are ten a second.
 //!
 //! | file | question |
 //! | --- | --- |

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Frames come at least this often while somebody watches.
-const SLOWEST: Duration = Duration::from_millis(80);
+/// Frames come at least this often while somebody watches: ten a second.
+const SLOWEST: Duration = Duration::from_millis(95);
 /// And at most this often.
 const FASTEST: Duration = Duration::from_millis(50);
 /// Nobody watches: the recording goes on.
@@ -32,8 +32,11 @@ impl Now {
     }
 
     pub fn is_due(&self) -> bool {
-        let wait = (self.cost * self.share).clamp(self.least, self.most);
-        self.last.is_none_or(|last| last.elapsed() >= wait)
+        self.last.is_none_or(|last| last.elapsed() >= self.wait())
+    }
+
+    fn wait(&self) -> Duration {
+        (self.cost * self.share).clamp(self.least, self.most)
     }
 
     /// Whether it was made due.
@@ -85,12 +88,13 @@ pub(super) struct Pace {
 
 impl Pace {
     pub fn new() -> Self {
-        let hour = Duration::from_secs(3600);
+        let second = Duration::from_secs(1);
+        let hour = 3600 * second;
         Self {
-            frame: Now::new(25, FASTEST, SLOWEST),
-            answer: Now::new(80, SLOWEST, hour),
-            score: Now::new(60, Duration::from_secs(1), Duration::from_millis(1200)),
-            state: Now::new(1, Duration::from_secs(1), Duration::from_secs(1)),
+            frame: Now::new(40, FASTEST, SLOWEST),
+            answer: Now::new(200, SLOWEST, hour),
+            score: Now::new(100, second, 5 * second),
+            state: Now::new(1, second, second),
             rate: 0.0,
             step: Duration::ZERO,
             since: Instant::now(),
@@ -125,9 +129,16 @@ impl Pace {
             true => Duration::ZERO,
             false => took.saturating_sub(self.step),
         };
+        let (wait, due) = (self.frame.wait(), self.frame.last);
         self.frame.took(beyond);
-        // The pause is from one frame to the next, not to the start of the work on it.
-        self.frame.last = Instant::now().checked_sub(took);
+        // From one frame to the next, and not to the end of the work on it. A frame that was due in the middle of a step
+        // comes late, and the next is not put off for it.
+        let start = Instant::now().checked_sub(took);
+        let due = due.map(|last| last + wait);
+        self.frame.last = match (due, start) {
+            (Some(due), Some(start)) if start.saturating_duration_since(due) < wait => Some(due),
+            _ => start,
+        };
         self.count();
     }
 

@@ -34,6 +34,7 @@ use burn::backend::{Backend, Dispatch, DispatchDevice, ExtensionType, backend_ex
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use crate::dtype::at_least_f32;
+use crate::processor::is_processor;
 
 mod autodiff;
 #[cfg(feature = "cpu-kernels")]
@@ -359,16 +360,8 @@ fn is_compiled_in(device: &Device) -> bool {
 }
 
 /// Whether the device's backend is one of those with kernels for the CPU.
-#[allow(clippy::match_single_binding)]
 fn has_cpu_kernels(device: &Device) -> bool {
-    match device.clone().without_autodiff().as_dispatch() {
-        #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => true,
-        #[cfg(feature = "ndarray")]
-        DispatchDevice::NdArray(_) => true,
-        #[allow(unreachable_patterns)]
-        _ => false,
-    }
+    is_processor(&device.clone().without_autodiff())
 }
 
 /// Gamma and beta as arguments of the operations.

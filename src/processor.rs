@@ -1,0 +1,18 @@
+//! Whether a device is the CPU.
+
+use burn::backend::DispatchDevice;
+use burn::tensor::Device;
+
+/// Whether a device, without autodiff, is the CPU, and this crate was compiled for its backend.
+// Without a CPU backend there is only one arm.
+#[allow(clippy::match_single_binding)]
+pub(crate) fn is_processor(device: &Device) -> bool {
+    match device.as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}
