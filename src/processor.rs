@@ -1,6 +1,5 @@
 //! Whether a device is the CPU.
 
-use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
 /// Whether a device, without autodiff, is the CPU, and this crate was compiled for its backend.
@@ -9,9 +8,9 @@ use burn::tensor::Device;
 pub(crate) fn is_processor(device: &Device) -> bool {
     match device.as_dispatch() {
         #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => true,
+        burn::backend::DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]
-        DispatchDevice::NdArray(_) => true,
+        burn::backend::DispatchDevice::NdArray(_) => true,
         #[allow(unreachable_patterns)]
         _ => false,
     }
