@@ -81,6 +81,11 @@ fn several_workers_compute_what_one_would() {
             };
             let device = device.autodiff();
             for shares in SHARES {
+                // Burn's NdArray cannot multiply empty matrices.
+                #[cfg(feature = "ndarray")]
+                if shares.contains(&0) && device.clone().inner() == Device::ndarray() {
+                    continue;
+                }
                 let rows: usize = shares.iter().sum();
                 let batch = noise(1, rows * INPUTS);
                 let weights = noise(2, rows);
