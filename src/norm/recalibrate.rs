@@ -72,11 +72,11 @@ const SETTLED: f64 = 1e-4;
 
 /// Returns the model with the running statistics of its batch norm layers recomputed over a sample of batches.
 ///
-/// They become the mean and the unbiased variance of all values that the layer gets in inference on the sample; the
-/// biased variance, in a layer that keeps it. The layers before it already use their recomputed statistics. The values of
-/// all batches are pooled, whatever their sizes. 10^3 to 10^4 samples are enough (Wu & Johnson 2021, [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)).
-/// The rest of the model stays as it is, and so does the model passed in. A batch in which a channel's mean or variance
-/// is not finite does not count for that channel.
+/// They become the mean and the unbiased variance of all values that the layer gets in inference on the sample, or the
+/// biased variance if the layer keeps that. The layers before it already use their recomputed statistics. The values of all
+/// batches are pooled, whatever their sizes. 10^3 to 10^4 samples are enough (Wu & Johnson 2021,
+/// [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)). The rest of the model stays as it is, and so does the model passed
+/// in. A batch in which a channel's mean or variance is not finite does not count for that channel.
 ///
 /// - `batches` returns the batches of one pass. It is called once per pass, and must return the same batches each time.
 /// - `forward` calls the model on a batch. It gets the [validation](Module::valid) model, so dropout is off. It must

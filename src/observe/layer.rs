@@ -45,11 +45,13 @@ impl LayerOnDevice {
         let (activation, settings) = (point.activation, settings.clone());
         let measured = match HostValues::of(&values) {
             Some(values) => Meanwhile::start(move || match values.measure(activation, &settings) {
-                Some((data, by_unit)) => (
+                Some((data, by_unit)) => Ok((
                     SummaryOnDevice::OnHost(data),
                     UnitsOnDevice::OnHost(by_unit),
-                ),
-                None => reduced(&values.tensor(), activation, &settings),
+                )),
+                None => Err(Box::new(move || {
+                    reduced(&values.tensor(), activation, &settings)
+                })),
             }),
             None => Meanwhile::done(reduced(&values, activation, &settings)),
         };
@@ -78,8 +80,10 @@ impl LayerOnDevice {
             let settings = settings.clone();
             self.gradient = Some(match HostValues::of(&gradient) {
                 Some(values) => Meanwhile::start(move || match values.summary(&settings) {
-                    Some(summary) => SummaryOnDevice::OnHost(summary),
-                    None => SummaryOnDevice::of(&values.tensor(), &settings),
+                    Some(summary) => Ok(SummaryOnDevice::OnHost(summary)),
+                    None => Err(Box::new(move || {
+                        SummaryOnDevice::of(&values.tensor(), &settings)
+                    })),
                 }),
                 None => Meanwhile::done(SummaryOnDevice::of(&gradient, &settings)),
             });

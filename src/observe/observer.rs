@@ -53,11 +53,7 @@ impl Observer {
     ///
     /// Panics unless both ends are finite and `low < high`.
     pub fn with_range(mut self, low: f64, high: f64) -> Self {
-        assert!(
-            low.is_finite() && high.is_finite() && low < high,
-            "a histogram needs a finite range from low to high, found {low} to {high}"
-        );
-        self.settings.bins = Bins::Fixed([low, high]);
+        self.settings.bins = Bins::Fixed(range(low, high));
         self
     }
 
@@ -68,11 +64,7 @@ impl Observer {
     ///
     /// Panics unless both ends are finite and `low < high`.
     pub fn with_gradient_decades(mut self, low: f64, high: f64) -> Self {
-        assert!(
-            low.is_finite() && high.is_finite() && low < high,
-            "a histogram needs finite decades from low to high, found {low} to {high}"
-        );
-        self.settings.gradient_bins = Bins::Decades([low, high]);
+        self.settings.gradient_bins = Bins::Decades(range(low, high));
         self
     }
 
@@ -118,4 +110,17 @@ impl Observer {
             false => (forward(), Observation::default()),
         }
     }
+}
+
+/// The range of a histogram.
+///
+/// # Panics
+///
+/// Unless both ends are finite and `low < high`.
+fn range(low: f64, high: f64) -> [f64; 2] {
+    assert!(
+        low.is_finite() && high.is_finite() && low < high,
+        "a histogram needs a finite range from low to high, found {low} to {high}"
+    );
+    [low, high]
 }

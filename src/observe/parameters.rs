@@ -25,7 +25,7 @@ pub(super) struct ParameterOnDevice {
 /// The spread of the values of a parameter.
 fn spread_of(values: Tensor<1>) -> Meanwhile<Spread> {
     match is_on_host(&values) {
-        true => Meanwhile::start(move || Spread::Read(HostParameter::of(values).spread())),
+        true => Meanwhile::start(move || Ok(Spread::Read(HostParameter::of(values).spread()))),
         false => Meanwhile::done(Spread::OnDevice(spread(values))),
     }
 }
@@ -34,7 +34,8 @@ fn spread_of(values: Tensor<1>) -> Meanwhile<Spread> {
 fn update_of(before: Tensor<1>, after: Tensor<1>) -> Meanwhile<Spread> {
     match is_on_host(&before) && is_on_host(&after) {
         true => Meanwhile::start(move || {
-            Spread::Read(HostParameter::of(before).update(&HostParameter::of(after)))
+            let update = HostParameter::of(before).update(&HostParameter::of(after));
+            Ok(Spread::Read(update))
         }),
         false => Meanwhile::done(Spread::OnDevice(spread(after - before))),
     }

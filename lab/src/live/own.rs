@@ -60,7 +60,7 @@ impl Live {
     /// The page shows what the [points](observe::Point) of the network see. A layer's update is that of the first
     /// weights whose path starts with the name of its point: `hidden.0` has `hidden.0.linear.weight`.
     ///
-    /// Watching takes about a twenty-fifth of the time while a page is open. Without one, two steps a second are
+    /// Watching takes about a fortieth of the time while a page is open. Without one, two steps a second are
     /// watched, so that a page that opens later sees what went before. The training never waits for a page.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ fn gradient(values: &observe::Summary) -> GradientFrame {
         log: DECADES,
         counts: counts(&values.histogram),
         zero,
-        below: values.histogram.below as u32 - zero,
+        below: (values.histogram.below as u32).saturating_sub(zero),
         above: values.histogram.above as u32,
     }
 }

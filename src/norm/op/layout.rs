@@ -72,8 +72,8 @@ impl Order {
         axes.sort_by_key(|&axis| {
             std::cmp::Reverse(if shape[axis] == 1 { 0 } else { strides[axis] })
         });
-        // Where the others lie in their natural order, it keeps its place too: with the stride of an innermost axis, Burn's
-        // fusion (0.22.1) reads the wrong values of what is added to the output.
+        // If the longer axes lie in their natural order, those of length 1 keep their places. Otherwise the output of one
+        // channel has the stride of an innermost axis there, and Burn's fusion (0.22.1) adds the wrong values to it.
         if axes.iter().filter(|&&axis| shape[axis] != 1).is_sorted() {
             axes.sort();
         }

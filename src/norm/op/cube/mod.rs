@@ -1,8 +1,8 @@
 //! Kernels for the GPU backends of CubeCL: wgpu, Vulkan, Metal, WebGPU, CUDA, ROCm.
 //!
 //! Passes over the input dominate the time, so there are as few as possible. If one cube can process all values of a
-//! channel, a single kernel does the work. It keeps the values in registers, as far as they fit, and reads the rest a second
-//! time from the cache. Otherwise several cubes share a channel, and a kernel merges their results:
+//! channel, a single kernel does the work. It keeps the values in registers if all of them fit, and otherwise reads them a
+//! second time, from the cache. For more values, several cubes share a channel, and a kernel merges their results:
 //!
 //! ```text
 //! forward, one kernel (forward_whole)        forward, several cubes per channel
