@@ -98,6 +98,43 @@ impl Display for Finding {
 }
 
 impl Finding {
+    /// The name of its kind: that of the variant, in words with hyphens, such as `signal-vanishes`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFinite(_) => "not-finite",
+            Self::Symmetry(_) => "symmetry",
+            Self::Dead(_) => "dead",
+            Self::Saturated(_) => "saturated",
+            Self::SignalVanishes(_) => "signal-vanishes",
+            Self::SignalExplodes(_) => "signal-explodes",
+            Self::InputsAlike(_) => "inputs-alike",
+            Self::GradientVanishes(_) => "gradient-vanishes",
+            Self::GradientExplodes(_) => "gradient-explodes",
+            Self::UpdatesTooLarge(_) => "updates-too-large",
+            Self::UpdatesTooSmall(_) => "updates-too-small",
+        }
+    }
+
+    /// The points or parameters that it names: the worst one first, or the two ends of a change, the last one first.
+    pub fn places(&self) -> Vec<&str> {
+        match self {
+            Self::NotFinite(it)
+            | Self::Symmetry(it)
+            | Self::Dead(it)
+            | Self::Saturated(it)
+            | Self::UpdatesTooLarge(it)
+            | Self::UpdatesTooSmall(it) => {
+                let also = it.also.iter().map(String::as_str);
+                std::iter::once(it.name.as_str()).chain(also).collect()
+            }
+            Self::SignalVanishes(it)
+            | Self::SignalExplodes(it)
+            | Self::InputsAlike(it)
+            | Self::GradientVanishes(it)
+            | Self::GradientExplodes(it) => vec![&it.to, &it.from],
+        }
+    }
+
     /// The measurement, its place and the threshold; what that means; what to try.
     fn words(&self) -> [String; 3] {
         let [found, meaning, remedy] = match self {

@@ -122,20 +122,7 @@ fn device() -> Device {
 
 /// The kinds of finding, in the order found.
 fn kinds(findings: &[Finding]) -> Vec<&'static str> {
-    let kind = |finding: &Finding| match finding {
-        Finding::NotFinite(_) => "not finite",
-        Finding::Symmetry(_) => "symmetry",
-        Finding::Dead(_) => "dead",
-        Finding::Saturated(_) => "saturated",
-        Finding::SignalVanishes(_) => "signal vanishes",
-        Finding::SignalExplodes(_) => "signal explodes",
-        Finding::InputsAlike(_) => "inputs alike",
-        Finding::GradientVanishes(_) => "gradient vanishes",
-        Finding::GradientExplodes(_) => "gradient explodes",
-        Finding::UpdatesTooLarge(_) => "updates too large",
-        Finding::UpdatesTooSmall(_) => "updates too small",
-    };
-    findings.iter().map(kind).collect()
+    findings.iter().map(Finding::kind).collect()
 }
 
 #[test]
@@ -188,29 +175,29 @@ fn each_broken_start_is_told() {
             StandardNormal,
             Relu,
             5,
-            &["signal explodes", "gradient explodes"],
+            &["signal-explodes", "gradient-explodes"],
         ),
         (
             SmallNormal,
             Tanh,
             5,
-            &["signal vanishes", "gradient vanishes"],
+            &["signal-vanishes", "gradient-vanishes"],
         ),
         (
             SmallNormal,
             Relu,
             5,
-            &["signal vanishes", "gradient vanishes"],
+            &["signal-vanishes", "gradient-vanishes"],
         ),
         (
             SmallNormal,
             Sigmoid,
             5,
-            &["inputs alike", "gradient vanishes"],
+            &["inputs-alike", "gradient-vanishes"],
         ),
-        (Xavier, Sigmoid, 10, &["inputs alike", "gradient vanishes"]),
-        (He, Sigmoid, 10, &["inputs alike", "gradient vanishes"]),
-        (Xavier, Relu, 20, &["signal vanishes", "gradient vanishes"]),
+        (Xavier, Sigmoid, 10, &["inputs-alike", "gradient-vanishes"]),
+        (He, Sigmoid, 10, &["inputs-alike", "gradient-vanishes"]),
+        (Xavier, Relu, 20, &["signal-vanishes", "gradient-vanishes"]),
     ];
     for (start, activation, depth, expected) in expected {
         let mut report = Run::of(start, activation, depth).report();
@@ -244,7 +231,7 @@ fn units_that_started_equal_are_told_when_their_weights_are_not_all_one_value_an
 
 #[test]
 fn steps_of_the_wrong_size_are_told() {
-    for (learning_rate, expected) in [(1e-5, "updates too small"), (1e3, "updates too large")] {
+    for (learning_rate, expected) in [(1e-5, "updates-too-small"), (1e3, "updates-too-large")] {
         let run = Run {
             learning_rate,
             ..Run::of(He, Relu, 3)
@@ -259,7 +246,7 @@ fn steps_of_the_wrong_size_are_told() {
     };
     let found = kinds(&run.diagnose());
     assert!(
-        found.contains(&"dead") || found.contains(&"not finite"),
+        found.contains(&"dead") || found.contains(&"not-finite"),
         "{found:?}"
     );
 }

@@ -4,7 +4,6 @@ use super::action::{Action, Every, Id};
 use super::advice::advice;
 use super::bench::Bench;
 use super::config::{Change, NETWORKS, NetworkConfig, within};
-use super::finding;
 use super::frame::Advice;
 use super::network::Network;
 use super::text::Text;
@@ -245,7 +244,7 @@ impl Bench {
         let network = &self.networks[position];
         let findings = self.seen.get(&id).map(|seen| seen.report.diagnose());
         let findings = findings.unwrap_or_default();
-        let found = findings.iter().find(|it| finding::kind(it) == kind);
+        let found = findings.iter().find(|it| it.kind() == kind);
         let advice: Option<Advice> = found.and_then(|it| advice(it, &network.config));
         let Some(Advice { change, .. }) = advice else {
             return Err(Text::new(

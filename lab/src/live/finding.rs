@@ -10,47 +10,13 @@ use crate::number::Number;
 
 /// The findings of a network, with advice if it can be changed.
 pub(super) fn frames(findings: &[Finding], config: Option<&NetworkConfig>) -> Vec<FindingFrame> {
-    let frame = |finding| FindingFrame {
-        kind: kind(finding),
+    let frame = |finding: &Finding| FindingFrame {
+        kind: finding.kind(),
         text: Text::new(finding.to_string(), korean(finding)),
-        layer: layer(finding).to_owned(),
+        layer: finding.places()[0].to_owned(),
         advice: config.and_then(|config| advice(finding, config)),
     };
     findings.iter().map(frame).collect()
-}
-
-/// The name of a kind of finding.
-pub(super) fn kind(finding: &Finding) -> &'static str {
-    match finding {
-        Finding::NotFinite(_) => "not-finite",
-        Finding::Symmetry(_) => "symmetry",
-        Finding::Dead(_) => "dead",
-        Finding::Saturated(_) => "saturated",
-        Finding::SignalVanishes(_) => "signal-vanishes",
-        Finding::SignalExplodes(_) => "signal-explodes",
-        Finding::InputsAlike(_) => "inputs-alike",
-        Finding::GradientVanishes(_) => "gradient-vanishes",
-        Finding::GradientExplodes(_) => "gradient-explodes",
-        Finding::UpdatesTooLarge(_) => "updates-too-large",
-        Finding::UpdatesTooSmall(_) => "updates-too-small",
-    }
-}
-
-/// The place of the worst measurement.
-fn layer(finding: &Finding) -> &str {
-    match finding {
-        Finding::NotFinite(it)
-        | Finding::Symmetry(it)
-        | Finding::Dead(it)
-        | Finding::Saturated(it)
-        | Finding::UpdatesTooLarge(it)
-        | Finding::UpdatesTooSmall(it) => &it.name,
-        Finding::SignalVanishes(it)
-        | Finding::SignalExplodes(it)
-        | Finding::InputsAlike(it)
-        | Finding::GradientVanishes(it)
-        | Finding::GradientExplodes(it) => &it.to,
-    }
 }
 
 /// What [`Finding`] prints, in Korean: what was found, what it means, what to try.

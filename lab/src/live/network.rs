@@ -41,7 +41,7 @@ impl Network {
             config,
             origin: None,
             model,
-            optimizer: training.optimizer(),
+            optimizer: training.optimizer.init(),
             loss: f64::NAN,
             lost: None,
         }
@@ -163,7 +163,7 @@ impl Network {
             block.activation = config.activation;
         }
         if config.optimizer != self.config.optimizer {
-            self.optimizer = config.training(batch, 0).optimizer();
+            self.optimizer = config.training(batch, 0).optimizer.init();
         }
         self.config = config;
     }
@@ -203,7 +203,7 @@ impl Network {
             }
         }
         // Old moments would move the weights on, without any gradient.
-        self.optimizer = self.config.training(2, 0).optimizer();
+        self.optimizer = self.config.training(2, 0).optimizer.init();
         Ok(())
     }
 

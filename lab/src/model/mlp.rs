@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::block::{Affine, Block, Normalization};
 use burn_kindling::init::{Activation, InitStrategy, Scheme, initialize};
 use burn_kindling::norm::Then;
-use burn_kindling::observe::Point;
+use burn_kindling::observe::{Point, watch};
 
 /// Configuration of an [`Mlp`].
 #[derive(Config, Debug, PartialEq)]
@@ -88,18 +88,28 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Computes the logits of a batch. The outputs of the hidden layers can be [observed](burn_kindling::observe) at
-    /// the points `hidden.0`, `hidden.1` and so on.
+    /// Computes the logits of a batch. The outputs of the hidden layers and the logits can be
+    /// [observed](burn_kindling::observe) at the points `hidden.0`, `hidden.1`, ..., and `output`.
     ///
     /// # Shapes
     ///
     /// - `input`: `[batch, inputs]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        Affine::forward(&self.output, self.features(input))
+        self.classify(self.features(input))
     }
 
-    /// Computes the output of the last hidden layer. It can be observed at the same points as
+    /// Computes the logits from the output of the last hidden layer. They can be observed at the point `output`.
+    ///
+    /// # Shapes
+    ///
+    /// - `features`: `[batch, units of the last hidden layer]`
+    /// - output: `[batch, classes]`
+    pub fn classify(&self, features: Tensor<2>) -> Tensor<2> {
+        watch("output", Affine::forward(&self.output, features))
+    }
+
+    /// Computes the output of the last hidden layer. The hidden layers can be observed as in
     /// [`forward`](Self::forward).
     ///
     /// # Shapes

@@ -180,7 +180,7 @@ impl Network {
                 }
             }
         }
-        let mut optimizer = config.optimizer();
+        let mut optimizer = config.optimizer.init();
         let mut losses = 0.0;
         for step in 0..steps {
             if setup.interrupter.should_stop() {

@@ -58,7 +58,10 @@ impl Notes {
     fn step(&mut self, network: &Classifier) {
         if let Some(mut seen) = self.seen.take() {
             seen.step(network);
-            self.stages.push(seen.report());
+            let mut report = seen.report();
+            // The hidden layers alone: the logits follow no activation.
+            report.layers.retain(|it| it.activation.is_some());
+            self.stages.push(report);
         }
     }
 }

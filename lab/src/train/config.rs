@@ -140,21 +140,6 @@ impl TrainConfig {
                 .map_err(TrainError::Config),
         }
     }
-
-    /// The optimiser.
-    pub(crate) fn optimizer(&self) -> ModuleOptimizer {
-        match self.optimizer {
-            OptimizerKind::Sgd => SgdConfig::new().init(),
-            OptimizerKind::Momentum => SgdConfig::new()
-                .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
-                .init(),
-            OptimizerKind::Adam => AdamConfig::new().with_epsilon(1e-8).init(),
-            OptimizerKind::AdamW => AdamWConfig::new()
-                .with_epsilon(1e-8)
-                .with_weight_decay(1e-2)
-                .init(),
-        }
-    }
 }
 
 /// The optimisers on offer, with the moment constants of PyTorch's defaults.
@@ -168,6 +153,23 @@ pub enum OptimizerKind {
     Adam,
     /// Adam with decoupled weight decay 0.01 (Loshchilov & Hutter 2019, arXiv:1711.05101).
     AdamW,
+}
+
+impl OptimizerKind {
+    /// Makes the optimiser.
+    pub fn init(self) -> ModuleOptimizer {
+        match self {
+            Self::Sgd => SgdConfig::new().init(),
+            Self::Momentum => SgdConfig::new()
+                .with_momentum(Some(MomentumConfig::new().with_dampening(0.0)))
+                .init(),
+            Self::Adam => AdamConfig::new().with_epsilon(1e-8).init(),
+            Self::AdamW => AdamWConfig::new()
+                .with_epsilon(1e-8)
+                .with_weight_decay(1e-2)
+                .init(),
+        }
+    }
 }
 
 burn_kindling::names!(OptimizerKind, "optimizer":

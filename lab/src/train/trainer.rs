@@ -352,7 +352,7 @@ impl Trainer {
         if finished > 0 {
             training = training.checkpoint(finished);
         }
-        let learner = Learner::new(model, config.optimizer(), scheduler()?);
+        let learner = Learner::new(model, config.optimizer.init(), scheduler()?);
         // Some of what a backend reports comes by a panic.
         let learned = match catch_unwind(AssertUnwindSafe(|| training.launch(learner))) {
             Ok(learned) => learned,
