@@ -1,7 +1,8 @@
 //! Finds problems of a network in the numbers of a report.
 
 use super::finding::{
-    ALIKE, Change, Finding, GRADIENT, Place, SHARE, SHOWN, SIGNAL, UPDATE_LEAST, UPDATE_MOST,
+    ALIKE, Change, Finding, GRADIENT, LARGE, OUTPUT_GRADIENT, Place, SCALE, SHARE, SHOWN, SIGNAL,
+    UPDATE_LEAST, UPDATE_MOST,
 };
 use super::report::{Layer, Parameter, Report, Summary};
 use crate::init::Activation;
@@ -34,9 +35,11 @@ impl Report {
     pub fn diagnose(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(self.not_finite().map(Finding::NotFinite));
+        findings.extend(self.no_gradient().map(Finding::NoGradient));
         findings.extend(self.symmetry().map(Finding::Symmetry));
         findings.extend(self.worst_layer(dead).map(Finding::Dead));
         findings.extend(self.worst_layer(saturated).map(Finding::Saturated));
+        findings.extend(self.scale());
         for layers in self.by_activation() {
             let forward = layers.iter().map(|it| (*it, &it.data));
             findings.extend(change(forward).and_then(|it| match it.factor() {
@@ -51,19 +54,14 @@ impl Report {
             };
             let alike = change_of(alike()).filter(|it| it.factor() <= 1.0 / ALIKE);
             findings.extend(alike.map(Finding::InputsAlike));
-            let backward = layers.iter().rev();
-            let backward = backward.filter_map(|it| Some((*it, it.gradient.as_ref()?)));
-            findings.extend(change(backward).and_then(|it| match it.factor() {
-                factor if factor <= 1.0 / GRADIENT => Some(Finding::GradientVanishes(it)),
-                factor if factor >= GRADIENT => Some(Finding::GradientExplodes(it)),
-                _ => None,
-            }));
+            findings.extend(gradient(&layers, GRADIENT));
         }
-        let updates = || self.parameters.iter().filter_map(update);
-        let large = updates().filter(|(_, ratio)| *ratio >= UPDATE_MOST);
-        findings.extend(worst(large, f64::total_cmp).map(Finding::UpdatesTooLarge));
-        let small = updates().filter(|(_, ratio)| *ratio <= UPDATE_LEAST);
-        findings.extend(worst(small, |a, b| b.total_cmp(a)).map(Finding::UpdatesTooSmall));
+        findings.extend(
+            self.output_layer()
+                .and_then(|it| gradient(&it, OUTPUT_GRADIENT)),
+        );
+        findings.extend(self.updates_too_large().map(Finding::UpdatesTooLarge));
+        findings.extend(self.updates_too_small().map(Finding::UpdatesTooSmall));
         findings
     }
 
@@ -76,7 +74,21 @@ impl Report {
             let name = format!("the gradient of {}", it.name);
             Some((name, share(it.gradient.as_ref()?)))
         });
-        let mut found = forward.chain(backward).filter(|(_, share)| *share > 0.0);
+        let points = forward.chain(backward).filter(|(_, share)| *share > 0.0);
+        // An infinite input may end in a finite signal, where it saturates, and still ruin the weights.
+        let parameters = self.parameters.iter().flat_map(|it| {
+            let update = it
+                .update_rms
+                .map(|rms| (format!("the update of {}", it.name), rms));
+            [Some((it.name.clone(), it.rms)), update]
+        });
+        let parameters = parameters.flatten().filter(|(_, rms)| !rms.is_finite());
+        let parameters = parameters.map(|(name, _)| (name, f64::NAN));
+        let mut points = points.peekable();
+        let mut found: Box<dyn Iterator<Item = _>> = match points.peek() {
+            Some(_) => Box::new(points),
+            None => Box::new(parameters),
+        };
         let (name, measured) = found.next()?;
         let also = found.map(|(name, _)| name).collect();
         Some(Place {
@@ -86,11 +98,29 @@ impl Report {
         })
     }
 
+    /// The weights that got no gradient.
+    fn no_gradient(&self) -> Option<Place> {
+        let weights = || self.parameters.iter().filter(|it| it.shape.len() > 1);
+        let none = || weights().filter(|it| it.gradient_std.is_none());
+        let mut names = none().map(|it| it.name.clone());
+        let size = |it: &Parameter| it.shape.iter().product::<usize>() as f64;
+        Some(Place {
+            name: names.next()?,
+            measured: none().map(size).sum::<f64>() / weights().map(size).sum::<f64>(),
+            also: names.collect(),
+        })
+    }
+
     fn symmetry(&self) -> Option<Place> {
         let weights = self.parameters.iter();
         let equal = weights.filter(|it| it.shape.len() > 1 && it.std == 0.0);
+        // A last layer, or one that ends a residual branch, may start at 0: its gradient differs between units, which the
+        // first step then tells apart.
+        let equal = equal.filter(|it| it.rms != 0.0 || !it.gradient_std.is_some_and(|it| it > 0.0));
         let equal = equal.map(|it| (it.name.clone(), 1.0));
-        let layers = self.layers.iter().filter(|it| it.units > 1);
+        // Units whose values are lost are no copies.
+        let layers =
+            (self.layers.iter()).filter(|it| it.units > 1 && it.data.nan + it.data.infinite == 0);
         let copies = layers.map(|it| {
             // All dead units are copies of the first of them, which is not counted as a copy.
             let alive = it.duplicates.saturating_sub(it.dead.saturating_sub(1));
@@ -100,6 +130,41 @@ impl Report {
         worst(found, f64::total_cmp)
     }
 
+    fn updates_too_large(&self) -> Option<Place> {
+        let found = self.moved().filter_map(|it| {
+            let size = it.rms.max(usual_size(it));
+            Some((it.name.clone(), it.update_rms? / size))
+        });
+        worst(
+            found.filter(|(_, ratio)| *ratio >= UPDATE_MOST),
+            f64::total_cmp,
+        )
+    }
+
+    fn updates_too_small(&self) -> Option<Place> {
+        let is_small = |it: &&Parameter| {
+            it.update_rms
+                .is_some_and(|rms| rms <= UPDATE_LEAST * it.rms)
+        };
+        let small = self.moved().filter(is_small).count();
+        let most = small as f64 >= SHARE * self.moved().count() as f64;
+        // Small updates of single weights are those of a small gradient, as in a residual branch that starts at 0. Only if
+        // the weights are large, they are what is wrong.
+        let found = self.moved().filter(is_small);
+        let found = found.filter(|it| most || it.rms >= LARGE * usual_size(it));
+        let found = found.filter_map(|it| Some((it.name.clone(), it.update_rms? / it.rms)));
+        worst(found, |a, b| b.total_cmp(a))
+    }
+
+    /// The weights that the step moved: not all 0, with a gradient.
+    ///
+    /// No learning rate moves weights whose gradient is exactly 0, such as those of a branch that ends with a gamma of 0.
+    fn moved(&self) -> impl Iterator<Item = &Parameter> {
+        let weights = self.parameters.iter().filter(|it| it.shape.len() > 1);
+        let moved = weights.filter(|it| it.update_rms.is_some() && it.rms > 0.0);
+        moved.filter(|it| it.gradient_std.is_some_and(|std| std != 0.0))
+    }
+
     /// The layers in which this share reaches [`SHARE`].
     fn worst_layer(&self, share: fn(&Layer) -> Option<f64>) -> Option<Place> {
         let shares = self
@@ -107,6 +172,29 @@ impl Report {
             .iter()
             .filter_map(|it| Some((it.name.clone(), share(it)?)));
         worst(shares.filter(|(_, share)| *share >= SHARE), f64::total_cmp)
+    }
+
+    /// Whether the signal is too small or too large from the start. Where it ends depends on where it starts.
+    fn scale(&self) -> Option<Finding> {
+        let first = self.layers.iter().find(|it| it.activation.is_some())?;
+        let place = Place {
+            name: first.name.clone(),
+            measured: first.data.rms(),
+            also: Vec::new(),
+        };
+        match place.measured {
+            // Units that are all dead are told as such.
+            0.0 => None,
+            rms if rms <= 1.0 / SCALE => Some(Finding::SignalTooSmall(place)),
+            rms if rms >= SCALE => Some(Finding::SignalTooLarge(place)),
+            _ => None,
+        }
+    }
+
+    /// The last point after an activation, and the output of the layer that follows.
+    fn output_layer(&self) -> Option<[&Layer; 2]> {
+        let last = self.layers.iter().rposition(|it| it.activation.is_some())?;
+        Some([&self.layers[last], self.layers.get(last + 1)?])
     }
 
     /// The layers grouped by activation: different activations give different stds.
@@ -133,12 +221,14 @@ fn saturated(layer: &Layer) -> Option<f64> {
     layer.saturated.filter(|_| ends.contains(&layer.activation))
 }
 
-/// The root mean square of the update divided by that of the weights, for weights that are not all 0 and have a gradient.
-fn update(parameter: &Parameter) -> Option<(String, f64)> {
-    parameter.gradient_std?;
-    let compared = parameter.shape.len() > 1 && parameter.rms > 0.0;
-    let ratio = parameter.update_rms? / parameter.rms;
-    compared.then(|| (parameter.name.clone(), ratio))
+/// 1/√n for weights of n inputs: the size that keeps a signal. A linear layer of Burn has its inputs along the first axis,
+/// a convolution along all but the first.
+fn usual_size(weights: &Parameter) -> f64 {
+    let inputs: usize = match weights.shape[..] {
+        [inputs, _] => inputs,
+        ref shape => shape[1..].iter().product(),
+    };
+    1.0 / (inputs as f64).sqrt()
 }
 
 /// The place with the largest measure by this order; among equals, the first.
@@ -156,6 +246,23 @@ fn worst(
         measured,
         also,
     })
+}
+
+/// How the norm of the gradient changes on the way back through these layers, if it does by this factor.
+///
+/// A norm that is exactly 0 is left out: a later layer is 0, or the norm has become too small for its float type.
+fn gradient(layers: &[&Layer], threshold: f64) -> Option<Finding> {
+    let norms = layers.iter().rev().filter_map(|it| {
+        let gradient = it.gradient.as_ref()?;
+        // The mean is close to 0.
+        Some((*it, gradient.std * (gradient.count as f64).sqrt()))
+    });
+    let change = change_of(norms.filter(|(_, norm)| *norm > 0.0))?;
+    match change.factor() {
+        factor if factor <= 1.0 / threshold => Some(Finding::GradientVanishes(change)),
+        factor if factor >= threshold => Some(Finding::GradientExplodes(change)),
+        _ => None,
+    }
 }
 
 /// The change of the std from the first to the last layer where it is finite. `None` if the first is 0.

@@ -64,7 +64,7 @@
 //! | [`dead`](Layer::dead) | none, or a few | no gradient passes through these units, so they stop learning |
 //! | [`duplicates`](Layer::duplicates) | none but dead units | symmetry was never broken: the layer is only as wide as its number of distinct units |
 //! | `std` of the [`gradient`](Layer::gradient) | about the same at every depth | vanishing or exploding gradients |
-//! | [`update_to_data`](Parameter::update_to_data) of weights | about -3 with SGD; -1 to -3 with Adam | above -1: the learning rate is too large; below -5: too small |
+//! | [`update_to_data`](Parameter::update_to_data) of weights | about -3; up to -0.5 in the first step | above -0.3: the learning rate is too large; below -5: too small |
 //!
 //! These are the diagnostics of Karpathy's lecture *Building makemore, part 3: activations, gradients and batch norm*.
 //!

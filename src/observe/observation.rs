@@ -41,8 +41,8 @@ impl Observation {
     /// Adds the gradients of the points, and the parameters of `model` with their gradients.
     ///
     /// Call it between `loss.backward()` and the optimizer's step, with the model of the forward pass. A point outside
-    /// the graph, such as the input of the network, has no gradient. Parameters that require no gradient, such as
-    /// running statistics, are left out.
+    /// the graph, such as the input of the network, has no gradient. Parameters of one axis that require
+    /// no gradient, such as running statistics, are left out.
     pub fn backward<M: Module>(&mut self, model: &M, gradients: &Gradients) {
         let Some(settings) = &self.settings else {
             return;

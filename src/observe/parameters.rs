@@ -62,7 +62,7 @@ impl Spread {
     }
 }
 
-/// The parameters of `model` that require gradients, before the optimizer's step.
+/// The parameters of `model` that require gradients, and its frozen weights, before the optimizer's step.
 pub(super) fn before_step<M: Module>(model: &M, gradients: &Gradients) -> Vec<ParameterOnDevice> {
     let mut visitor = BeforeStep {
         gradients,
@@ -97,7 +97,9 @@ impl ModuleVisitor for BeforeStep<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        if !tensor.is_require_grad() || tensor.shape().num_elements() == 0 {
+        // Running statistics have one axis. Weights may be frozen by mistake, so they are shown.
+        let learns = tensor.is_require_grad() || D > 1;
+        if !learns || tensor.shape().num_elements() == 0 {
             return;
         }
         let values = flattened(tensor.clone());

@@ -42,8 +42,8 @@ pub struct Layer {
     /// Number of units that are copies of another one. The first of each kind is not counted: 99 if 100 units are
     /// equal.
     ///
-    /// Two units are copies if none of their values in the batch differ by more than a millionth of the largest
-    /// magnitude in the layer, which allows for rounding. Dead units at 0 are copies of one another.
+    /// Two units are copies if none of their values in the batch differ by more than a ten-thousandth of the largest
+    /// magnitude in the layer, which allows for rounding and for the epsilon of batch norm. Dead units at 0 are copies of one another.
     pub duplicates: usize,
 }
 

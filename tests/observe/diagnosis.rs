@@ -60,6 +60,10 @@ struct Run {
     learning_rate: f64,
     steps: usize,
     seed: u64,
+    /// What is changed about the network before it starts.
+    change: fn(Net) -> Net,
+    /// Factor on the inputs.
+    inputs: f64,
 }
 
 impl Run {
@@ -73,6 +77,8 @@ impl Run {
             learning_rate: 0.01,
             steps: 1,
             seed: 1,
+            change: |net| net,
+            inputs: 1.0,
         }
     }
 
@@ -88,9 +94,10 @@ impl Run {
             .flat_map(|class| (0..CLASSES).map(move |it| f64::from(u8::from(it == class))))
             .collect();
         let wanted = tensor(&wanted, [batch, CLASSES], &device);
-        let inputs = tensor(&inputs, [batch, self.widths[0]], &device);
+        let inputs = tensor(&inputs, [batch, self.widths[0]], &device) * self.inputs;
 
-        let mut net = Net::new(self.start, &self.widths, self.norm, &device);
+        let net = Net::new(self.start, &self.widths, self.norm, &device);
+        let mut net = (self.change)(net);
         let mut optimizer = SgdConfig::new().init();
         for step in 1..=self.steps {
             let (loss, mut seen) = Observer::new().run_if(step == self.steps, || {
@@ -274,6 +281,230 @@ fn a_step_that_moves_all_weights_alike_is_not_too_small() {
     assert!(
         (moved - (1e-4f64 / 0.02f64.sqrt()).log10()).abs() < 0.02,
         "{moved}"
+    );
+}
+
+/// A network of five layers with He initialisation and ReLU, of which something is changed.
+fn changed(change: fn(Net) -> Net) -> Run {
+    Run {
+        change,
+        ..Run::of(He, Relu, 5)
+    }
+}
+
+fn times(layer: &mut Linear, factor: f64) {
+    let weight = layer.weight.clone();
+    layer.weight = weight.map(|it| (it.detach() * factor).detach().require_grad());
+}
+
+/// Changes a network in place.
+macro_rules! with {
+    ($net:ident => $change:expr) => {
+        |mut $net| {
+            $change;
+            $net
+        }
+    };
+}
+
+#[test]
+fn a_last_layer_that_starts_small_or_at_zero_is_healthy() {
+    let small = changed(with!(net => times(&mut net.output, 0.1)));
+    assert_eq!(small.diagnose(), []);
+    // The layers before it get a gradient of exactly 0 in the first step, and learn from the second one on.
+    let zero = changed(with!(net => times(&mut net.output, 0.0)));
+    assert_eq!(zero.report().parameters[0].gradient_std, Some(0.0));
+    assert_eq!(zero.diagnose(), []);
+}
+
+#[test]
+fn an_output_layer_of_the_wrong_size_is_told_by_the_gradient_that_it_passes_on() {
+    let small = changed(with!(net => times(&mut net.output, 0.01)));
+    let large = changed(with!(net => times(&mut net.output, 100.0)));
+    for (run, expected) in [(small, "gradient-vanishes"), (large, "gradient-explodes")] {
+        let found = run.diagnose();
+        let told = found.iter().find(|it| it.kind() == expected);
+        let told = told.unwrap_or_else(|| panic!("{expected}: {found:#?}"));
+        assert_eq!(told.places(), ["hidden.4", "output"]);
+    }
+}
+
+#[test]
+fn a_signal_of_the_wrong_size_is_told_at_its_start() {
+    let weights = |change| Run {
+        learning_rate: 1e-3,
+        ..changed(change)
+    };
+    let inputs = |inputs| Run {
+        inputs,
+        learning_rate: 1e-3,
+        ..Run::of(He, Relu, 5)
+    };
+    for (run, expected) in [
+        (inputs(100.0), "signal-too-large"),
+        (inputs(0.01), "signal-too-small"),
+        (
+            weights(with!(net => times(&mut net.hidden[0], 100.0))),
+            "signal-too-large",
+        ),
+        (
+            weights(with!(net => times(&mut net.hidden[0], 0.01))),
+            "signal-too-small",
+        ),
+    ] {
+        let found = run.diagnose();
+        let told = found.iter().find(|it| it.kind() == expected);
+        let told = told.unwrap_or_else(|| panic!("{expected}: {found:#?}"));
+        assert_eq!(told.places(), ["hidden.0"]);
+    }
+    // Batch norm makes up for it.
+    let normed = Run {
+        norm: true,
+        ..inputs(100.0)
+    };
+    assert_eq!(normed.diagnose(), []);
+}
+
+#[test]
+fn weights_without_a_gradient_are_told() {
+    let frozen = changed(with!(net => net.hidden[1] = net.hidden[1].clone().no_grad()));
+    let place = Place {
+        name: "hidden.1.weight".into(),
+        measured: 1e4 / (5e4 + 1e3),
+        also: vec![],
+    };
+    assert_eq!(frozen.diagnose(), [Finding::NoGradient(place)]);
+
+    let device = device().autodiff();
+    let nets = [1, 2].map(|_| Net::new(He, &[10, 10], false, &device));
+    let nets = Vec::from(nets);
+    let inputs = || tensor(&normal(640, 1), [64, 10], &device);
+    let told = |forward: &(dyn Fn() -> Tensor<2> + Sync)| {
+        let (output, mut seen) = Observer::new().run(forward);
+        seen.backward(&nets, &output.square().mean().backward());
+        let found = seen.report().diagnose();
+        let of_gradients = found.into_iter().find_map(|it| match it {
+            Finding::NoGradient(place) => Some(place),
+            _ => None,
+        });
+        of_gradients.expect("half of the weights got none")
+    };
+    let expected = |net: usize| Place {
+        name: format!("{net}.hidden.0.weight"),
+        measured: 0.5,
+        also: vec![format!("{net}.output.weight")],
+    };
+    let unused = told(&|| nets[0].forward(Relu, inputs()));
+    assert_eq!(unused, expected(1));
+    let cut = told(&|| nets[1].forward(Relu, nets[0].forward(Relu, inputs()).detach()));
+    assert_eq!(cut, expected(0));
+}
+
+#[test]
+fn values_that_are_not_finite_are_told_in_updates_if_all_points_are_finite() {
+    let device = device().autodiff();
+    let net = Net::new(Xavier, &[10, 10], false, &device);
+    let mut inputs = normal(640, 1);
+    inputs[0] = f64::INFINITY;
+    let inputs = tensor(&inputs, [64, 10], &device);
+    let (output, mut seen) = Observer::new().run(|| {
+        let x = Tanh.forward(net.hidden[0].forward(inputs));
+        net.output
+            .forward(Point::new("hidden").after(Tanh).watch(x))
+    });
+    let gradients = output.square().mean().backward();
+    seen.backward(&net, &gradients);
+    let gradients = GradientsParams::from_grads(gradients, &net);
+    seen.step(&SgdConfig::new().init().step(0.1, net, gradients));
+    let found = seen.report().diagnose();
+    assert_eq!(kinds(&found), ["not-finite"]);
+    assert_eq!(found[0].places(), ["the update of hidden.0.weight"]);
+    assert!(found[0].to_string().starts_with(
+        "not finite: some of the values of the update of hidden.0.weight are NaN or infinite"
+    ));
+}
+
+#[test]
+fn units_whose_values_are_lost_are_no_copies() {
+    let lost = tensor(&vec![f64::NAN; 640], [64, 10], &device());
+    let (_, seen) = Observer::new().run(|| watch("lost", lost));
+    assert_eq!(kinds(&seen.report().diagnose()), ["not-finite"]);
+}
+
+#[test]
+fn an_update_is_compared_with_the_size_that_weights_usually_have() {
+    let healthy = Run {
+        learning_rate: 0.1,
+        ..changed(with!(net => times(&mut net.output, 0.05)))
+    };
+    let report = healthy.report();
+    let output = report
+        .parameters
+        .iter()
+        .find(|it| it.name == "output.weight");
+    // A twentieth of what He draws, and updates as large as they were.
+    assert!(output.unwrap().update_to_data().unwrap() > 0.5f64.log10());
+    assert_eq!(report.diagnose(), []);
+}
+
+#[test]
+fn small_updates_are_told_of_most_weights_or_of_large_ones() {
+    let report = Run::of(He, Relu, 5).report();
+    let told = |layers: &[usize], size: f64| {
+        let mut report = report.clone();
+        for &layer in layers {
+            let found = &mut report.parameters[2 * layer];
+            assert!(found.name.ends_with("weight"));
+            found.rms *= size;
+            found.update_rms = Some(1e-6 * found.rms);
+        }
+        kinds(&report.diagnose())
+    };
+    assert_eq!(told(&[1, 2], 1.0), [""; 0]);
+    assert_eq!(told(&[0, 1, 2], 1.0), ["updates-too-small"]);
+    assert_eq!(told(&[1], 100.0), ["updates-too-small"]);
+}
+
+#[test]
+fn a_gradient_is_compared_by_its_norm_over_the_whole_layer() {
+    let report = Run::of(He, Relu, 5).report();
+    let with_stds = |stds: [f64; 5], values: usize| {
+        let mut report = report.clone();
+        for (layer, std) in report.layers[1..].iter_mut().zip(stds) {
+            layer.gradient.as_mut().unwrap().std = std;
+        }
+        report.layers[1].gradient.as_mut().unwrap().count *= values;
+        // The output layer is not what is tested.
+        report.layers.pop();
+        kinds(&report.diagnose())
+    };
+    assert_eq!(with_stds([0.561, 0.3, 0.2, 0.15, 0.134], 1), [""; 0]);
+    assert_eq!(
+        with_stds([9e-3, 0.1, 0.3, 0.5, 1.0], 1),
+        ["gradient-vanishes"]
+    );
+    // The first layer has 400 times as many values, as in a convolution of large images.
+    assert_eq!(with_stds([9e-3, 0.1, 0.3, 0.5, 1.0], 400), [""; 0]);
+    // A gradient that has become too small for its float type is 0. One that a later layer of zeros stops is 0 as well.
+    assert_eq!(
+        with_stds([0.0, 0.0, 1e-40, 1e-20, 1.0], 1),
+        ["gradient-vanishes"]
+    );
+    assert_eq!(with_stds([0.0; 5], 1), [""; 0]);
+}
+
+#[test]
+fn units_that_batch_norm_of_two_inputs_makes_alike_are_told() {
+    let device = device().autodiff();
+    let net = Net::new(He, &[100, 100], true, &device);
+    let inputs = tensor(&normal(200, 1), [2, 100], &device);
+    let (_, seen) = Observer::new().run(|| net.forward(Tanh, inputs));
+    let found = seen.report().diagnose();
+    assert_eq!(kinds(&found), ["symmetry"]);
+    assert!(
+        found[0].to_string().contains("larger batches"),
+        "{}",
+        found[0]
     );
 }
 

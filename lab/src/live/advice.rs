@@ -18,7 +18,12 @@ pub(super) fn advice(finding: &Finding, config: &NetworkConfig) -> Option<Advice
         Finding::Symmetry(_) => weights(),
         Finding::Dead(_) => weights().or_else(norm).or_else(|| rate(config, 0.1)),
         Finding::Saturated(_) => weights().or_else(norm),
-        Finding::SignalVanishes(_) | Finding::SignalExplodes(_) => weights().or_else(norm),
+        Finding::SignalTooSmall(_)
+        | Finding::SignalTooLarge(_)
+        | Finding::SignalVanishes(_)
+        | Finding::SignalExplodes(_) => weights().or_else(norm),
+        // The networks of the lab have no such layer.
+        Finding::NoGradient(_) => None,
         Finding::InputsAlike(_) => weights()
             .or_else(norm)
             .or_else(relu)

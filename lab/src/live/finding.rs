@@ -27,10 +27,19 @@ fn korean(finding: &Finding) -> String {
             "이 값에서 계산되는 모든 것이 쓸모없어지고, 한 스텝이면 가중치가 망가집니다.".into(),
             "더 낮은 학습률, He 또는 Xavier 초기화, 배치 정규화".into(),
         ],
+        Finding::NoGradient(it) => [
+            format!(
+                "기울기 없음: {}에 기울기가 닿지 않았습니다, 전체 가중치의 {} (기준: 하나라도)",
+                place(it),
+                share(it)
+            ),
+            "이 가중치는 학습할 수 없습니다. 순전파에서 쓰이지 않거나, 그래프가 끊겼거나, 기울기를 요구하지 않습니다. 일부러 고정했다면 정상입니다.".into(),
+            "`require_grad`; `detach`, `inner`, `no_grad`와 `forward`에서 빠진 층을 찾아보기".into(),
+        ],
         Finding::Symmetry(it) => [
             format!("대칭: {}의 {}가 서로 똑같습니다 (기준: 절반)", place(it), share(it)),
-            "똑같이 시작한 유닛은 똑같은 기울기를 받아 계속 똑같습니다. 초기 가중치가 모두 같은 값이었습니다.".into(),
-            "무작위 초기 가중치: ReLU에는 He, tanh에는 Xavier".into(),
+            "똑같이 시작한 유닛은 똑같은 기울기를 받아 계속 똑같습니다. 초기 가중치가 모두 같은 값이었거나, 배치 정규화가 입력 두 개를 1과 -1로 만들었습니다.".into(),
+            "무작위 초기 가중치: ReLU에는 He, tanh에는 Xavier; 배치 정규화에는 더 큰 배치".into(),
         ],
         Finding::Dead(it) => [
             format!("죽은 유닛: {}의 유닛 중 {}가 모든 입력에서 0입니다 (기준: 절반)", place(it), share(it)),
@@ -41,6 +50,24 @@ fn korean(finding: &Finding) -> String {
             format!("포화: {}의 값 중 {}가 활성화 함수의 평평한 곳에 있습니다 (기준: 절반)", place(it), share(it)),
             "그곳에서는 기울기가 거의 0이라 신호가 거꾸로 전해지지 않습니다. 가중치가 너무 큽니다.".into(),
             "Xavier 초기화, 배치 정규화".into(),
+        ],
+        Finding::SignalTooSmall(it) => [
+            format!(
+                "신호가 너무 작음: {}의 제곱평균제곱근이 {}입니다 (기준: 1/30)",
+                place(it),
+                Number(it.measured)
+            ),
+            "뒤따르는 층이 느리게 학습합니다. 입력이나 첫 가중치가 너무 작습니다.".into(),
+            "평균 0, 표준편차 1인 입력; He 또는 Xavier 초기화; 배치 정규화".into(),
+        ],
+        Finding::SignalTooLarge(it) => [
+            format!(
+                "신호가 너무 큼: {}의 제곱평균제곱근이 {}입니다 (기준: 30)",
+                place(it),
+                Number(it.measured)
+            ),
+            "손실이 지나치게 큰 값에서 시작합니다. 입력이나 첫 가중치가 너무 큽니다.".into(),
+            "평균 0, 표준편차 1인 입력; He 또는 Xavier 초기화; 배치 정규화".into(),
         ],
         Finding::SignalVanishes(it) => [
             format!("신호 소실: 표준편차가 {} (기준: 10배 감소)", change(it)),
@@ -58,18 +85,18 @@ fn korean(finding: &Finding) -> String {
             "시그모이드 대신 tanh나 ReLU; 배치 정규화; 더 적은 층".into(),
         ],
         Finding::GradientVanishes(it) => [
-            format!("기울기 소실: 표준편차가 {} (기준: 100배 감소)", change(it)),
+            format!("기울기 소실: 노름이 {} (기준: 100배 감소, 출력에서는 30배)", change(it)),
             "앞쪽 층이 아주 느리게 학습합니다.".into(),
             "ReLU에는 He 초기화, tanh에는 Xavier; 배치 정규화; 시그모이드가 아닌 활성화 함수".into(),
         ],
         Finding::GradientExplodes(it) => [
-            format!("기울기 폭발: 표준편차가 {} (기준: 100배 증가)", change(it)),
+            format!("기울기 폭발: 노름이 {} (기준: 100배 증가, 출력에서는 30배)", change(it)),
             "뒤쪽 층에 맞는 학습률이 앞쪽 층에는 지나치게 큽니다.".into(),
             "ReLU에는 He 초기화, tanh에는 Xavier; 기울기 자르기; 더 적은 층".into(),
         ],
         Finding::UpdatesTooLarge(it) => [
             format!(
-                "갱신량이 너무 큼: 한 스텝에 {}가 제곱평균제곱근의 {}만큼 움직입니다 (기준: 0.1)",
+                "갱신량이 너무 큼: 한 스텝에 {}가 그 크기의 {}만큼 움직입니다 (기준: 0.5)",
                 place(it),
                 Number(it.measured)
             ),
@@ -90,11 +117,17 @@ fn korean(finding: &Finding) -> String {
 }
 
 fn share(place: &Place) -> String {
-    format!("{:.1}%", 100.0 * place.measured)
+    match place.measured.is_nan() {
+        true => "일부".into(),
+        false => format!("{:.1}%", 100.0 * place.measured),
+    }
 }
 
 fn place(place: &Place) -> String {
-    let name = place.name.replace("the gradient of ", "기울기 ");
+    let name = place
+        .name
+        .replace("the gradient of ", "기울기 ")
+        .replace("the update of ", "갱신량 ");
     match place.also.as_slice() {
         [] => name,
         [first, _, _, .., last] => format!(

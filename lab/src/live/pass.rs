@@ -297,7 +297,7 @@ pub(super) fn inactive(values: Values, activation: Activation) -> Inactive {
     Inactive {
         saturated: saturates.then(|| 1.0 - f64::from(alive) / total),
         dead: active.iter().filter(|&&count| count == 0).count(),
-        copies: copies(values, &projection, f32::from_bits(largest) * 1e-6),
+        copies: copies(values, &projection, f32::from_bits(largest) * 1e-4),
     }
 }
 
