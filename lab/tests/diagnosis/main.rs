@@ -9,6 +9,7 @@
 
 mod network;
 mod set_a;
+mod set_b;
 mod sickness;
 
 use std::collections::BTreeMap;
@@ -111,6 +112,11 @@ fn assert_right(set: &str, cases: Vec<Case>) {
 #[test]
 fn networks_that_set_the_thresholds() {
     assert_right("A", set_a::cases());
+}
+
+#[test]
+fn networks_made_after_the_thresholds_were_set() {
+    assert_right("B", set_b::cases());
 }
 
 /// The largest update of a weight: its root mean square, divided by that of the weight or by 1/√n for n inputs.
