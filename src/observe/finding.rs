@@ -45,7 +45,7 @@ pub(super) const LARGE: f64 = 10.0;
 /// | [`SignalVanishes`](Self::SignalVanishes), [`SignalExplodes`](Self::SignalExplodes) | std, from the first to the last point after the same activation | factor 10 | He et al. 2015, arXiv:1502.01852, section 2.2: the std should stay; a layer of 100 units changes it by about a tenth |
 /// | [`InputsAlike`](Self::InputsAlike) | spread between inputs divided by the root mean square, from the first to the last such point | factor 100 | Schoenholz et al. 2017, arXiv:1611.01232: such a network cannot be trained |
 /// | [`GradientVanishes`](Self::GradientVanishes), [`GradientExplodes`](Self::GradientExplodes) | norm of the gradient, from the last such point back to the first; from the output back to the last one | factor 100; factor 30 | the same: weights from He keep the norm, whatever the widths; batch norm alone makes it grow by a factor of 1.2 per layer (Yang et al. 2019, arXiv:1902.08129) |
-/// | [`UpdatesTooLarge`](Self::UpdatesTooLarge) | weights | half of their size: the root mean square or, if that is more, 1/√n for n inputs | measured: see `docs/experiments.md` |
+/// | [`UpdatesTooLarge`](Self::UpdatesTooLarge) | weights | half of their size: the root mean square or, if that is more, 1/√n for n inputs | measured: `docs/experiments.md` of the repository |
 /// | [`UpdatesTooSmall`](Self::UpdatesTooSmall) | half of all weights, or single large ones | 1e-5 | a factor of 100 from a thousandth: Karpathy, makemore part 3; CS231n, *Neural networks 3* |
 ///
 /// "Weights" are parameters with at least two axes: a bias, or the gamma of a norm, may well start at a single value.
