@@ -1,5 +1,6 @@
 //! What follows a normalisation in the same operation.
 
+#[cfg(feature = "cpu-kernels")]
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, MaxPool2d};
 use burn::tensor::Tensor;
