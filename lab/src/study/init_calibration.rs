@@ -203,6 +203,8 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![signals(&runs, rates[0]), losses(&runs, rates)],
         claims: claims(&runs, rates),
         table: table(&runs),
+        facts: vec![("layers", depth(setup).to_string())],
+        ..Results::default()
     })
 }
 
@@ -216,7 +218,7 @@ fn signals(runs: &Runs<Start>, rate: f64) -> Figure {
         });
         Panel::new(
             Axis::linear("layer", [0.0, depth as f64]),
-            Axis::log("std", [1e-5, 10.0]),
+            Axis::log("std", [1e-4, 10.0]),
         )
         .titled(title)
         .with(series)
@@ -252,8 +254,8 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     });
     Figure::new(
         "loss",
-        "Training loss of a network with four activations: median over seeds, and a band from the smallest to the largest",
-        "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
+        "Training loss of a network with four activations",
+        "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
     )
     .row("", panels)
 }

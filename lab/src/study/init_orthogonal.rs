@@ -126,6 +126,8 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![jacobians(&runs, rates[0]), losses(&runs, rates)],
         claims: claims(&runs, rates),
         table: table(&runs),
+        facts: vec![("layers", depth(setup).to_string())],
+        ..Results::default()
     })
 }
 
@@ -216,8 +218,8 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     });
     Figure::new(
         "loss",
-        "Training loss of deep tanh networks: median over seeds, and a band from the smallest to the largest",
-        "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
+        "Training loss of deep tanh networks",
+        "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
     )
     .row("", panels)
 }

@@ -181,6 +181,8 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![signals(&runs, rates[0]), losses(&runs, rates)],
         claims: claims(&runs, rates),
         table: table(&runs),
+        facts: vec![("blocks", depth(setup).to_string())],
+        ..Results::default()
     })
 }
 
@@ -241,8 +243,8 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     });
     Figure::new(
         "loss",
-        "Training loss of a residual network: median over seeds, and a band from the smallest to the largest",
-        "Guessing gives a loss of 2.30.",
+        "Training loss of a residual network",
+        "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30.",
     )
     .row("", panels)
 }
