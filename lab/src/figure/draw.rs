@@ -34,8 +34,8 @@ impl Look {
         match self {
             Self::Small => (270, 182),
             Self::Narrow => (340, 180),
-            Self::Half => (376, 178),
-            Self::Wide => (760, 200),
+            Self::Half => (376, 172),
+            Self::Wide => (760, 190),
         }
     }
 }

@@ -148,14 +148,25 @@ fn section(findings: &Findings) -> String {
         results.claims.len()
     );
     let stories = Language::ALL.map(|it| markdown(&findings.story(it)));
+    // Beside two figures, the column of the story has room for more.
+    let is_tall = beside.len() + usize::from(guess.is_some()) > 1;
+    let (failed_beside, failed_below) = match is_tall {
+        true => (failed, String::new()),
+        false => (String::new(), failed),
+    };
+    let wide = match wide.is_empty() {
+        true => String::new(),
+        false => format!("<div class=\"whole\">{}</div>\n", figures(&name, &wide)),
+    };
     fill!("section.html",
         question: question(findings.experiment),
         story: both_html("div", &stories[0], &stories[1]),
         guess: guess.unwrap_or_default(),
         beside: figures(&name, &beside),
-        wide: figures(&name, &wide),
+        wide: wide,
         detail: detail,
-        failed: failed,
+        failed_beside: failed_beside,
+        failed_below: failed_below,
         verdict: both(&verdict),
         rows: others.map(|it| claim(findings, it)).collect::<String>(),
         command: findings.command(),

@@ -63,6 +63,11 @@ for (const what of document.querySelectorAll(".steps")) {
   choose(0);
 }
 
+// On a phone, reasons take more than a screen.
+if (matchMedia("(max-width: 40rem)").matches) {
+  for (const it of document.querySelectorAll(".failed")) it.open = false;
+}
+
 // Hides the answer to a question, and the figure that shows it, until the reader has chosen. Without this script, and on
 // paper, the answer is there at once.
 for (const guess of document.querySelectorAll(".guess")) {

@@ -139,8 +139,9 @@ fn histograms(
     activation: Activation,
     histogram: impl Fn(&Layer, usize, Color) -> Option<Panel>,
 ) -> Figure {
-    // Zeros come last: they show least.
-    let rows = DRAWN.into_iter().chain([InitStrategy::Zeros]);
+    // Zeros come last: they show least, and the same for every activation.
+    let zeros = (activation == Activation::Tanh).then_some(InitStrategy::Zeros);
+    let rows = DRAWN.into_iter().chain(zeros);
     let figure = rows.fold(figure, |figure, strategy| {
         let setting = Start(activation, strategy);
         let layers = runs.of(&setting).next().into_iter().flatten().enumerate();
