@@ -11,16 +11,7 @@ use crate::figure::Figure;
 use crate::number::Number;
 use crate::study::{Bound, Claim, Experiment, Findings, Guess, Language, Size, Verdict};
 use crate::train::{TrainError, write_atomically};
-use words::{both, both_html, escape, label};
-
-/// Replaces each `[[text]]` in an HTML file with the text in both languages, and each `{{name}}` with a value.
-macro_rules! fill {
-    ($file:literal $(, $name:ident: $value:expr)* $(,)?) => {
-        $crate::page::words::translate(include_str!($file))
-            $(.replace(concat!("{{", stringify!($name), "}}"), &$value.to_string()))*
-    };
-}
-use fill;
+use words::{both, both_html, escape, fill, label};
 
 /// The picture of the first screen: it contrasts the initialisations.
 const CONTRAST: (Experiment, &str) = (Experiment::InitDistributions, "histograms-tanh");

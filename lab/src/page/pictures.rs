@@ -1,7 +1,6 @@
 //! Figures as HTML.
 
-use super::fill;
-use super::words::{both, label, translate_svg};
+use super::words::{both, fill, label, translate_svg};
 use crate::figure::{Color, Ends, Figure, Look, Panel, Row, SCALE, Series, Shape, Stroke};
 
 /// A figure; `columns` stand side by side with it.

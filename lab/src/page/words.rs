@@ -9,6 +9,15 @@ use std::sync::LazyLock;
 
 use crate::study::Experiment;
 
+/// Replaces each `[[text]]` in an HTML file with the text in both languages, and each `{{name}}` with a value.
+macro_rules! fill {
+    ($file:literal $(, $name:ident: $value:expr)* $(,)?) => {
+        $crate::page::words::translate(include_str!($file))
+            $(.replace(concat!("{{", stringify!($name), "}}"), &$value.to_string()))*
+    };
+}
+pub(super) use fill;
+
 static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let experiments = Experiment::ALL.into_iter().map(Experiment::words);
     let tables = [include_str!("korean.txt")].into_iter().chain(experiments);

@@ -284,7 +284,7 @@ impl Trainings {
             })
         });
         Guess::most(
-            "With which std of the initial weights, and with or without batch norm, has the network learned most at the end?",
+            "Which combination of weight std and batch norm has learned most at the end?",
             "training accuracy (share)",
             choices.into_iter().flatten(),
         )

@@ -1,7 +1,7 @@
 // Opens the page in headless Chromium and checks what a reader would notice:
 // no error in the console, nothing fetched, nothing cut off at 1280 and 390 pixels in either language, every control works,
 // the language is kept, a question hides its answer, every figure has its text, the page is no longer than it may be,
-// the first screen can be read, and all steps are there on paper.
+// every text has enough contrast, and all steps are there on paper.
 //
 //   node lab/tests/page/check.mjs runs/experiments/report.html [folder for screenshots]
 //
@@ -209,7 +209,7 @@ function language(chosen) {
   return found;
 }
 
-// Text of the first screen against what lies behind it: at least 4.5 to 1.
+// Text against what lies behind it: at least 4.5 to 1.
 function contrast() {
   const rgb = (color) => color.match(/[\d.]+/g).map(Number);
   const luminance = (color) => {
@@ -217,10 +217,9 @@ function contrast() {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const found = [];
-  const parts = document.querySelectorAll("header *, #start *");
-  for (const element of parts) {
+  for (const element of document.body.querySelectorAll("*")) {
     const own = [...element.childNodes].some((it) => it.nodeType === Node.TEXT_NODE && it.data.trim());
-    if (!own || element.getClientRects().length === 0 || element.closest("style")) continue;
+    if (!own || element.getClientRects().length === 0 || element.closest("style, script")) continue;
     let behind = element;
     while (behind.parentElement && (rgb(getComputedStyle(behind).backgroundColor)[3] ?? 1) === 0) behind = behind.parentElement;
     const style = getComputedStyle(element);
