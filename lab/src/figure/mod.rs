@@ -1,6 +1,6 @@
 //! Figures: their content, and drawing them.
 //!
-//! A [`Figure`] looks the same as SVG, as PNG, and on the [`page`](crate::page).
+//! A [`Figure`] shows the same as SVG, as PNG, and on the [`page`](crate::page), which chooses the size of its panels.
 
 mod axes;
 mod color;

@@ -138,7 +138,9 @@ fn section(findings: &Findings) -> String {
         findings.count(Verdict::Holds),
         results.claims.len()
     );
-    let stories = Language::ALL.map(|it| markdown(&findings.story(it)));
+    // A number stays with its percent sign.
+    let story = |language| findings.story(language).replace(" %", "\u{a0}%");
+    let stories = Language::ALL.map(|it| markdown(&story(it)));
     // Beside two figures, the column of the story has room for more.
     let is_tall = beside.len() + usize::from(guess.is_some()) > 1;
     let (failed_beside, failed_below) = match is_tall {

@@ -100,7 +100,6 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         table: table(&runs),
         facts: facts(&runs),
         guess: Some(guess(&runs)),
-        ..Results::default()
     })
 }
 

@@ -96,7 +96,6 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         table: trained.table(),
         facts: trained.facts(),
         guess: Some(trained.guess()),
-        ..Results::default()
     })
 }
 
