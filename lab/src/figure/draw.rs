@@ -20,6 +20,8 @@ use super::{Axis, Color, Figure, Panel, SCALE, Series, Shape, Stroke};
 pub(crate) enum Look {
     /// Beside two or more others, or in a file.
     Small,
+    /// Beside three others, in the whole width of the page.
+    Row,
     /// Alone on a phone.
     Narrow,
     /// Beside one other.
@@ -32,10 +34,11 @@ impl Look {
     /// Width and height, in pixels.
     const fn size(self) -> (u32, u32) {
         match self {
-            Self::Small => (270, 182),
+            Self::Small => (270, 172),
+            Self::Row => (290, 178),
             Self::Narrow => (340, 180),
             Self::Half => (376, 172),
-            Self::Wide => (760, 190),
+            Self::Wide => (760, 178),
         }
     }
 }
@@ -252,7 +255,7 @@ impl Panel {
         };
         let names = match look {
             Look::Wide => self.names(),
-            Look::Small | Look::Narrow | Look::Half => Vec::new(),
+            Look::Small | Look::Row | Look::Narrow | Look::Half => Vec::new(),
         };
         let room = names
             .iter()

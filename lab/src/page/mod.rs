@@ -141,12 +141,6 @@ fn section(findings: &Findings) -> String {
     // A number stays with its percent sign.
     let story = |language| findings.story(language).replace(" %", "\u{a0}%");
     let stories = Language::ALL.map(|it| markdown(&story(it)));
-    // Beside two figures, the column of the story has room for more.
-    let is_tall = beside.len() + usize::from(guess.is_some()) > 1;
-    let (failed_beside, failed_below) = match is_tall {
-        true => (failed, String::new()),
-        false => (String::new(), failed),
-    };
     let wide = match wide.is_empty() {
         true => String::new(),
         false => format!("<div class=\"whole\">{}</div>\n", figures(&name, &wide)),
@@ -158,8 +152,7 @@ fn section(findings: &Findings) -> String {
         beside: figures(&name, &beside),
         wide: wide,
         detail: detail,
-        failed_beside: failed_beside,
-        failed_below: failed_below,
+        failed: failed,
         verdict: both(&verdict),
         rows: others.map(|it| claim(findings, it)).collect::<String>(),
         command: findings.command(),

@@ -121,7 +121,8 @@ fn row(figure: &Figure, row: &Row, described: &str, columns: usize) -> String {
         (1, 1) => (Look::Wide, Look::Narrow),
         (1, _) => (Look::Half, Look::Narrow),
         (2, _) => (Look::Half, Look::Small),
-        _ => (Look::Small, Look::Small),
+        (3, _) => (Look::Small, Look::Small),
+        _ => (Look::Row, Look::Row),
     };
     fill!("row.html",
         name: label(names),

@@ -332,8 +332,7 @@ impl Trainings<'_> {
         Figure::new(
             "sizes",
             "Test error and training loss, by the images that make a statistic",
-            "All networks saw the same images. Guessing gives an error of 0.9 and a loss of 2.30. Medians over seeds, \
-             with bands from the smallest to the largest value.",
+            "All networks saw the same images. Guessing gives an error of 0.9 and a loss of 2.30.",
         )
         .row("", panels)
     }

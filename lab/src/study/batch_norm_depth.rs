@@ -129,7 +129,7 @@ fn figure(runs: &Runs<Deep>, depths: &[usize]) -> Figure {
     Figure::new(
         "depth",
         "Training loss of deep ReLU networks",
-        "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
+        "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
     )
     .row("", panels)
 }

@@ -171,8 +171,7 @@ fn batch_size_figure(runs: &Runs<BatchSize>) -> Figure {
     Figure::new(
         "batch-sizes",
         "Test accuracy after one epoch, by batch size",
-        "The larger the batches, the fewer steps an epoch has, and the fewer batches the average has seen. Medians \
-         over seeds, with bands from the smallest to the largest value.",
+        "The larger the batches, the fewer steps an epoch has, and the fewer batches the average has seen.",
     )
     .panel(panel)
 }

@@ -136,7 +136,7 @@ fn figure(runs: &Runs<BatchSize>) -> Figure {
         "variance",
         "Biased and unbiased running variances, by training batch",
         "Left: Burn's running variance divided by this crate's, after the same batches. Right: test accuracy with \
-         each. Medians over seeds, with bands from the smallest to the largest value.",
+         each.",
     )
     .row("", [ratios, accuracies])
 }

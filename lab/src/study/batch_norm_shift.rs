@@ -148,7 +148,7 @@ fn figure(runs: &Runs<Norms>) -> Figure {
     Figure::new(
         "shift",
         "How far each layer's outputs move when the first layer's weights change by a tenth",
-        "In units of their std over the images: median over seeds, and a band from the smallest to the largest.",
+        "In units of their std over the images.",
     )
     .panel(panel.with(series))
 }

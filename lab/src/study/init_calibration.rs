@@ -230,8 +230,7 @@ fn signals(runs: &Runs<Start>, rate: f64) -> Figure {
     Figure::new(
         "std",
         "Output of each layer before its normalisation and activation, before training",
-        "The standard deviation over units and 500 images together, and over the images for each unit: median over \
-         seeds, and a band from the smallest to the largest. The activations take turns: sigmoid, tanh, GELU, ReLU.",
+        "The standard deviation over units and 500 images together, and over the images for each unit. The activations take turns: sigmoid, tanh, GELU, ReLU.",
     )
     .row("", panels)
 }
@@ -255,7 +254,7 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     Figure::new(
         "loss",
         "Training loss of a network with four activations",
-        "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
+        "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
     )
     .row("", panels)
 }

@@ -193,8 +193,7 @@ fn jacobians(runs: &Runs<Start>, rate: f64) -> Figure {
     Figure::new(
         "jacobian",
         "Spread of the Jacobian up to each layer: measured (lines), theory (dashes)",
-        "The variance of its squared singular values divided by the square of their mean, before training: median \
-         over seeds, and a band from the smallest to the largest. The Jacobian starts from the outputs of layer 1. At \
+        "The variance of its squared singular values divided by the square of their mean, before training. The Jacobian starts from the outputs of layer 1. At \
          0, the layers turn their inputs without stretching any of them.",
     )
     .panel(panel)
@@ -219,7 +218,7 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     Figure::new(
         "loss",
         "Training loss of deep tanh networks",
-        "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
+        "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
     )
     .row("", panels)
 }

@@ -184,7 +184,7 @@ impl Trainings {
         Figure::new(
             "loss",
             "Training loss by step",
-            "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30. Each point is \
+            "Guessing gives a loss of 2.30. Each point is \
              the mean of 25 steps.",
         )
         .row("", panels)
@@ -199,7 +199,7 @@ impl Trainings {
         Figure::new(
             "accuracy",
             "Validation accuracy after each epoch",
-            "Median over seeds, and a band from the smallest to the largest. Guessing is right 1 time in 10.",
+            "Guessing is right 1 time in 10.",
         )
         .row("", panels)
         .fold()
@@ -241,7 +241,7 @@ impl Trainings {
                 "Four {} layers in numbers, during training",
                 activation_name(activation)
             ),
-            "Medians over seeds, with bands from the smallest to the largest value. A logarithmic axis cannot show 0, \
+            "A logarithmic axis cannot show 0, \
              so most of the network that starts from zeros is missing. An update is the change that one training step \
              makes to a layer's weights. Layer 5 is the output layer.",
         )

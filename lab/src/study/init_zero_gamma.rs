@@ -218,7 +218,7 @@ fn signals(runs: &Runs<Start>, rate: f64) -> Figure {
     Figure::new(
         "signal",
         "The signal along the blocks before training: measured (lines), theory (dashes)",
-        "The mean square over units and 500 images: median over seeds, and a band from the smallest to the largest.",
+        "The mean square over units and 500 images.",
     )
     .panel(panel)
 }
@@ -244,7 +244,7 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     Figure::new(
         "loss",
         "Training loss of a residual network",
-        "Median over seeds, and a band from the smallest to the largest. Guessing gives a loss of 2.30.",
+        "Guessing gives a loss of 2.30.",
     )
     .row("", panels)
 }
