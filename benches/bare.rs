@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
-use burn::optim::{AdamConfig, GradientsParams};
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
-use burn_kindling_lab::data::{ImageSet, Loader};
+use burn_kindling_lab::data::{DigitBatch, ImageSet, Loader};
+use burn_kindling_lab::model::Classifier;
 use burn_kindling_lab::train::{StepOutput, TrainConfig};
 
 /// Trains one epoch on `train` and evaluates `valid`.
@@ -17,20 +18,16 @@ pub fn bare_epoch(
     valid: &ImageSet,
 ) -> Duration {
     let training = device.clone().autodiff();
-    let mut model = config.init_model(&training);
-    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+    let mut learner = Learner::new(config, &training);
     let train = Loader::new(train.clone(), config.batch_size, training).shuffled(config.seed);
     let valid = Loader::new(valid.clone(), config.batch_size, device.clone());
 
     let started = Instant::now();
     let mut scores = Vec::new();
     for batch in train.iter() {
-        let output = model.forward_step(batch.expect("the data is in memory"));
-        let grads = GradientsParams::from_grads(output.loss.backward(), &model);
-        model = optimizer.step(config.learning_rate, model, grads);
-        scores.push(score(output));
+        scores.push(score(learner.step(batch.expect("the data is in memory"))));
     }
-    let inference = model.valid();
+    let inference = learner.model().valid();
     for batch in valid.iter() {
         scores.push(score(
             inference.forward_step(batch.expect("the data is in memory")),
@@ -38,6 +35,38 @@ pub fn bare_epoch(
     }
     assert!(scores.iter().all(|(loss, _)| loss.is_finite()));
     started.elapsed()
+}
+
+/// A network and its optimiser.
+pub struct Learner {
+    /// `None` within a step.
+    model: Option<Classifier>,
+    optimizer: ModuleOptimizer,
+    learning_rate: f64,
+}
+
+impl Learner {
+    pub fn new(config: &TrainConfig, device: &Device) -> Self {
+        Self {
+            model: Some(config.init_model(device)),
+            optimizer: AdamConfig::new().with_epsilon(1e-8).init(),
+            learning_rate: config.learning_rate,
+        }
+    }
+
+    pub fn model(&self) -> &Classifier {
+        self.model.as_ref().expect("no step is in progress")
+    }
+
+    /// Makes one training step.
+    pub fn step(&mut self, batch: DigitBatch) -> StepOutput {
+        let model = self.model.take().expect("no step is in progress");
+        let output = model.forward_step(batch);
+        let gradients = GradientsParams::from_grads(output.loss.backward(), &model);
+        let model = self.optimizer.step(self.learning_rate, model, gradients);
+        self.model = Some(model);
+        output
+    }
 }
 
 /// Reads the loss and the number of correct answers of a step.

@@ -1,5 +1,5 @@
-//! Measures what the steps and pictures of the live lab cost, with four networks; and how many steps an open page costs,
-//! and how many pictures it gets, with one network and with four.
+//! Measures what the steps and pictures of the live lab cost, with four networks; and how many steps an open page
+//! costs, and how many pictures it gets, with one network and with four.
 //!
 //! ```text
 //! cargo bench --bench live

@@ -1,5 +1,5 @@
-//! Measures what follows a normalisation: in the same operation, and as operations of their own after this crate's layer
-//! and after Burn's.
+//! Measures what follows a normalisation: in the same operation, and as operations of their own after this crate's
+//! layer and after Burn's.
 //!
 //! Each case is the forward and the backward pass, from a given gradient of the output, in f32 on every CPU backend
 //! compiled in. `alone` is the layer without anything, and `relu` the layer with a ReLU, to compare with.

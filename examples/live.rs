@@ -12,8 +12,8 @@ use clap::Parser;
 /// Watch networks learn to read digits, and change them while they do: their first weights, their activations, their
 /// normalisation.
 ///
-/// Starts a server on this machine, prints its address and opens it in a browser if there is one. Ctrl-C ends it. Nothing
-/// is fetched from elsewhere.
+/// Starts a server on this machine, prints its address and opens it in a browser if there is one. Ctrl-C ends it.
+/// Nothing is fetched from elsewhere.
 #[derive(Parser)]
 #[command(name = "live", max_term_width = 100)]
 struct Args {
@@ -27,7 +27,8 @@ struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 4242)]
     port: u16,
 
-    /// Address to listen on. Beyond this machine, the connection is unencrypted, and whoever reaches it can steer the lab
+    /// Address to listen on. Beyond this machine, the connection is unencrypted, and whoever reaches it can steer the
+    /// lab
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     address: IpAddr,
 

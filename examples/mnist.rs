@@ -38,14 +38,14 @@ struct Args {
           help_heading = "Network")]
     hidden: Option<Vec<usize>>,
 
-    /// Number of hidden layers of the perceptron, all of --width units; of the residual network, layers with weights: 8,
-    /// 14, 20 or another 6n + 2 [default: 5 and 8]
+    /// Number of hidden layers of the perceptron, all of --width units; of the residual network, layers with weights:
+    /// 8, 14, 20 or another 6n + 2 [default: 5 and 8]
     #[arg(long, value_name = "LAYERS", value_parser = cli::positive, allow_negative_numbers = true,
           conflicts_with = "hidden", help_heading = "Network")]
     depth: Option<usize>,
 
-    /// Units of each hidden layer of the perceptron; of the residual network, channels of its first stage [default: 100 and
-    /// 16]
+    /// Units of each hidden layer of the perceptron; of the residual network, channels of its first stage [default: 100
+    /// and 16]
     #[arg(long, value_name = "UNITS", value_parser = cli::positive, allow_negative_numbers = true,
           conflicts_with = "hidden", help_heading = "Network")]
     width: Option<usize>,

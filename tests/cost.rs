@@ -16,6 +16,7 @@ use burn::tensor::{DType, Device, Distribution, Tensor};
 use burn_cubecl::cubecl::config::compilation::CompilationLogLevel;
 use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn_cubecl::cubecl::logging::{LaunchObservation, LaunchObserver};
+use burn_kindling::norm::BatchNormConfig;
 use burn_kindling::norm::op::cost::{Launch, Operation, launches};
 use burn_kindling::norm::op::{self, Then};
 
@@ -45,23 +46,48 @@ fn the_model_of_cost_is_what_the_kernels_do() {
         names: HashSet::new(),
     };
 
+    for device in gpus() {
+        for shape in SHAPES {
+            for relu in [false, true] {
+                check(&device, shape, relu, &mut log);
+            }
+            check_layer(&device, shape, &mut log);
+        }
+    }
+    // Each of the ten kernels.
+    assert!(
+        log.names.is_empty() || log.names.len() == 10,
+        "{:?}",
+        log.names
+    );
+}
+
+/// Compares a layer in training with the models of its operations. Burn's tensor operations launch nothing.
+fn check_layer(device: &Device, shape: [usize; 3], log: &mut Log) {
+    let norm = BatchNormConfig::new(shape[1]).init(&device.clone().autodiff());
+    let x = Tensor::<3>::random(shape, Distribution::Normal(0.5, 2.0), device);
+    let forward = || norm.forward(Tensor::from_inner(x.clone()));
+    let mut found = Vec::new();
+    // The first call makes gamma and beta.
+    for _ in 0..2 {
+        let output = &Mutex::new(None);
+        found = launched(device, "", || *output.lock().unwrap() = Some(forward()));
+    }
+    let model = |operation| launches(device, &shape, DType::F32, operation, false).unwrap();
+    let model = [model(Operation::Forward), model(Operation::Average)].concat();
+    compare(&found, &model, shape, log);
+}
+
+/// The devices that have kernels.
+fn gpus() -> Vec<Device> {
     let mut gpus = devices::devices();
     gpus.retain(|device| {
         launches(device, &[2, 3], DType::F32, Operation::Forward, false).is_some()
     });
     if gpus.is_empty() {
         eprintln!("skipped: there is no GPU, nor a driver that computes on the CPU");
-        return;
     }
-    for device in gpus {
-        for shape in SHAPES {
-            for relu in [false, true] {
-                check(&device, shape, relu, &mut log);
-            }
-        }
-    }
-    // Each of the nine kernels.
-    assert_eq!(log.names.len(), 9, "{:?}", log.names);
+    gpus
 }
 
 /// Compares the three operations on an input with their models.
@@ -83,7 +109,7 @@ fn check(device: &Device, shape: [usize; 3], relu: bool, log: &mut Log) {
         ]
     };
     let affine = || statistics().map(Some);
-    let inference = launched(device, || {
+    let inference = launched(device, OURS, || {
         op::batch_norm_then_inference(x.clone(), statistics(), affine(), EPSILON, then());
     });
     compare(&inference, &model(Operation::Inference), shape, log);
@@ -91,15 +117,15 @@ fn check(device: &Device, shape: [usize; 3], relu: bool, log: &mut Log) {
     let leaf = || Tensor::<3>::from_inner(x.clone()).require_grad();
     let forward = || op::batch_norm_then_train(leaf(), None, None, EPSILON, then()).output;
     let output = &Mutex::new(None);
-    let found = launched(device, || *output.lock().unwrap() = Some(forward()));
+    let found = launched(device, OURS, || *output.lock().unwrap() = Some(forward()));
     compare(&found, &model(Operation::Forward), shape, log);
     let output = output.lock().unwrap().take().unwrap();
-    let found = launched(device, || drop(output.backward()));
+    let found = launched(device, OURS, || drop(output.backward()));
     compare(&found, &model(Operation::Backward), shape, log);
 }
 
-/// Compares the launches of an operation, and the sources of those that were compiled for it, with its model. Others were
-/// compiled, and compared, before.
+/// Compares the launches of an operation, and the sources of those that were compiled for it, with its model. Others
+/// were compiled, and compared, before.
 fn compare(found: &[String], model: &[Launch], [_, channels, inner]: [usize; 3], log: &mut Log) {
     let expected: Vec<&str> = model.iter().map(|launch| launch.kernel).collect();
     assert_eq!(found, expected, "the launches");
@@ -131,15 +157,20 @@ fn compare(found: &[String], model: &[Launch], [_, channels, inner]: [usize; 3],
     }
 }
 
-/// The kernels of this crate that `run` launches, in order.
-fn launched(device: &Device, run: impl FnOnce()) -> Vec<String> {
+/// This crate's kernels.
+const OURS: &str = "burn_kindling::";
+
+/// The kernels that `run` launches, in order, of the crates whose names begin so.
+fn launched(device: &Device, crates: &str, run: impl FnOnce()) -> Vec<String> {
     device.sync().unwrap();
     let names = Arc::new(Names::default());
     let observation = LaunchObservation::new(names.clone());
     run();
     device.sync().unwrap();
     drop(observation);
-    std::mem::take(&mut *names.0.lock().unwrap())
+    let mut names = std::mem::take(&mut *names.0.lock().unwrap());
+    names.retain(|name| name.starts_with(crates));
+    names.iter().map(|name| short(name)).collect()
 }
 
 #[derive(Default)]
@@ -147,9 +178,7 @@ struct Names(Mutex<Vec<String>>);
 
 impl LaunchObserver for Names {
     fn launched(&self, kernel: &'static str) {
-        if kernel.starts_with("burn_kindling::") {
-            self.0.lock().unwrap().push(short(kernel));
-        }
+        self.0.lock().unwrap().push(kernel.to_string());
     }
 }
 
@@ -168,8 +197,8 @@ struct Log {
 }
 
 impl Log {
-    /// The kernels of this crate that were compiled since the last call. `launched` are known to be in the log by now, or
-    /// soon: it is written by another thread.
+    /// The kernels of this crate that were compiled since the last call. `launched` are known to be in the log by now,
+    /// or soon: it is written by another thread.
     fn compiled_since(&mut self, launched: &[String]) -> Vec<(String, Option<Counts>)> {
         let started = Instant::now();
         loop {
@@ -181,7 +210,7 @@ impl Log {
                 .split("[END_KERNEL_COMPILATION]")
                 .filter_map(|kernel| {
                     let name = kernel.split_once("name: ")?.1.lines().next()?;
-                    let ours = name.starts_with("burn_kindling::");
+                    let ours = name.starts_with(OURS);
                     let wgsl = kernel.contains("@compute").then(|| count(kernel));
                     ours.then(|| (short(name), wgsl))
                 })

@@ -103,8 +103,8 @@ impl Case {
     /// Bytes that any implementation must move: each tensor of the input's size that goes in or out, once per pass.
     ///
     /// Forward, the input and the output: 2. Backward, the input, the gradient of the output, and the gradient of the
-    /// input: 3. A residual adds 1 forward (it goes in). Backward it adds 2: it, or the output, opens the ReLU's gate, and it
-    /// has a gradient of its own.
+    /// input: 3. A residual adds 1 forward (it goes in). Backward it adds 2: it, or the output, opens the ReLU's gate,
+    /// and it has a gradient of its own.
     pub fn must_move(&self) -> usize {
         let residual = self.tail == Tail::AddRelu;
         let forward = if residual { 3 } else { 2 };

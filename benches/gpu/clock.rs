@@ -38,8 +38,8 @@ impl<'a> Stopwatch<'a> {
 
     /// Times a call whose kernels are compiled and tuned in untimed calls first.
     ///
-    /// A sample is a window of many calls, timed by the device's own clock if it has one, else by the host's between two
-    /// synchronisations. `settle` follows each window, untimed.
+    /// A sample is a window of many calls, timed by the device's own clock if it has one, else by the host's between
+    /// two synchronisations. `settle` follows each window, untimed.
     pub fn measure<R>(
         self,
         call: impl Fn() -> R + Send + Sync,
@@ -95,9 +95,9 @@ impl<'a> Stopwatch<'a> {
 
     /// Launches everything that `call` asks for.
     ///
-    /// Burn's fusion waits for more operations. It would compute nothing for a result that is dropped before, and several
-    /// calls in one kernel.
-    fn launch<R>(self, call: impl Fn() -> R) -> Result<(), String> {
+    /// Burn's fusion waits for more operations. It would compute nothing for a result that is dropped before, and
+    /// several calls in one kernel.
+    fn launch<R>(self, call: impl FnOnce() -> R) -> Result<(), String> {
         let result = call();
         let flushed = self.device.flush();
         drop(result);
@@ -105,7 +105,7 @@ impl<'a> Stopwatch<'a> {
     }
 
     /// The kernels that `call` launches, in the device's time.
-    pub fn kernels<R>(self, call: impl Fn() -> R) -> Result<Vec<Kernel>, String> {
+    pub fn kernels<R>(self, call: impl FnOnce() -> R) -> Result<Vec<Kernel>, String> {
         sync(self.device)?;
         let launches = Arc::new(Launches::default());
         let observation = LaunchObservation::new(launches.clone());

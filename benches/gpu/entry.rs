@@ -51,6 +51,9 @@ pub enum Entry {
         norm: String,
         images: usize,
         seconds: f64,
+        /// Kernels that a training step launches.
+        #[serde(default)]
+        launches: Option<usize>,
     },
     /// The part is complete. Some drivers crash when a program ends.
     End,

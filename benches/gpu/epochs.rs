@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use burn::tensor::Device;
-use burn_kindling_lab::data::Mnist;
+use burn_kindling_lab::data::{ImageSet, Loader, Mnist};
 use burn_kindling_lab::model::{CnnConfig, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::train::{Schedule, TrainConfig};
 
-use crate::bare::bare_epoch;
+use crate::bare::{Learner, bare_epoch};
+use crate::clock::Stopwatch;
 use crate::entry::Entry;
 
 /// A network and its normalisation.
@@ -17,8 +19,8 @@ pub struct Training {
     norm: Normalization,
 }
 
-/// All trainings, the most interesting first. `quick` leaves out the convolutional network, whose kernels a software GPU
-/// takes minutes to tune.
+/// All trainings, the most interesting first. `quick` leaves out the convolutional network, whose kernels a software
+/// GPU takes minutes to tune.
 pub fn trainings(quick: bool) -> Vec<Training> {
     let networks = if quick { &["mlp"][..] } else { &["mlp", "cnn"] };
     let norms = [
@@ -72,11 +74,26 @@ pub fn time(
     };
     let epoch = || bare_epoch(device, &config, &train, &valid);
     epoch();
+    let launches = launches(&config, &train, device)?;
     Ok(Entry::Epoch {
         who: "Burn".into(),
         network: network.into(),
         norm: norm.to_string(),
         images: train.len(),
         seconds: epoch().as_secs_f64(),
+        launches: Some(launches),
     })
+}
+
+/// Counts the kernels of a training step like any other: the first steps also make the optimiser's state.
+fn launches(config: &TrainConfig, train: &ImageSet, device: &Device) -> Result<usize, String> {
+    let training = device.clone().autodiff();
+    let mut learner = Learner::new(config, &training);
+    let batch = Loader::first_batch(train, config.batch_size, &training);
+    let mut step = || learner.step(batch.clone());
+    for _ in 0..3 {
+        step();
+    }
+    let kernels = Stopwatch::new(device, Duration::ZERO).kernels(step)?;
+    Ok(kernels.iter().map(|kernel| kernel.launches).sum())
 }

@@ -230,19 +230,22 @@ fn epochs(page: &mut String, entries: &[Entry]) {
             norm,
             images,
             seconds,
+            launches,
         } = entry
         {
             let rate = *images as f64 / seconds;
+            let launches = launches.map_or("-".into(), |launches| launches.to_string());
             let _ = writeln!(
                 rows,
-                "| {network} | {norm} | {who} | {seconds:.2} | {rate:.0} |"
+                "| {network} | {norm} | {who} | {seconds:.2} | {rate:.0} | {launches} |"
             );
         }
     }
     if !rows.is_empty() {
         page.push_str(
             "\n## Epochs on MNIST\n\nThe second epoch in batches of 128, with a validation. Norm `batch` is this crate's.\n\n\
-             | network | norm | framework | s | images/s |\n| --- | --- | --- | --- | --- |\n",
+             | network | norm | framework | s | images/s | launches per training step |\n\
+             | --- | --- | --- | --- | --- | --- |\n",
         );
         page.push_str(&rows);
     }

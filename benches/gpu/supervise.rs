@@ -108,7 +108,8 @@ impl Results<'_> {
         Ok(())
     }
 
-    /// Adds what a process reports. Returns the number of cases that it reported and, if it did not end well, how it ended.
+    /// Adds what a process reports. Returns the number of cases that it reported and, if it did not end well, how it
+    /// ended.
     fn follow(
         &mut self,
         mut child: Child,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
 use burn_kindling_lab::device;
-use burn_kindling_lab::study::{Findings, Setup, Size};
+use burn_kindling_lab::study::{Findings, Setup, Size, Verdict};
 use burn_kindling_lab::train::Display;
 
 #[derive(clap::Args)]
@@ -68,11 +68,7 @@ pub fn exit(outcome: Result<(), Error>) -> ExitCode {
 pub fn print_claims(findings: &Findings) {
     cli::print(findings.experiment.question());
     for claim in &findings.results.claims {
-        let verdict = if claim.holds {
-            "holds"
-        } else {
-            "DOES NOT HOLD"
-        };
+        let verdict = findings.verdict(claim);
         cli::print(format_args!(
             "  {verdict}: {}\n      {}: {} (bound: {}) [{}]",
             claim.statement,
@@ -81,7 +77,9 @@ pub fn print_claims(findings: &Findings) {
             claim.bound,
             claim.source,
         ));
-        if let Some(why) = claim.why {
+        if let Some(why) = claim.why
+            && verdict == Verdict::Fails
+        {
             cli::print(format_args!("      why: {why}"));
         }
     }

@@ -16,7 +16,8 @@ use burn_kindling_lab::figure::{
 use burn_kindling_lab::model::{Classifier, MlpConfig, ModelConfig, Normalization};
 use burn_kindling_lab::page;
 use burn_kindling_lab::study::{
-    Bound, Experiment, ExperimentError, Findings, Setup, Size, Source, Table,
+    Bound, Experiment, ExperimentError, Findings, Guess, Language, Results, Setup, Size, Source,
+    Table, Verdict,
 };
 use burn_kindling_lab::train::{Outcome, RunFolder, TrainConfig, Trainer};
 
@@ -101,7 +102,32 @@ fn every_experiment_leaves_numbers_figures_and_claims_and_the_page_tells_them_al
             assert!(markdown.contains(&claim.statement));
         }
     }
-    assert!(html.contains("<dt>Batch norm</dt>") && !html.contains("{{"));
+    assert!(html.contains("<dt>Batch norm</dt>") && !html.contains("{{") && !html.contains("[["));
+    // No text lacks its Korean.
+    let lacking = html.split("data-untranslated").skip(1);
+    let lacking: Vec<&str> = lacking.map(|it| it.split("</").next().unwrap()).collect();
+    assert!(lacking.is_empty(), "{lacking:#?}");
+    for it in &findings {
+        for language in Language::ALL {
+            let story = it.story(language);
+            assert!(!story.contains('{'), "{}: {story}", it.experiment);
+        }
+    }
+    // What the quick size cannot show is not refuted.
+    let unknown: usize = findings
+        .iter()
+        .map(|it| it.count(Verdict::NeedsFullRun))
+        .sum();
+    assert_eq!(html.matches("class=\"unknown\"").count(), unknown);
+    for it in &findings {
+        let fails = it.count(Verdict::Fails);
+        let untrained = [Experiment::InitDistributions, Experiment::BatchNormShift];
+        assert!(
+            fails == 0 || untrained.contains(&it.experiment),
+            "{}",
+            it.experiment
+        );
+    }
     // The page fetches nothing: its only address is the name of the SVG format.
     let addresses = html.matches("http").count();
     assert_eq!(
@@ -309,15 +335,82 @@ fn a_row_of_another_width_panics() {
 }
 
 #[test]
-fn a_story_is_a_question_and_paragraphs() {
+fn a_story_is_a_question_and_paragraphs_in_both_languages() {
     for experiment in Experiment::ALL {
-        let question = experiment.question();
+        let [english, korean] = Language::ALL.map(|it| experiment.question_in(it));
+        assert_eq!(english, experiment.question());
         assert!(
-            question.ends_with('?') && !question.starts_with('#'),
-            "{question}"
+            !english.is_empty() && !english.starts_with('#'),
+            "{english}"
         );
-        assert!(!experiment.story().trim().is_empty(), "{experiment}");
+        let hangul = |text: &str| text.chars().any(|it| ('가'..='힣').contains(&it));
+        assert!(hangul(korean) && !hangul(english), "{korean}");
+        let [english, korean] = Language::ALL.map(|it| experiment.story_in(it));
+        assert!(hangul(korean) && !hangul(english), "{experiment}");
+        // Both have the same paragraphs, and name the same numbers in them.
+        let numbers = |story: &'static str| -> Vec<Vec<&str>> {
+            let paragraphs = story.trim().split("\n\n").map(|paragraph| {
+                let names = paragraph.split('{').skip(1);
+                let names = names.map(|it| it.split_once('}').unwrap().0);
+                let mut names: Vec<&str> = names.collect();
+                names.sort();
+                names.dedup();
+                names
+            });
+            paragraphs.collect()
+        };
+        assert_eq!(numbers(english), numbers(korean), "{experiment}");
     }
+}
+
+#[test]
+fn a_story_tells_what_was_measured_at_its_size() {
+    let findings = |size| Findings {
+        experiment: Experiment::BatchNormTraining,
+        size,
+        seeds: None,
+        device: String::new(),
+        results: Results {
+            facts: vec![("scales", "16".into())],
+            ..Results::default()
+        },
+    };
+    let [full, quick] = [Size::Full, Size::Quick].map(|it| findings(it).story(Language::English));
+    assert!(full.contains("of 16 sizes") && quick.contains("of 16 sizes"));
+    assert!(full.contains("effective learning rate") && !quick.contains("effective learning rate"));
+    assert!(!full.contains("{full}"));
+}
+
+#[test]
+fn the_quick_size_does_not_refute_a_claim() {
+    let statement = Source("me").says("it").measured("number", 1.0);
+    let claim = statement.holds_if(Bound::AtMost(0.5));
+    let verdict = |experiment, size| {
+        let findings = Findings {
+            experiment,
+            size,
+            seeds: None,
+            device: String::new(),
+            results: Results::default(),
+        };
+        findings.verdict(&claim)
+    };
+    let (trained, untrained) = (Experiment::InitTraining, Experiment::InitDistributions);
+    assert_eq!(verdict(trained, Size::Full), Verdict::Fails);
+    assert_eq!(verdict(trained, Size::Quick), Verdict::NeedsFullRun);
+    // The same networks at either size, only fewer of them.
+    assert_eq!(verdict(untrained, Size::Quick), Verdict::Fails);
+}
+
+#[test]
+fn the_answer_to_a_question_is_the_choice_with_the_best_finite_number() {
+    let choices = |numbers: [f64; 3]| ["a", "b", "c"].map(String::from).into_iter().zip(numbers);
+    let least = |numbers| Guess::least("which?", "steps", choices(numbers)).answer();
+    let most = |numbers| Guess::most("which?", "share", choices(numbers)).answer();
+    assert_eq!(least([f64::INFINITY, 3.0, 2.0]), Some(2));
+    assert_eq!(most([f64::INFINITY, 3.0, 2.0]), Some(1));
+    assert_eq!(most([0.5, 0.5, f64::NAN]), Some(0));
+    assert_eq!(least([f64::INFINITY; 3]), None);
 }
 
 #[test]
@@ -395,8 +488,15 @@ fn a_line_ends_where_it_leaves_the_axes_and_a_triangle_says_so() {
         let mut lines = svg.lines().filter(|it| it.starts_with("<polyline"));
         let line = lines.find(|it| it.contains("#0072B2") && it.contains("stroke-width=\"2\""));
         let line = line.map(str::to_string);
-        let triangles = svg.matches("<polygon").count();
-        (line, triangles, figure.caption().contains("A triangle"))
+        // A mark of this colour has four corners.
+        let polygons = svg.split("<polygon").skip(1);
+        let corners = polygons.map(|it| {
+            let points = it.split("points=\"").nth(1).unwrap();
+            points.split('"').next().unwrap().split_whitespace().count()
+        });
+        let triangles = corners.filter(|&it| it == 3).count();
+        let told = figure.caption().iter().any(|it| it.contains("A triangle"));
+        (line, triangles, told)
     };
     let within = drawn(&[[0.0, 0.0], [5.0, 10.0]]);
     let beyond = drawn(&[[0.0, 0.0], [10.0, 20.0]]);
@@ -472,14 +572,20 @@ fn a_short_logarithmic_axis_has_ticks_between_the_powers_of_ten() {
 }
 
 #[test]
-fn a_text_says_where_curves_start_and_end() {
+fn a_table_says_where_curves_start_and_end() {
     let series = [
         Series::line("first", Color::BLUE, [[0.0, 1.0], [9.0, 2.5]]),
         Series::line("second", Color::INK, [[0.0, 3.0], [9.0, 3.0]]).stroke(Stroke::Dashed),
     ];
+    let numbers = figure(series.into(), false).numbers();
+    let curve = |name: &str, ends: [&str; 2]| (name.to_string(), ends.map(String::from));
     assert_eq!(
-        figure(series.into(), false).numbers(),
-        ["a < b, x (m), from the left end to the right: first 1 to 2.5; second 3."]
+        numbers[0].curves,
+        [curve("first", ["1", "2.5"]), curve("second", ["3", "3"])]
+    );
+    assert_eq!(
+        [&numbers[0].panel, &numbers[0].quantity],
+        ["a < b", "x (m)"]
     );
 }
 
@@ -503,7 +609,7 @@ fn colours_can_be_seen_on_the_light_page_and_on_the_dark_one() {
 }
 
 #[test]
-fn a_strategy_has_a_colour_of_its_own() {
+fn a_strategy_has_a_colour_and_a_mark_of_its_own() {
     let strategies = InitStrategy::ALL.map(Color::from);
     let norms = Normalization::ALL.map(Color::from);
     let colors: Vec<Color> = strategies.into_iter().chain(norms).collect();
@@ -512,7 +618,33 @@ fn a_strategy_has_a_colour_of_its_own() {
             !colors[..i].contains(color),
             "{color:?} stands for two things"
         );
+        // Nobody has to tell colours apart: only networks without a norm have no mark.
+        assert_eq!(color.mark().is_none(), *color == Color::INK);
+        assert!(!colors[..i].iter().any(|it| it.mark() == color.mark()));
     }
+}
+
+#[test]
+fn small_multiples_share_their_axes() {
+    let cell = |title: &str| {
+        let bars = Shape::Bars(vec![[0.0, 5.0, 5.0]]);
+        Panel::new(
+            Axis::linear("x (m)", [0.0, 10.0]),
+            Axis::linear("y", [0.0, 10.0]),
+        )
+        .titled(title)
+        .noted(["std 1".to_string()])
+        .with([Series::new("", Color::BLUE, bars)])
+    };
+    let figure = Figure::new("figure", "title", "alt");
+    let figure = ["first", "second"].into_iter().fold(figure, |figure, row| {
+        figure.row(row, ["left", "middle", "right"].map(cell))
+    });
+    let svg = figure.as_grid().svg();
+    let count = |text: &str| svg.lines().filter(|line| line.trim() == text).count();
+    assert_eq!(["left", "first", "second", "x (m)"].map(count), [1; 4]);
+    // One set of ticks for each column, and a note in every cell.
+    assert_eq!([count("10"), count("std 1")], [3, 6]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::ghost::GhostBatches;
 use super::mode::Mode;
 use super::op::{self, BatchNormOutput, Mask, Then};
-use super::recalibrate::Recorder;
+use super::recalibrate::{Recorder, Seat};
 use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
 
 /// Batch normalisation of an input `[batch, channels, ...]` of rank 2 or more.
@@ -57,9 +57,9 @@ use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
 ///
 /// If Burn trains on several devices, a [`SyncGroup`](super::SyncGroup) makes them normalise by the statistics of all
 /// their batches. Without it, each device normalises by those of its own batch. Under the `MultiDevice` strategy the
-/// workers are forks and update the same running statistics: a step on `n` devices makes `n` updates, each with the full
-/// momentum, in no fixed order. Under the distributed strategy each worker maps the
-/// parameters of its fork, and so has its own running statistics; those of the first device are kept.
+/// workers are forks and update the same running statistics: a step on `n` devices makes `n` updates, each with the
+/// full momentum, in no fixed order. Under the distributed strategy each worker maps the parameters of its fork, and so
+/// has its own running statistics; those of the first device are kept.
 ///
 /// # Records
 ///
@@ -73,12 +73,13 @@ use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
 /// [`into_record`]: burn::module::Module::into_record
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
-    /// The learned factor, `[channels]`. A layer without gamma does not use this field, and hides it from optimizers and
-    /// records.
+    /// The learned factor, `[channels]`. A layer without gamma does not use this field, and hides it from optimizers
+    /// and records.
     pub gamma: Param<Tensor<1>>,
     /// The learned offset, `[channels]`. A layer without beta does not use this field, and hides it likewise.
     pub beta: Param<Tensor<1>>,
-    /// Whether the layer trains when its input is on an autodiff device; cleared by [`freeze`](burn::module::Module::freeze).
+    /// Whether the layer trains when its input is on an autodiff device; cleared by
+    /// [`freeze`](burn::module::Module::freeze).
     pub training: Param<Flag>,
     /// The running mean, `[channels]`. `value` and `value_sync` both return it after the last batch. A layer without
     /// running statistics does not use this field, and hides it likewise.
@@ -114,8 +115,8 @@ impl BatchNorm {
     ///
     /// # Panics
     ///
-    /// Panics if the input's rank is below 2 or the axis of its channels is not `num_features` long. Panics if the batch's
-    /// statistics are needed and there is only one value per channel, which has no variance.
+    /// Panics if the input's rank is below 2 or the axis of its channels is not `num_features` long. Panics if the
+    /// batch's statistics are needed and there is only one value per channel, which has no variance.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         self.forward_then(input, Then::new())
     }
@@ -146,8 +147,8 @@ impl BatchNorm {
 
     /// Normalises by the statistics of the values that `mask` marks, in training: those that are not padding.
     ///
-    /// All values are normalised, also those that do not count. Gradients flow from all of them, and through the statistics
-    /// to those that count. If the running statistics normalise, the mask changes nothing.
+    /// All values are normalised, also those that do not count. Gradients flow from all of them, and through the
+    /// statistics to those that count. If the running statistics normalise, the mask changes nothing.
     ///
     /// ```
     /// use burn::tensor::{Bool, Device, Distribution, Tensor};
@@ -167,8 +168,8 @@ impl BatchNorm {
     /// # Shapes
     ///
     /// - `input`: `[batch, num_features, ...]`
-    /// - `mask`: `[batch, ...]`, the input's without the channels; true where a value counts. If it is true nowhere, the
-    ///   running statistics normalise and stay as they are.
+    /// - `mask`: `[batch, ...]`, the input's without the channels; true where a value counts. If it is true nowhere,
+    ///   the running statistics normalise and stay as they are.
     /// - output: as the input
     ///
     /// # Panics
@@ -220,6 +221,11 @@ impl BatchNorm {
             return self.forward_training(input, mask, then).0;
         };
         let is_empty = input.shape().num_elements() == 0;
+        if let Some(seat) = Seat::here() {
+            let measured = (!is_empty).then(|| self.measure(input.clone(), mask));
+            seat.wait(statistics, measured.flatten(), self.weighting());
+            return self.forward_inference(statistics, input, then);
+        }
         if !is_empty && let Some(recorder) = Recorder::of(statistics) {
             if let Some(batch) = self.measure(input.clone(), mask) {
                 recorder.record(batch, self.weighting());
@@ -417,8 +423,8 @@ impl BatchNorm {
             .replace(mean, variance, self.weighting().after(0.0));
     }
 
-    /// Sets the running statistics of this layer and of all that share them to those of a new layer: mean 0, variance 1,
-    /// no batch seen.
+    /// Sets the running statistics of this layer and of all that share them to those of a new layer: mean 0, variance
+    /// 1, no batch seen.
     ///
     /// # Panics
     ///

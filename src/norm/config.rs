@@ -93,8 +93,8 @@ impl BatchNormConfig {
         Self { momentum, ..self }
     }
 
-    /// Sets [`channel_axis`](Self::channel_axis): -1 for `[batch, time, features]` and for channels-last images. The input
-    /// is not copied.
+    /// Sets [`channel_axis`](Self::channel_axis): -1 for `[batch, time, features]` and for channels-last images. The
+    /// input is not copied.
     pub fn with_channel_axis(self, channel_axis: isize) -> Self {
         Self {
             channel_axis,

@@ -5,9 +5,9 @@
 //! repository's `docs/benchmarks.md`: most where the system has no huge pages.
 //!
 //! Kept and used memory together never exceed what outputs used at some earlier moment, and after some smaller steps at
-//! most twice what those use. To evaluate a small batch after training on large ones, or to lend the memory to something
-//! else, [release](release()) it or [limit] it. Other backends manage their memory themselves, and both functions do
-//! nothing there.
+//! most twice what those use. To evaluate a small batch after training on large ones, or to lend the memory to
+//! something else, [release](release()) it or [limit] it. Other backends manage their memory themselves, and both
+//! functions do nothing there.
 //!
 //! ```
 //! use burn_kindling::norm::memory;

@@ -97,7 +97,8 @@
 //!   of the batch, and a batch of a single class collapses.
 //! - A batch with one value per channel has no variance; training on it panics. Small batches make noisy statistics.
 //! - Padding counts like data unless a mask leaves it out.
-//! - The running averages lag behind the weights. [`recalibrate`] recomputes them before evaluation.
+//! - The running averages lag behind the weights. [`recalibrate`] recomputes them before evaluation;
+//!   [`recalibrate_at_once`] does so in one pass, in more memory.
 //! - Statistics of one domain do not fit another. After training on one, recalibrate on the other, or adapt.
 //! - Rows of a batch influence each other through its statistics: information leaks between rows that should be
 //!   independent.
@@ -138,7 +139,7 @@ pub use ghost::GhostBatches;
 pub use merge::average_statistics;
 pub use mode::Mode;
 pub use op::Then;
-pub use recalibrate::{RecalibrateError, RecalibrationProgress, recalibrate};
+pub use recalibrate::{RecalibrateError, RecalibrationProgress, recalibrate, recalibrate_at_once};
 pub use renormalization::Renormalization;
 pub use sets::{BatchNormSets, BatchNormSetsConfig, StatisticsSet};
 pub use sync::SyncGroup;

@@ -11,6 +11,11 @@ use super::mode::Mode;
 use super::statistics::{BatchStatistics, RunningStatistics};
 use crate::scope;
 
+mod at_once;
+
+pub(super) use at_once::Seat;
+pub use at_once::recalibrate_at_once;
+
 /// The progress of [`recalibrate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecalibrationProgress {
@@ -23,7 +28,7 @@ pub struct RecalibrationProgress {
     pub batches: usize,
 }
 
-/// Why [`recalibrate`] failed.
+/// Why [`recalibrate`] or [`recalibrate_at_once`] failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecalibrateError {
     /// There was no batch to compute statistics from.
@@ -61,6 +66,15 @@ pub enum RecalibrateError {
         /// The number of passes made.
         passes: usize,
     },
+    /// [`recalibrate_at_once`] does not fit how the batches call the layers.
+    #[error(
+        "in one pass over the batches, all of them must call the same batch norm layers in the same order, each at most \
+         once; that is not so at call {call} (from 0), so use `recalibrate`, which makes several passes"
+    )]
+    OutOfStep {
+        /// The call that does not fit, counted from 0.
+        call: usize,
+    },
 }
 
 /// The limit on sweeps over all layers.
@@ -73,10 +87,10 @@ const SETTLED: f64 = 1e-4;
 /// Returns the model with the running statistics of its batch norm layers recomputed over a sample of batches.
 ///
 /// They become the mean and the unbiased variance of all values that the layer gets in inference on the sample, or the
-/// biased variance if the layer keeps that. The layers before it already use their recomputed statistics. The values of all
-/// batches are pooled, whatever their sizes. 10^3 to 10^4 samples are enough (Wu & Johnson 2021,
-/// [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)). The rest of the model stays as it is, and so does the model passed
-/// in. A batch in which a channel's mean or variance is not finite does not count for that channel.
+/// biased variance if the layer keeps that. The layers before it already use their recomputed statistics. The values of
+/// all batches are pooled, whatever their sizes. 10^3 to 10^4 samples are enough (Wu & Johnson 2021,
+/// [arXiv:2105.07576](https://arxiv.org/abs/2105.07576)). The rest of the model stays as it is, and so does the model
+/// passed in. A batch in which a channel's mean or variance is not finite does not count for that channel.
 ///
 /// - `batches` returns the batches of one pass. It is called once per pass, and must return the same batches each time.
 /// - `forward` calls the model on a batch. It gets the [validation](Module::valid) model, so dropout is off. It must
@@ -89,6 +103,8 @@ const SETTLED: f64 = 1e-4;
 /// every batch calls the layers in that order, each at most once. Otherwise the statistics of a layer may depend on
 /// the statistics of later layers, or on its own. Then all layers are recomputed again, until no mean changes by more
 /// than 10^-4 standard deviations and no variance by more than 10^-4 of its value.
+///
+/// If the activations of all batches fit into memory together, [`recalibrate_at_once`] does it in one pass.
 ///
 /// ```
 /// use burn::module::Module;
@@ -226,15 +242,7 @@ impl Recorder {
         let mut calls = self.calls();
         let target = calls.target;
         let measured = &mut calls.layers[target].measured;
-        measured.weight = weighting.after(measured.weight);
-        measured.unbiased = weighting.unbiased;
-        measured.channels.resize(mean.len(), Moments::default());
-        let batch_moments = mean.into_iter().zip(variance);
-        for (moments, (mean, variance)) in measured.channels.iter_mut().zip(batch_moments) {
-            if variance.is_finite() {
-                moments.pool(batch.values, mean, variance);
-            }
-        }
+        measured.add(&mean, &variance, batch.values, weighting);
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -284,6 +292,21 @@ struct Measured {
     /// Whether the layer keeps unbiased variances.
     unbiased: bool,
     channels: Vec<Moments>,
+}
+
+impl Measured {
+    /// Adds a batch, given the mean and the biased variance of each channel, over `values` values.
+    fn add(&mut self, mean: &[f64], variance: &[f64], values: usize, weighting: Weighting) {
+        self.weight = weighting.after(self.weight);
+        self.unbiased = weighting.unbiased;
+        self.channels.resize(mean.len(), Moments::default());
+        let batch = mean.iter().zip(variance);
+        for (moments, (&mean, &variance)) in self.channels.iter_mut().zip(batch) {
+            if variance.is_finite() {
+                moments.pool(values, mean, variance);
+            }
+        }
+    }
 }
 
 impl Layer {
@@ -376,6 +399,12 @@ impl Moments {
 /// New values for parameters, by their ids.
 #[derive(Default)]
 struct Replacements(HashMap<ParamId, Vec<f64>>);
+
+impl FromIterator<Self> for Replacements {
+    fn from_iter<I: IntoIterator<Item = Self>>(parts: I) -> Self {
+        Self(parts.into_iter().flat_map(|part| part.0).collect())
+    }
+}
 
 impl ModuleMapper for Replacements {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

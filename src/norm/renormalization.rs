@@ -30,8 +30,8 @@ use crate::scope;
 /// }
 /// ```
 ///
-/// The deviations are `sqrt(variance + epsilon)`. The running statistics are those before the batch; they must move slowly
-/// (the paper takes a momentum of 0.01) but not too slowly for the weights.
+/// The deviations are `sqrt(variance + epsilon)`. The running statistics are those before the batch; they must move
+/// slowly (the paper takes a momentum of 0.01) but not too slowly for the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Renormalization {
     /// The largest factor `r`, and the inverse of the smallest. At least 1.
@@ -63,8 +63,8 @@ impl Renormalization {
         Self::new(1.0 + 2.0 * between(5e3, 40e3), 5.0 * between(5e3, 25e3))
     }
 
-    /// Calls `step`, in which every batch norm layer that normalises by its batch's statistics corrects them within these
-    /// limits.
+    /// Calls `step`, in which every batch norm layer that normalises by its batch's statistics corrects them within
+    /// these limits.
     ///
     /// A layer without running statistics panics there. As to threads, see [`Mode::run`](super::Mode::run).
     pub fn run<T: Send>(self, step: impl FnOnce() -> T + Send) -> T {

@@ -61,9 +61,9 @@ impl BatchNormSetsConfig {
 /// Batch norm with several sets of running statistics, of which a [`StatisticsSet`] chooses one for a forward pass.
 ///
 /// For what one network must treat as different distributions: domains (Li et al. 2017,
-/// [arXiv:1603.04779](https://arxiv.org/abs/1603.04779)), clean and adversarial images, with gammas and betas of their own
-/// (Xie et al. 2020, [arXiv:1911.09665](https://arxiv.org/abs/1911.09665)), or the time steps of an unrolled network
-/// (Cooijmans et al. 2017, [arXiv:1603.09025](https://arxiv.org/abs/1603.09025)).
+/// [arXiv:1603.04779](https://arxiv.org/abs/1603.04779)), clean and adversarial images, with gammas and betas of their
+/// own (Xie et al. 2020, [arXiv:1911.09665](https://arxiv.org/abs/1911.09665)), or the time steps of an unrolled
+/// network (Cooijmans et al. 2017, [arXiv:1603.09025](https://arxiv.org/abs/1603.09025)).
 ///
 /// ```
 /// use burn::module::Module;
@@ -124,8 +124,8 @@ impl BatchNormSets {
         &self.names
     }
 
-    /// The layer of one set, with its gamma and beta. It shares their values and the running statistics with this one, as
-    /// clones do.
+    /// The layer of one set, with its gamma and beta. It shares their values and the running statistics with this one,
+    /// as clones do.
     ///
     /// # Panics
     ///

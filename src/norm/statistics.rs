@@ -3,10 +3,11 @@
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, RunningState};
-use burn::tensor::{DType, Device, FloatDType, StreamId, Tensor};
+use burn::tensor::{DType, Device, FloatDType, StreamId, Tensor, TensorData};
 
 use super::average::{RunningAverage, Weighting};
 use super::fields::{map_field, visit_field};
+use super::op;
 use super::sync::Occasion;
 use crate::dtype::at_least_f32;
 use crate::processor::is_processor;
@@ -138,8 +139,8 @@ impl RunningStatistics<'_> {
 
     /// Adds one batch to the averages.
     ///
-    /// A channel whose variance would not be finite (because the batch has a NaN, an infinity or an overflow in it) stays
-    /// as it was. This is decided on the device.
+    /// A channel whose variance would not be finite (because the batch has a NaN, an infinity or an overflow in it)
+    /// stays as it was. This is decided on the device.
     pub(super) fn update(self, batch: BatchStatistics, weighting: Weighting) {
         let Weighting { decay, gain, .. } = weighting;
         if gain == 0.0 {
@@ -155,8 +156,22 @@ impl RunningStatistics<'_> {
         *last = batch.occasion;
         let held = self.averages();
         let (device, dtype) = (held.mean.device(), FloatDType::from(held.mean.dtype()));
+        let correction = weighting.correction(batch.values);
+        let here = |batch: Tensor<1>| batch.without_autodiff().to_device(&device);
+        let batch = [batch.mean, batch.variance].map(here);
+        if held.weight.is_none() {
+            let running = [held.mean.clone(), held.variance.clone()];
+            if let Some([mean, variance]) = op::average(&running, &batch, gain, correction) {
+                let weight = None;
+                return self.store(Averages {
+                    mean,
+                    variance,
+                    weight,
+                });
+            }
+        }
         let precision = precision(&device, held.mean.dtype());
-        let here = |batch: Tensor<1>| batch.without_autodiff().to_device(&device).cast(precision);
+        let [batch_mean, batch_variance] = batch.map(|batch| batch.cast(precision));
         let weight = held
             .weight
             .clone()
@@ -170,9 +185,8 @@ impl RunningStatistics<'_> {
             };
             average.cast(dtype)
         };
-        let correction = weighting.correction(batch.values);
-        let mean = average(&held.mean, here(batch.mean));
-        let variance = average(&held.variance, here(batch.variance) * correction);
+        let mean = average(&held.mean, batch_mean);
+        let variance = average(&held.variance, batch_variance * correction);
 
         let skip = variance.clone().is_nan().bool_or(variance.clone().is_inf());
         let unless_skipped = |new: Tensor<1>, held: Tensor<1>| new.mask_where(skip.clone(), held);
@@ -185,8 +199,8 @@ impl RunningStatistics<'_> {
         });
     }
 
-    /// Replaces the values, for every module that shares them. `weight` is that of the batches seen, unless the average is
-    /// exponential.
+    /// Replaces the values, for every module that shares them. `weight` is that of the batches seen, unless the average
+    /// is exponential.
     pub(super) fn replace(self, mean: Tensor<1>, variance: Tensor<1>, weight: f64) {
         let _locked = self.locked();
         let held = self.averages();
@@ -197,6 +211,17 @@ impl RunningStatistics<'_> {
             variance: here(variance),
             weight: held.weight.map(|held| held.full_like(weight)),
         });
+    }
+
+    /// [`replace`](Self::replace), by a mean and a variance for each channel.
+    pub(super) fn replace_by(self, moments: [Vec<f64>; 2], weight: f64) {
+        let held = self.mean.value();
+        let (device, dtype) = (held.device(), held.dtype());
+        let [mean, variance] = moments.map(|values| {
+            let data = TensorData::new(values, held.shape()).convert_dtype(dtype);
+            Tensor::from_data(data, (&device, dtype))
+        });
+        self.replace(mean, variance, weight);
     }
 
     /// Passes the values on `device` to a visitor, as fields of the batch norm module.
@@ -233,7 +258,8 @@ impl RunningStatistics<'_> {
         let weight = copy
             .weight
             .map(|weight| match (average, map("running_weight", weight)) {
-                // A record from PyTorch has the number of batches here, but the weight of a debiased average is at most 1.
+                // A record from PyTorch has the number of batches here, but the weight of a debiased average is at most
+                // 1.
                 (RunningAverage::DebiasedExponential, (id, weight)) => (id, weight.clamp_max(1.0)),
                 (_, weight) => weight,
             });

@@ -15,12 +15,12 @@ use crate::scope;
 /// normalises by the statistics of all workers' batches.
 ///
 /// So `n` workers with `b` rows each compute what one worker would with `n * b` rows: outputs, gradients and running
-/// statistics, whatever each worker's share, even an empty one. Without a group, each worker normalises by its own batch,
-/// which is small and noisy on many devices.
+/// statistics, whatever each worker's share, even an empty one. Without a group, each worker normalises by its own
+/// batch, which is small and noisy on many devices.
 ///
 /// A worker is a thread. It has a [`fork`](burn::module::Module::fork) of the model, such as Burn's learner makes under
-/// `MultiDevice`. Without a fork the workers share parameters, and Burn computes their backward passes one after the other, so
-/// they cannot meet.
+/// `MultiDevice`. Without a fork the workers share parameters, and Burn computes their backward passes one after the
+/// other, so they cannot meet.
 ///
 /// ```
 /// use std::thread;
@@ -48,11 +48,11 @@ use crate::scope;
 ///
 /// # What a step must contain
 ///
-/// The forward *and* the backward pass, in one [`run`](Self::run): the backward pass meets at each layer too. With Burn's learner, wrap
-/// the body of `TrainStep::step`. All workers must call the same layers in the same order.
+/// The forward *and* the backward pass, in one [`run`](Self::run): the backward pass meets at each layer too. With
+/// Burn's learner, wrap the body of `TrainStep::step`. All workers must call the same layers in the same order.
 ///
-/// Each worker gets the gradients of gamma and beta for its own batch. Average the gradients over the workers, as for all
-/// parameters.
+/// Each worker gets the gradients of gamma and beta for its own batch. Average the gradients over the workers, as for
+/// all parameters.
 ///
 /// # Running statistics
 ///
@@ -73,14 +73,14 @@ use crate::scope;
 /// waits for the device at every layer. On a CPU backend, the statistics and the normalisation are two operations
 /// instead of one, and the backward pass reads the input once more.
 ///
-/// The exchange uses no collective operation of the devices. So it cannot cross with those that Burn's distributed strategy
-/// issues for gradients from a thread of its own, in an order that differs from device to device.
+/// The exchange uses no collective operation of the devices. So it cannot cross with those that Burn's distributed
+/// strategy issues for gradients from a thread of its own, in an order that differs from device to device.
 ///
 /// # Threads
 ///
-/// As with [`Mode::run`](super::Mode::run), layers must be called on the thread of the step; on a rayon worker, the step runs on a new
-/// thread. Workers wait for each other, so they need a thread each: jobs of a pool with fewer threads than workers
-/// end in the timeout.
+/// As with [`Mode::run`](super::Mode::run), layers must be called on the thread of the step; on a rayon worker, the
+/// step runs on a new thread. Workers wait for each other, so they need a thread each: jobs of a pool with fewer
+/// threads than workers end in the timeout.
 #[derive(Clone)]
 pub struct SyncGroup(Kind);
 

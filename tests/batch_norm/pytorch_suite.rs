@@ -147,7 +147,8 @@ fn in_f64_every_case_agrees() {
 #[test]
 fn in_f32_no_case_is_less_exact() {
     for device in devices() {
-        // A GPU may round a division to the third-last bit (Vulkan 1.3, Precision and Operation of SPIR-V Instructions).
+        // A GPU may round a division to the third-last bit (Vulkan 1.3, Precision and Operation of SPIR-V
+        // Instructions).
         let bits = if is_processor(&device) { 1.0 } else { 4.0 };
         let rounding = bits * f64::from(f32::EPSILON);
         let farther = farther(DType::F32, &device, |theirs, scale| {

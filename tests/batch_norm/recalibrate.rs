@@ -5,10 +5,10 @@ use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_kindling::norm::{
-    BatchNorm, BatchNormConfig, RecalibrateError, RunningAverage, recalibrate,
+    BatchNorm, BatchNormConfig, RecalibrateError, RunningAverage, recalibrate, recalibrate_at_once,
 };
 
-use crate::{any_device, assert_close, devices, numbers, oracle};
+use crate::{any_device, assert_close, devices, numbers, oracle, panic_of};
 
 #[derive(Module, Debug)]
 struct Model {
@@ -111,6 +111,57 @@ fn layer_by_layer_is_exact_for_every_layer() {
                 device.is_autodiff()
             );
         }
+    }
+}
+
+#[test]
+fn one_pass_gives_the_same_to_the_bit() {
+    for device in devices() {
+        let model = Model::new(&device.clone().autodiff());
+        let mut batches = batches(&device);
+        // One that does not count for its channel.
+        batches.push(batches[0].clone().slice_fill([0..1, 2..3], f32::NAN));
+        let expected = recalibrate(&model, || batches.clone(), Model::forward, |_| ()).unwrap();
+        let found = recalibrate_at_once(&model, batches, Model::forward).unwrap();
+        let statistics = |model: &Model| -> Vec<Vec<f64>> {
+            let both = |norm: &BatchNorm| {
+                [&norm.running_mean, &norm.running_var].map(|it| numbers(it.value_sync()))
+            };
+            model.norms.iter().flat_map(both).collect()
+        };
+        assert_eq!(statistics(&found), statistics(&expected));
+        assert_eq!(numbers(model.norms[2].running_mean.value_sync()), [0.0; 4]);
+        assert!(found.linears[0].weight.is_require_grad());
+
+        // A batch without rows comes to the meeting, too.
+        let norm = BatchNormConfig::new(4).init(&device);
+        let batches = || [0, 7, 0].map(|rows| Tensor::<2>::ones([rows, 4], &device) * rows as f64);
+        let forward = |norm: &BatchNorm, batch| norm.forward(batch);
+        let found = recalibrate_at_once(&norm, batches(), forward).unwrap();
+        assert_eq!(numbers(found.running_mean.value_sync()), [7.0; 4]);
+    }
+}
+
+#[test]
+fn batches_that_part_in_one_pass_are_an_error() {
+    let device = any_device();
+    let input = || Tensor::<2>::random([5, 2], Distribution::Default, &device);
+    let cases: [(&[&[usize]], usize); 5] = [
+        // Another order, a layer twice, a layer that one batch leaves out, and at last.
+        (&[&[0, 1], &[1, 0]], 0),
+        (&[&[0, 1, 0], &[0, 1, 0]], 2),
+        (&[&[0, 1], &[1]], 0),
+        (&[&[0, 1], &[0], &[0, 1]], 1),
+        (&[&[0], &[]], 0),
+    ];
+    for (orders, call) in cases {
+        let batches = orders.iter().map(|&order| (order, input()));
+        let found = recalibrate_at_once(&Shuffled::new(&device), batches, Shuffled::flow);
+        assert_eq!(
+            found.err(),
+            Some(RecalibrateError::OutOfStep { call }),
+            "{orders:?}"
+        );
     }
 }
 
@@ -314,25 +365,38 @@ fn what_cannot_be_done_is_an_error() {
     let device = any_device();
     let norm = BatchNormConfig::new(2).init(&device);
     let batch = Tensor::<2>::ones([1, 2], &device);
-    let run = |batches: Vec<Tensor<2>>, forward: &(dyn Fn(&BatchNorm, Tensor<2>) + Sync)| {
-        recalibrate(&norm, || batches.clone(), forward, |_| ())
-            .map(|_| ())
-            .unwrap_err()
+    type Forward = dyn Fn(&BatchNorm, Tensor<2>) + Sync;
+    let in_passes = |batches: Vec<Tensor<2>>, forward: &Forward| {
+        recalibrate(&norm, || batches.clone(), forward, |_| ()).map(|_| ())
+    };
+    let at_once = |batches: Vec<Tensor<2>>, forward: &Forward| {
+        recalibrate_at_once(&norm, batches, forward).map(|_| ())
     };
     let forward = |norm: &BatchNorm, batch| drop(norm.forward(batch));
-    assert_eq!(run(vec![], &forward), RecalibrateError::NoBatches);
-    assert_eq!(
-        run(vec![batch.clone()], &|_, _| ()),
-        RecalibrateError::NoBatchNorm
-    );
-    assert_eq!(
-        run(vec![batch.clone()], &forward),
-        RecalibrateError::TooFewValues {
-            layer: 0,
-            channel: 0,
-            values: 1
-        }
-    );
+    let runs: [&dyn Fn(Vec<Tensor<2>>, &Forward) -> Result<(), RecalibrateError>; 2] =
+        [&in_passes, &at_once];
+    for run in runs {
+        assert_eq!(run(vec![], &forward), Err(RecalibrateError::NoBatches));
+        assert_eq!(
+            run(vec![batch.clone()], &|_, _| ()),
+            Err(RecalibrateError::NoBatchNorm)
+        );
+        assert_eq!(
+            run(vec![batch.clone()], &forward),
+            Err(RecalibrateError::TooFewValues {
+                layer: 0,
+                channel: 0,
+                values: 1
+            })
+        );
+    }
+    // The batches that wait for the one that panics go on.
+    let batches = vec![batch.clone(), Tensor::zeros([1, 2], &device), batch.clone()];
+    let panics = |norm: &BatchNorm, batch: Tensor<2>| {
+        assert!(numbers(batch.clone())[0] > 0.0, "the batch of zeros");
+        drop(norm.forward(batch));
+    };
+    assert_eq!(panic_of(|| at_once(batches, &panics)), "the batch of zeros");
     // Afterwards the layer follows its own rule again.
     assert_eq!(numbers(norm.forward(batch)).len(), 2);
     assert_eq!(numbers(norm.running_mean.value_sync()), [0.0; 2]);

@@ -120,7 +120,8 @@ fn several_workers_compute_what_one_would() {
                     &joined(|it| &it.input_gradient),
                     &expected.input_gradient,
                 );
-                // On a GPU, Burn 0.22.1 leaves the product of empty matrices unwritten: a gradient of the linear layers.
+                // On a GPU, Burn 0.22.1 leaves the product of empty matrices unwritten: a gradient of the linear
+                // layers.
                 let outcomes = found.into_iter().zip(shares);
                 let counting: Vec<_> = outcomes
                     .filter(|&(_, &rows)| rows > 0 || is_processor(&device))

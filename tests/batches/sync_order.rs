@@ -1,9 +1,9 @@
 //! Why layers exchange their numbers by way of the host, and not by collective operations of the devices.
 //!
-//! With Burn's distributed strategy, a thread of its own issues the all-reduce of a gradient, for all devices, once the last
-//! worker has it. A device runs its collective operations in the order in which they were issued, and pairs them with those
-//! of the other devices by that order. If a layer issued collective operations too, from the workers' threads, the two
-//! could be issued in different orders on different devices. Then each device waits for the other.
+//! With Burn's distributed strategy, a thread of its own issues the all-reduce of a gradient, for all devices, once the
+//! last worker has it. A device runs its collective operations in the order in which they were issued, and pairs them
+//! with those of the other devices by that order. If a layer issued collective operations too, from the workers'
+//! threads, the two could be issued in different orders on different devices. Then each device waits for the other.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
@@ -31,8 +31,8 @@ fn gradient_server(queues: &Queues, arrivals: Receiver<()>, issued: Sender<()>) 
     issued.send(()).unwrap();
 }
 
-/// An exchange by a collective operation of the device. It hands over the numbers at once, so that the test does not hang
-/// where devices would.
+/// An exchange by a collective operation of the device. It hands over the numbers at once, so that the test does not
+/// hang where devices would.
 #[derive(Debug)]
 struct ByDevice {
     worker: usize,
@@ -55,8 +55,8 @@ impl Exchange for ByDevice {
     }
 }
 
-/// The queues after a step in which the first worker is ahead: it comes to the layer's backward pass before the second has
-/// the gradient of the layer behind it.
+/// The queues after a step in which the first worker is ahead: it comes to the layer's backward pass before the second
+/// has the gradient of the layer behind it.
 fn step(groups: [SyncGroup; 2], queues: &Queues) -> [Vec<&'static str>; 2] {
     let device = any_device().autodiff();
     let norm = BatchNormConfig::new(2).init(&device);

@@ -40,8 +40,8 @@ fn fans_are_counted_from_shapes() {
     assert_eq!(upsampled([1, 3, 1, 1], [3, 3]), fan(1, 3));
 }
 
-/// With weights and inputs of 1, the output of an interior unit is its number of inputs, and the gradient of an input is
-/// the number of outputs that it feeds.
+/// With weights and inputs of 1, the output of an interior unit is its number of inputs, and the gradient of an input
+/// is the number of outputs that it feeds.
 #[track_caller]
 fn assert_fan_by_counting<const D: usize>(
     input: [usize; D],

@@ -196,8 +196,8 @@ fn other_distributions_of_the_same_variance_do_as_predicted() {
         Scheme::orthogonal().scaled(gain),
         Scheme::sparse(0.5, gain / (WIDTH as f64 / 2.0).sqrt()),
     ];
-    // The mean square of 1000 units that see the same inputs is a sample: five sigma of it for one network, and less for
-    // the mean of all.
+    // The mean square of 1000 units that see the same inputs is a sample: five sigma of it for one network, and less
+    // for the mean of all.
     let sampling = 5.0 * (2.0 / WIDTH as f64).sqrt();
     for activation in Activation::ALL {
         let predicted = InitStrategy::He.propagate(activation, [WIDTH; 3], 1.0);

@@ -32,7 +32,8 @@ pub struct DigitBatch {
 /// Turns images of 784 bytes into a network's input, `[batch, 28, 28]`: each pixel `p` becomes
 /// `(p / 255 - MEAN) / STD`.
 ///
-/// [`MEAN`] and [`STD`] are MNIST's for every data set, so that a trained network takes the same input from all of them.
+/// [`MEAN`] and [`STD`] are MNIST's for every data set, so that a trained network takes the same input from all of
+/// them.
 ///
 /// # Panics
 ///

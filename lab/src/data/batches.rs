@@ -4,8 +4,8 @@ use super::batch::HostBatch;
 use super::loader::{items, order};
 use super::{DigitBatch, ImageSet};
 
-/// The batches of a training, by the number of the step: what a shuffled [`Loader`](super::Loader) of the same set, batch
-/// size and seed returns over all epochs, in any order of asking.
+/// The batches of a training, by the number of the step: what a shuffled [`Loader`](super::Loader) of the same set,
+/// batch size and seed returns over all epochs, in any order of asking.
 ///
 /// A loader gives one batch after the other. This gives any batch, so a training can go back to an earlier step.
 #[derive(Debug)]

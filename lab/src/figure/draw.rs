@@ -2,75 +2,64 @@
 
 use std::io::Cursor;
 use std::ops::Range;
-use std::sync::Once;
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
-use plotters::style::{Color as _, FontStyle, register_font};
+use plotters::style::Color as _;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::pen::{
+    Area, DRAWS, Drawn, GRID, INK, draw_mark, font, for_page, svg, text_width, with_font,
+};
 use super::{Axis, Color, Figure, Panel, SCALE, Series, Shape, Stroke};
 
-/// Width and height of a panel, in pixels.
-const PANEL: (u32, u32) = (290, 212);
+/// How a panel is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Beside two or more others, or in a file.
+    Small,
+    /// Beside three others, in the whole width of the page.
+    Row,
+    /// Alone on a phone.
+    Narrow,
+    /// Beside one other.
+    Half,
+    /// Alone, with the names of the curves at their ends.
+    Wide,
+}
+
+impl Look {
+    /// Width and height, in pixels.
+    const fn size(self) -> (u32, u32) {
+        match self {
+            Self::Small => (270, 172),
+            Self::Row => (290, 178),
+            Self::Narrow => (340, 180),
+            Self::Half => (376, 172),
+            Self::Wide => (760, 178),
+        }
+    }
+}
+
+const PANEL: (u32, u32) = Look::Small.size();
 /// Height of a figure's title line and of its legend line, in pixels.
 const LINE: u32 = 26;
 /// Pixels of a PNG file per pixel of these sizes, across and down.
 const FINER: u32 = 2;
-const FONT: &str = "sans-serif";
 /// Font sizes of a figure's title and legend.
 const TITLE: u32 = 19;
 const LEGEND: u32 = 15;
+/// Font sizes within a panel: of its title, and of its axes.
+const HEADING: u32 = 17;
+const AXIS: u32 = 16;
+/// Distance between the names of curves, in pixels.
+const APART: i32 = 17;
 /// Distance between the text and the edge, in pixels.
 const PAD: u32 = 8;
-
-/// Registers the font with which plotters measures text.
-fn with_font() {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| {
-        register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
-            .unwrap_or_else(|_| unreachable!("the font is a font"));
-    });
-}
-
-impl From<Color> for RGBColor {
-    fn from(Color(r, g, b): Color) -> Self {
-        Self(r, g, b)
-    }
-}
-
-const INK: RGBColor = {
-    let Color(r, g, b) = Color::INK;
-    RGBColor(r, g, b)
-};
-const GRID: RGBAColor = RGBAColor(0x80, 0x80, 0x80, 0.22);
-
-/// The backends draw into memory, so no file or device can fail.
-const DRAWS: &str = "drawing into memory does not fail";
-
-type Area<B> = DrawingArea<B, Shift>;
-type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
-
-fn font(size: u32) -> TextStyle<'static> {
-    (FONT, size as i32).into_font().color(&INK)
-}
-
-/// Draws an SVG picture of this size.
-fn svg(
-    size: (u32, u32),
-    draw: impl for<'a> FnOnce(&Area<SVGBackend<'a>>) -> Drawn<SVGBackend<'a>>,
-) -> String {
-    with_font();
-    let mut text = String::new();
-    {
-        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        draw(&root).expect(DRAWS);
-        root.present().expect(DRAWS);
-    }
-    text
-}
+/// The most marks on a line.
+const MARKS: usize = 6;
 
 impl Figure {
     /// The figure as an SVG picture on white.
@@ -97,8 +86,21 @@ impl Figure {
         file.into_inner()
     }
 
+    /// The cells of the figure as an SVG picture for a web page, as [`Panel::svg`].
+    pub(crate) fn grid_svg(&self) -> String {
+        for_page(
+            self.cells_size(),
+            svg(self.cells_size(), |root| self.draw_cells(root, 1)),
+        )
+    }
+
     /// Width and height in pixels: title, legend and rows, as wide as the widest of them.
     fn size(&self) -> (u32, u32) {
+        if self.grid {
+            let (width, height) = self.cells_size();
+            let title = text_width(&self.title, TITLE) + 2 * PAD;
+            return (width.max(title), LINE + height);
+        }
         let columns = self.rows.iter().map(|row| row.panels.len()).max();
         let panels = PANEL.0 * columns.unwrap_or(0) as u32;
         let entries = self.legend().into_iter();
@@ -123,6 +125,11 @@ impl Figure {
             root.draw(&Text::new(text.to_string(), at, font(size * scale)))
         };
         write(&self.title, TITLE, (pad, pad))?;
+        if self.grid {
+            let (width, height) = self.cells_size();
+            let size = (width * scale, height * scale);
+            return self.draw_cells(&root.clone().shrink((0, line), size), scale);
+        }
         let mut x = pad;
         for series in self.legend() {
             let y = line + line / 2;
@@ -138,7 +145,8 @@ impl Figure {
             write(&row.label, 16, (pad, top + pad))?;
             for (column, panel) in row.panels.iter().enumerate() {
                 let left = column as i32 * size.0 as i32;
-                panel.draw(&root.clone().shrink((left, top + above), size), scale)?;
+                let area = root.clone().shrink((left, top + above), size);
+                panel.draw(&area, Look::Small, scale)?;
             }
         }
         Ok(())
@@ -160,7 +168,7 @@ fn draw_key<B: DrawingBackend>(
             color.stroke_width(2 * scale),
         ))
     };
-    let dot = |share| root.draw(&Circle::new(at(share), 3 * scale, color.filled()));
+    let mark = |share| draw_mark(root, at(share), series.color, series.stroke, scale);
     if let Shape::Cells(_) = series.shape {
         let (width, half) = (6 * scale as i32, 5 * scale as i32);
         return (0..).zip(SCALE).try_for_each(|(i, share)| {
@@ -169,16 +177,19 @@ fn draw_key<B: DrawingBackend>(
         });
     }
     match series.stroke {
-        Stroke::Solid => line([0.0, 1.0]),
-        Stroke::Dashed => line([0.0, 0.3]).and(line([0.5, 0.8])),
-        Stroke::Dotted => dot(0.2).and(dot(0.7)),
+        Stroke::Solid => line([0.0, 1.0])?,
+        Stroke::Dashed => line([0.0, 0.3]).and(line([0.6, 0.9]))?,
+        Stroke::Dotted => return mark(0.2).and(mark(0.7)),
     }
+    mark(0.45)
 }
 
-/// The width of a text, in pixels.
-fn text_width(text: &str, size: u32) -> u32 {
-    let font = (FONT, f64::from(size)).into_font();
-    font.box_size(text).map_or(0, |(width, _)| width)
+/// At most [`MARKS`] of the places, evenly spread. Colours begin at different places, so that the marks of lines on
+/// each other all show.
+fn spread_out<P: Copy>(places: &[P], color: Color) -> Vec<P> {
+    let apart = places.len().div_ceil(MARKS).max(1);
+    let first = color.mark().map_or(0, |mark| mark as usize) % apart;
+    places.iter().copied().skip(first).step_by(apart).collect()
 }
 
 /// The width of a legend entry, in pixels: stroke, label, and the gap to the next entry.
@@ -207,36 +218,67 @@ impl Ranged for Axis {
 }
 
 impl Panel {
-    /// The panel as an SVG picture for a web page: without background or fixed size, and with ink in the colour of the
-    /// surrounding text.
-    pub(crate) fn svg(&self) -> String {
-        let (width, height) = PANEL;
-        svg(PANEL, |root| self.draw(root, 1))
-            .replace(&String::from(Color::INK), "currentColor")
-            .replace(&format!("width=\"{width}\" height=\"{height}\" "), "")
-            .replace("<svg ", "<svg aria-hidden=\"true\" ")
+    /// The panel as an SVG picture for a web page.
+    pub(crate) fn svg(&self, look: Look) -> String {
+        for_page(
+            look.size(),
+            svg(look.size(), |root| self.draw(root, look, 1)),
+        )
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>, scale: u32) -> Drawn<B> {
+    /// The names of the curves and the heights of their right ends, in drawn coordinates.
+    fn names(&self) -> Vec<(&Series, f64)> {
+        // A heat map needs its legend, and has the names there.
+        if self
+            .series
+            .iter()
+            .any(|it| matches!(it.shape, Shape::Cells(_)))
+        {
+            return Vec::new();
+        }
+        let named = self.series.iter().filter(|it| !it.label.is_empty());
+        let names = named.filter_map(|series| {
+            let &last = series.points().last()?;
+            let end = self.axes.beyond(last).map(|(_, y)| y);
+            Some((series, end.or_else(|| self.axes.y.cut(last[1]))?))
+        });
+        names.collect()
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>, look: Look, scale: u32) -> Drawn<B> {
         let (x, y) = (&self.axes.x, &self.axes.y);
         let bottom = y.ends()[0];
-        let area = area.titled(&self.title, font(16 * scale))?;
+        let heading = self.heading();
+        let area = match heading.is_empty() {
+            true => area.clone(),
+            false => area.titled(&heading, font(HEADING * scale))?,
+        };
+        let names = match look {
+            Look::Wide => self.names(),
+            Look::Small | Look::Row | Look::Narrow | Look::Half => Vec::new(),
+        };
+        let room = names
+            .iter()
+            .map(|(series, _)| 24 + text_width(&series.label, AXIS))
+            .max();
         let mut plot = ChartBuilder::on(&area)
             .margin(4 * scale)
+            // Room for labels in letters taller than those that were measured.
+            .margin_left(8 * scale)
             // Room for the upper half of the top number on the y axis and the right half of the last number on the x
             // axis.
-            .margin_top(10 * scale)
-            .margin_right(12 * scale)
-            .x_label_area_size(38 * scale)
-            .y_label_area_size(54 * scale)
+            .margin_top(14 * scale)
+            .margin_right(room.unwrap_or(14) * scale)
+            .x_label_area_size(42 * scale)
+            .y_label_area_size(58 * scale)
             .build_cartesian_2d(x.clone(), y.clone())?;
         plot.configure_mesh()
             .disable_x_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .axis_style(INK.stroke_width(scale))
-            .label_style(font(14 * scale))
-            .axis_desc_style(font(14 * scale))
+            .label_style(font(AXIS * scale))
+            .axis_desc_style(font(AXIS * scale))
             .x_labels(x.ticks())
             .y_labels(y.ticks())
             .x_label_formatter(&|&value| x.tick(value))
@@ -244,6 +286,8 @@ impl Panel {
             .x_desc(&x.label)
             .y_desc(&y.label)
             .draw()?;
+        // Where the panel begins within the whole picture.
+        let (left, above) = area.get_base_pixel();
         for series in &self.series {
             let color = RGBColor::from(series.color);
             match &series.shape {
@@ -260,11 +304,22 @@ impl Panel {
                                 plot.draw_series(DashedLineSeries::new(run, dash, gap, style))?;
                             }
                         }
-                        Stroke::Dotted => {
-                            let dots = self.axes.dots(points).into_iter();
-                            let dot = |at| Circle::new(at, 3 * scale, color.filled());
-                            plot.draw_series(dots.map(dot))?;
-                        }
+                        Stroke::Dotted => {}
+                    }
+                    let dots = self.axes.dots(points);
+                    let dots = match series.stroke {
+                        Stroke::Dotted => dots,
+                        Stroke::Solid | Stroke::Dashed => spread_out(&dots, series.color),
+                    };
+                    for dot in dots {
+                        let (x, y) = plot.backend_coord(&dot);
+                        draw_mark(
+                            &area,
+                            (x - left, y - above),
+                            series.color,
+                            series.stroke,
+                            scale,
+                        )?;
                     }
                     let exits = self.axes.exits(points).into_iter();
                     plot.draw_series(exits.map(|(at, up)| {
@@ -296,6 +351,31 @@ impl Panel {
                     plot.draw_series(areas.map(|area| Polygon::new(area, color.mix(0.2))))?;
                 }
             }
+        }
+        // Names that would lie on each other move apart.
+        let right = plot.plotting_area().get_x_axis_pixel_range().end;
+        let heights = plot.plotting_area().get_y_axis_pixel_range();
+        let height = |y: f64| plot.backend_coord(&(x.ends()[1], y)).1;
+        let mut names: Vec<_> = names
+            .into_iter()
+            .map(|(series, y)| (series, height(y)))
+            .collect();
+        names.sort_by_key(|&(_, y)| y);
+        let (apart, mut top) = (APART * scale as i32, i32::MIN);
+        for (_, y) in &mut names {
+            *y = (*y).max(top);
+            top = *y + apart;
+        }
+        let mut lowest = heights.end.max(heights.start);
+        for (_, y) in names.iter_mut().rev() {
+            *y = (*y).min(lowest);
+            lowest = *y - apart;
+        }
+        for (series, y) in names {
+            let at = |after: u32| (right + (after * scale) as i32 - left, y - above);
+            draw_mark(&area, at(9), series.color, series.stroke, scale)?;
+            let style = font(AXIS * scale).pos(Pos::new(HPos::Left, VPos::Center));
+            area.draw(&Text::new(series.label.clone(), at(17), style))?;
         }
         Ok(())
     }

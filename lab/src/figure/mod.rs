@@ -1,13 +1,16 @@
 //! Figures: their content, and drawing them.
 //!
-//! A [`Figure`] looks the same as SVG, as PNG, and on the [`page`](crate::page).
+//! A [`Figure`] shows the same as SVG, as PNG, and on the [`page`](crate::page), which chooses the size of its panels.
 
 mod axes;
 mod color;
 mod draw;
+mod grid;
+mod pen;
 
 pub use axes::{Axes, Axis};
-pub use color::Color;
+pub use color::{Color, Mark};
+pub(crate) use draw::Look;
 
 use crate::number::Number;
 
@@ -149,6 +152,8 @@ pub fn median(values: &[f64]) -> f64 {
 pub struct Panel {
     /// A line above the axes; may be empty.
     pub title: String,
+    /// Numbers for the picture: behind the title, or one below the other within the cell of a grid.
+    pub notes: Vec<String>,
     /// The axes.
     pub axes: Axes,
     /// The series, in drawing order.
@@ -160,6 +165,7 @@ impl Panel {
     pub fn new(x: Axis, y: Axis) -> Self {
         Self {
             title: String::new(),
+            notes: Vec::new(),
             axes: Axes { x, y },
             series: Vec::new(),
         }
@@ -171,30 +177,39 @@ impl Panel {
         self
     }
 
+    /// Sets the notes.
+    pub fn noted(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        self.notes = notes.into_iter().collect();
+        self
+    }
+
+    /// The title and the notes, in one line.
+    fn heading(&self) -> String {
+        match self.notes.is_empty() {
+            true => self.title.clone(),
+            false => format!("{}: {}", self.title, self.notes.join(", ")),
+        }
+    }
+
     /// Adds series.
     pub fn with(mut self, series: impl IntoIterator<Item = Series>) -> Self {
         self.series.extend(series);
         self
     }
 
-    /// A sentence that says where each named curve starts and ends.
-    fn curves(&self) -> Option<String> {
+    /// Where each named curve starts and ends; `None` without any.
+    fn ends(&self) -> Option<Ends> {
         let named = self.series.iter().filter(|it| !it.label.is_empty());
         let curves = named.filter_map(|series| {
             let ([_, first], [_, last]) = (series.points().first()?, series.points().last()?);
-            let (first, last) = (said(*first), said(*last));
-            Some(match first == last {
-                true => format!("{} {first}", series.label),
-                false => format!("{} {first} to {last}", series.label),
-            })
+            Some((series.label.clone(), [said(*first), said(*last)]))
         });
-        let curves = curves.collect::<Vec<_>>().join("; ");
-        let y = &self.axes.y.label;
-        let what = match self.title.is_empty() {
-            true => y.clone(),
-            false => format!("{}, {y}", self.title),
+        let ends = Ends {
+            panel: self.title.clone(),
+            quantity: self.axes.y.label.clone(),
+            curves: curves.collect(),
         };
-        (!curves.is_empty()).then(|| format!("{what}, from the left end to the right: {curves}."))
+        (!ends.curves.is_empty()).then_some(ends)
     }
 
     /// Whether a curve leaves the axes.
@@ -204,7 +219,18 @@ impl Panel {
     }
 }
 
-/// A number as words in a sentence.
+/// Where the named curves of a panel start and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The title of the panel; may be empty.
+    pub panel: String,
+    /// The label of the y axis.
+    pub quantity: String,
+    /// The name of each curve, and its values at the left end and at the right one.
+    pub curves: Vec<(String, [String; 2])>,
+}
+
+/// A number as words.
 fn said(value: f64) -> String {
     match value.is_finite() {
         true => Number(value).to_string(),
@@ -221,8 +247,8 @@ pub struct Row {
     pub panels: Vec<Panel>,
 }
 
-/// Panels in rows, drawn into one picture. The page shows the panels separately, or one row at a time if
-/// [`steps`](Self::steps) is set.
+/// Panels in rows, drawn into one picture. The page shows the panels separately, one row at a time if
+/// [`steps`](Self::steps) is set, or all of them as small multiples if it is a [`grid`](Self::grid).
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// The name of its files, without the extension.
@@ -233,6 +259,10 @@ pub struct Figure {
     pub text: String,
     /// What the rows are, if the page shows them one at a time: `strategy`, `epoch`.
     pub steps: Option<String>,
+    /// Whether the panels are small multiples: all have the same axes, and are drawn in cells that share them.
+    pub grid: bool,
+    /// Whether the page folds the figure away: it adds detail that the story does not need.
+    pub folded: bool,
     /// From top to bottom.
     pub rows: Vec<Row>,
 }
@@ -245,6 +275,8 @@ impl Figure {
             title: title.into(),
             text: text.into(),
             steps: None,
+            grid: false,
+            folded: false,
             rows: Vec::new(),
         }
     }
@@ -273,26 +305,40 @@ impl Figure {
         self
     }
 
+    /// Makes the panels small multiples.
+    pub fn as_grid(mut self) -> Self {
+        self.grid = true;
+        self
+    }
+
+    /// Makes the page fold the figure away.
+    pub fn fold(mut self) -> Self {
+        self.folded = true;
+        self
+    }
+
+    /// Whether the figure is a single panel.
+    pub(crate) fn is_single(&self) -> bool {
+        self.panels().count() == 1
+    }
+
     fn panels(&self) -> impl Iterator<Item = &Panel> {
         self.rows.iter().flat_map(|row| &row.panels)
     }
 
-    /// How to read the figure, including its triangles.
-    pub fn caption(&self) -> String {
-        match self.panels().any(Panel::leaves) {
-            true => format!(
-                "{} A triangle at the edge marks where a curve leaves the axis or stops being finite.",
-                self.text
-            ),
-            false => self.text.clone(),
-        }
+    /// How to read the figure, including its triangles: one text or two.
+    pub fn caption(&self) -> Vec<String> {
+        const TRIANGLES: &str =
+            "A triangle at the edge marks where a curve leaves the axis or stops being finite.";
+        let triangles = self.panels().any(Panel::leaves).then(|| TRIANGLES.into());
+        [self.text.clone()].into_iter().chain(triangles).collect()
     }
 
-    /// Says where each curve starts and ends, for readers who cannot see it: one sentence per panel. Empty if the
-    /// figure has more than four panels or does not show all at once.
-    pub fn numbers(&self) -> Vec<String> {
-        match self.steps.is_none() && self.panels().count() <= 4 {
-            true => self.panels().filter_map(Panel::curves).collect(),
+    /// Where each curve starts and ends, for readers who cannot see it. Empty if the figure has more than six panels or
+    /// does not show all at once.
+    pub fn numbers(&self) -> Vec<Ends> {
+        match self.steps.is_none() && self.panels().count() <= 6 {
+            true => self.panels().filter_map(Panel::ends).collect(),
             false => Vec::new(),
         }
     }

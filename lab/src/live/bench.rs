@@ -31,7 +31,8 @@ const KEPT_BYTES: usize = 256 << 20;
 /// Training images that recalibration runs over, and the size of its batches.
 const RECALIBRATION: [usize; 2] = [2000, 500];
 
-/// Up to four networks that train in lockstep: each step, on the same batch. What differs between them is what was changed.
+/// Up to four networks that train in lockstep: each step, on the same batch. What differs between them is what was
+/// changed.
 ///
 /// A bench belongs to one thread. It starts nothing, and does nothing on its own.
 pub struct Bench {
@@ -298,7 +299,8 @@ impl Bench {
         self.networks.iter().map(|it| it.loss).collect()
     }
 
-    /// Share of the scored test images that each network classifies correctly, at the last [evaluation](Self::evaluate).
+    /// Share of the scored test images that each network classifies correctly, at the last
+    /// [evaluation](Self::evaluate).
     pub fn accuracies(&self) -> Vec<Option<f64>> {
         let score = |it: &Network| Some(self.scores.get(&it.id)?.score.as_ref()?.accuracy);
         self.networks.iter().map(score).collect()

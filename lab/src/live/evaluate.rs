@@ -92,8 +92,8 @@ impl Evaluation {
         (0..scored).filter(of_class).collect()
     }
 
-    /// The batches of the panel with their own statistics. A batch of one image is two copies of it: a single value has no
-    /// variance.
+    /// The batches of the panel with their own statistics. A batch of one image is two copies of it: a single value has
+    /// no variance.
     fn batches(&self) -> Vec<DigitBatch> {
         let (images, size) = (self.chosen(), self.setting.batch);
         // A last batch that is smaller would be another experiment.

@@ -1,14 +1,14 @@
 //! The live lab: a page in the browser that shows networks while they train, and lets people change them.
 //!
-//! [`Live::start`] starts two threads. One trains a [`Bench`] of networks and never waits for a page: a page that is slow
-//! misses frames, not steps. The other serves HTTP by hyper over tokio. They add 21 s of one core to the first build, 14 s
-//! on two cores. axum takes 48 s, for a router of five paths. tiny_http takes 8 s, but has no timeouts, starts a thread for
-//! every connection, and stops for good when the system refuses one.
+//! [`Live::start`] starts two threads. One trains a [`Bench`] of networks and never waits for a page: a page that is
+//! slow misses frames, not steps. The other serves HTTP by hyper over tokio. They add 21 s of one core to the first
+//! build, 14 s on two cores. axum takes 48 s, for a router of five paths. tiny_http takes 8 s, but has no timeouts,
+//! starts a thread for every connection, and stops for good when the system refuses one.
 //!
 //! [`Live::serve`] shows a training loop of somebody else's on the same page.
 //!
-//! Every step can be watched without changing its result. A watched step of four networks costs a quarter to a half more
-//! than one that is not, and there are ten a second.
+//! Every step can be watched without changing its result. A watched step of four networks costs a quarter to a half
+//! more than one that is not, and there are ten a second.
 //!
 //! | file | question |
 //! | --- | --- |

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, Param, RunningState};
 use burn::nn::Linear;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, FloatDType, Tensor};
-use burn_kindling::norm::recalibrate;
+use burn_kindling::norm::recalibrate_at_once;
 
 use super::action::Id;
 use super::config::{NetworkConfig, within};
@@ -49,8 +49,8 @@ impl Network {
 
     /// A copy that shares nothing that a step changes. Values are copied when one of the two steps.
     ///
-    /// Its parameters are leaves of their own: in Burn 0.22.1, two threads whose graphs share a leaf may each wait for the
-    /// other's lock for ever, and the networks of a bench train on several threads.
+    /// Its parameters are leaves of their own: in Burn 0.22.1, two threads whose graphs share a leaf may each wait for
+    /// the other's lock for ever, and the networks of a bench train on several threads.
     pub fn copy(&self) -> Self {
         Self {
             id: self.id,
@@ -119,7 +119,8 @@ impl Network {
     /// Whether the loss is; called right after the forward pass.
     fn is_finite(&mut self, output: &StepOutput, step: usize) -> bool {
         for block in &self.model.hidden {
-            // Burn's layer applies an update when the thread that made it comes again. A copy may be trained on another.
+            // Burn's layer applies an update when the thread that made it comes again. A copy may be trained on
+            // another.
             if let Some(Norm::Burn(norm)) = &block.norm {
                 norm.running_mean.value_sync();
                 norm.running_var.value_sync();
@@ -252,7 +253,7 @@ impl Network {
             Normalization::Batch => (),
         }
         let forward = |model: &Mlp, images: Tensor<3>| model.forward(images.flatten(1, 2));
-        let model = recalibrate(&self.model, || images.iter().cloned(), forward, |_| ());
+        let model = recalibrate_at_once(&self.model, images.iter().cloned(), forward);
         self.model = model.map_err(|error| {
             Text::new(
                 format!("cannot recalibrate: {error}"),

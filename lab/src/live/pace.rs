@@ -131,8 +131,8 @@ impl Pace {
         };
         let (wait, due) = (self.frame.wait(), self.frame.last);
         self.frame.took(beyond);
-        // From one frame to the next, and not to the end of the work on it. A frame that was due in the middle of a step
-        // comes late, and the next is not put off for it.
+        // From one frame to the next, and not to the end of the work on it. A frame that was due in the middle of a
+        // step comes late, and the next is not put off for it.
         let start = Instant::now().checked_sub(took);
         let due = due.map(|last| last + wait);
         self.frame.last = match (due, start) {

@@ -1,8 +1,8 @@
 //! Statistics of a layer's values on the host, in a pass or two over them.
 //!
-//! Watching must not slow the training, so these are loops over slices: some hundred times as fast as tensor operations.
-//! They follow the definitions of [`observe`](burn_kindling::observe). What is called for every value is inlined, which
-//! the compiler would not do across its units.
+//! Watching must not slow the training, so these are loops over slices: some hundred times as fast as tensor
+//! operations. They follow the definitions of [`observe`](burn_kindling::observe). What is called for every value is
+//! inlined, which the compiler would not do across its units.
 
 use burn_kindling::init::Activation;
 
@@ -112,7 +112,8 @@ pub(super) fn normalised_units(units: &Units, gamma: &[f32], beta: &[f32], epsil
     }
 }
 
-/// Normalises by these statistics, in place of the layer's own operation, which does not keep what it gives the activation.
+/// Normalises by these statistics, in place of the layer's own operation, which does not keep what it gives the
+/// activation.
 pub(super) fn normalised(
     values: Values,
     units: &Units,
@@ -162,8 +163,8 @@ const NOWHERE: i32 = BINS as i32 + 2;
 /// Counts how many values are at each place.
 #[inline(always)]
 fn tally(values: &[f32], place: impl Fn(f32) -> i32) -> [u32; BINS + 3] {
-    // Neighbours are often at the same place. Several counters for each do not wait for one another. There are 64 of them,
-    // so that no index has to be checked.
+    // Neighbours are often at the same place. Several counters for each do not wait for one another. There are 64 of
+    // them, so that no index has to be checked.
     let mut counters = [[0u32; 64]; 4];
     let (chunks, rest) = values.as_chunks::<64>();
     for chunk in chunks {

@@ -49,8 +49,8 @@ impl Input {
             };
             let weight_variance = fan_in as f64 * config.weight_std(fan_in).powi(2);
             (q, d) = (weight_variance * q, weight_variance * d);
-            // Batch norm makes every unit's variance over the inputs 1 and its mean 0, whatever the weights; epsilon counts
-            // where the variance is as small.
+            // Batch norm makes every unit's variance over the inputs 1 and its mean 0, whatever the weights; epsilon
+            // counts where the variance is as small.
             if config.norm != Normalization::None {
                 let variance = d / (d + 1e-5);
                 (q, d) = (variance, variance);

@@ -269,6 +269,8 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![trainings.by_size(), trainings.workers()],
         claims: trainings.claims(),
         table: trainings.table(),
+        facts: trainings.facts(),
+        ..Results::default()
     })
 }
 
@@ -330,8 +332,7 @@ impl Trainings<'_> {
         Figure::new(
             "sizes",
             "Test error and training loss, by the images that make a statistic",
-            "All networks saw the same images. Guessing gives an error of 0.9 and a loss of 2.30. Medians over seeds, \
-             with bands from the smallest to the largest value.",
+            "All networks saw the same images. Guessing gives an error of 0.9 and a loss of 2.30.",
         )
         .row("", panels)
     }
@@ -352,6 +353,34 @@ impl Trainings<'_> {
             "Running statistics. On the right, the same points over the images of all workers together.",
         )
         .row("", panels)
+        .fold()
+    }
+
+    /// The numbers that the story names: test errors in percent.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let percent = |over, size, number: fn(&Trained) -> f64| {
+            format!(
+                "{:.1} %",
+                100.0 * self.runs.median(Network(over, size), number)
+            )
+        };
+        let mut facts = vec![
+            ("smallest", self.sizes[0].to_string()),
+            ("largest", self.sizes[self.sizes.len() - 1].to_string()),
+            ("plain", percent(Over::Nothing, SMALL, error)),
+            ("small", percent(Over::Batch, SMALL, error)),
+            ("middling", percent(Over::Batch, MIDDLING, error)),
+            (
+                "recalibrated",
+                percent(Over::Batch, SMALL, recalibrated_error),
+            ),
+            ("renormalised", percent(Over::Renormalized, SMALL, error)),
+            ("workers", percent(Over::Workers(8), SMALL, error)),
+        ];
+        if self.sizes.contains(&2) {
+            facts.push(("two", percent(Over::Batch, 2, error)));
+        }
+        facts
     }
 
     fn claims(&self) -> Vec<Claim> {

@@ -124,6 +124,7 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![first_steps_figure(&first_steps), batch_size_figure(&epochs)],
         claims: claims(&first_steps, &epochs),
         table: table(&first_steps, &epochs),
+        ..Results::default()
     })
 }
 
@@ -143,11 +144,11 @@ fn first_steps_figure(runs: &Runs<FirstSteps>) -> Figure {
     });
     let panel = Panel::new(
         Axis::log("training step", [1.0, steps as f64]),
-        Axis::linear("validation accuracy (share)", [0.0, 1.0]),
+        Axis::linear("accuracy (share)", [0.0, 1.0]),
     );
     Figure::new(
         "averages",
-        "Validation accuracy over the first training steps, by kind of statistics",
+        "Validation accuracy in the first training steps",
         "Medians over seeds, with bands from the smallest to the largest value.",
     )
     .panel(panel.with(series))
@@ -169,9 +170,8 @@ fn batch_size_figure(runs: &Runs<BatchSize>) -> Figure {
     ));
     Figure::new(
         "batch-sizes",
-        "Test accuracy after one epoch in batches of 2 to 2048, by kind of statistics",
-        "The larger the batches, the fewer steps an epoch has, and the fewer batches the average has seen. Medians \
-         over seeds, with bands from the smallest to the largest value.",
+        "Test accuracy after one epoch, by batch size",
+        "The larger the batches, the fewer steps an epoch has, and the fewer batches the average has seen.",
     )
     .panel(panel)
 }

@@ -128,6 +128,7 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![figure(&runs)],
         claims: claims(&runs),
         table: table(&runs),
+        ..Results::default()
     })
 }
 
@@ -146,9 +147,8 @@ fn figure(runs: &Runs<Norms>) -> Figure {
     );
     Figure::new(
         "shift",
-        "How far the outputs of each layer move when the first layer's weights change by a tenth",
-        "How far a layer's outputs move, in units of their std over the images: median over seeds, and a band from the \
-         smallest to the largest value.",
+        "How far each layer's outputs move when the first layer's weights change by a tenth",
+        "In units of their std over the images.",
     )
     .panel(panel.with(series))
 }

@@ -127,6 +127,7 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![percentile_figure(&runs), accuracy_figure(&runs, epochs)],
         claims: claims(&runs, epochs),
         table: table(&runs, steps),
+        ..Results::default()
     })
 }
 
@@ -173,7 +174,7 @@ fn accuracy_figure(runs: &Runs<Network>, epochs: usize) -> Figure {
     });
     let panel = Panel::new(
         Axis::linear("epoch", [0.0, epochs as f64]),
-        Axis::linear("validation accuracy (share)", [0.8, 1.0]),
+        Axis::linear("accuracy (share)", [0.8, 1.0]),
     );
     Figure::new(
         "accuracy",
@@ -181,6 +182,7 @@ fn accuracy_figure(runs: &Runs<Network>, epochs: usize) -> Figure {
         "Medians over seeds, with bands from the smallest to the largest value.",
     )
     .panel(panel.with(series))
+    .fold()
 }
 
 fn claims(runs: &Runs<Network>, epochs: usize) -> Vec<Claim> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Bound, Claim, IOFFE, WU};
 use super::error::ExperimentError;
+use super::guess::Guess;
 use super::inference::{BATCH, training};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting};
@@ -97,6 +98,8 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![figure(&runs)],
         claims: claims(&runs),
         table: table(&runs),
+        facts: facts(&runs),
+        guess: Some(guess(&runs)),
     })
 }
 
@@ -119,11 +122,14 @@ fn figure(runs: &Runs<Network>) -> Figure {
         own,
     ))
     .with([
-        level("own, batches of one class", Color::INK, |it| {
+        level("one class, own statistics", Color::INK, |it| {
             it.single_class
         })
         .stroke(Stroke::Dashed),
-        level("own, one image", Color::INK, |it| it.one_image).stroke(Stroke::Dotted),
+        level("single image, own statistics", Color::INK, |it| {
+            it.one_image
+        })
+        .stroke(Stroke::Dotted),
     ]);
     Figure::new(
         "test-batches",
@@ -131,6 +137,34 @@ fn figure(runs: &Runs<Network>) -> Figure {
         "Guessing is right 1 time in 10. The horizontal lines do not depend on the batch size.",
     )
     .panel(panel)
+}
+
+/// The numbers that the story names: accuracies, in percent.
+fn facts(runs: &Runs<Network>) -> Vec<(&'static str, String)> {
+    let percent =
+        |score: fn(&Scores) -> f64| format!("{:.0} %", 100.0 * runs.median(Network, score));
+    vec![
+        ("running", percent(|it| it.running)),
+        ("pairs", percent(|it| it.own[0])),
+        ("largest", percent(|it| it.own[SIZES.len() - 1])),
+        ("one-class", percent(|it| it.single_class)),
+        ("single", percent(|it| it.one_image)),
+    ]
+}
+
+fn guess(runs: &Runs<Network>) -> Guess {
+    let choice =
+        |label: &str, score: fn(&Scores) -> f64| (label.to_string(), runs.median(Network, score));
+    Guess::least(
+        "A trained network is tested with the test batch's own statistics. In which batches does it get the fewest images right?",
+        "test accuracy (share)",
+        [
+            choice("2 images of any class", |it| it.own[0]),
+            choice("32 images of any class", |it| it.own[4]),
+            choice("512 images of any class", |it| it.own[SIZES.len() - 1]),
+            choice("128 images of one class", |it| it.single_class),
+        ],
+    )
 }
 
 fn claims(runs: &Runs<Network>) -> Vec<Claim> {
@@ -178,7 +212,7 @@ fn table(runs: &Runs<Network>) -> Table {
             add("own", Some(size), value);
         }
         add("own, single class", Some(CLASS_BATCH), scores.single_class);
-        add("own, one image", Some(1), scores.one_image);
+        add("single image, own statistics", Some(1), scores.one_image);
     }
     table
 }

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::claim::{BURN, Bound, Claim, IOFFE, SAITO};
 use super::error::ExperimentError;
+use super::guess::Guess;
+use super::layers::short;
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, accuracies, from_1};
 use super::setup::{Setup, sgd};
@@ -92,6 +94,8 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![trained.by_scale(), trained.curves(), trained.by_rate()],
         claims: trained.claims(),
         table: trained.table(),
+        facts: trained.facts(),
+        guess: Some(trained.guess()),
     })
 }
 
@@ -114,6 +118,14 @@ fn label(norm: Normalization) -> &'static str {
         Normalization::None => "without batch norm",
         Normalization::Batch => "with batch norm (this crate)",
         Normalization::Burn => "with batch norm (Burn's)",
+    }
+}
+
+/// Its name among the choices of a guess, which has one of the two implementations.
+fn short_label(norm: Normalization) -> &'static str {
+    match norm {
+        Normalization::None => "without batch norm",
+        _ => "with batch norm",
     }
 }
 
@@ -159,7 +171,7 @@ impl Trainings {
     fn at_the_end(&self, starts: &[Start], x: Axis, place: impl Fn(&Start) -> f64) -> Panel {
         let points = |norm, start| (place(start), self.last(norm, *start));
         let series = series(|norm| starts.iter().map(|start| points(norm, start)).collect());
-        Panel::new(x, Axis::linear("training accuracy (share)", [0.0, 1.0])).with(series)
+        Panel::new(x, Axis::linear("accuracy (share)", [0.0, 1.0])).with(series)
     }
 
     fn by_scale(&self) -> Figure {
@@ -211,6 +223,7 @@ impl Trainings {
         );
         let rows = self.scales.chunks(4);
         rows.fold(figure, |figure, row| figure.row("", row.iter().map(panel)))
+            .fold()
     }
 
     /// Compares the median accuracies of this crate and Burn over all starts and epochs. Returns the largest gap
@@ -228,6 +241,60 @@ impl Trainings {
             }
         }
         [furthest, beyond]
+    }
+
+    /// The scales at which the networks learn best, and the scale from which they learn about as well as from He: for
+    /// each, its std and the median accuracies without and with batch norm.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let accuracy = |norm, start: Start| median(&self.last(norm, start));
+        let best = |norm| {
+            let starts = self.scales.iter().copied();
+            let best = starts.max_by(|&a, &b| accuracy(norm, a).total_cmp(&accuracy(norm, b)));
+            best.expect("there are scales")
+        };
+        let std = |start: Start| short(start.scale.unwrap_or(f64::NAN));
+        let count = |norm| {
+            self.reaching(SOMETHING, norm, &self.scales)
+                .len()
+                .to_string()
+        };
+        let (none, batch) = (Normalization::None, Normalization::Batch);
+        let [best_plain, best_batch] = [none, batch].map(best);
+        vec![
+            ("scales", self.scales.len().to_string()),
+            ("plain-learns", count(none)),
+            ("batch-learns", count(batch)),
+            ("plain-std", std(best_plain)),
+            ("plain-there", short(accuracy(none, best_plain))),
+            ("batch-there", short(accuracy(batch, best_plain))),
+            ("batch-std", std(best_batch)),
+            ("batch-best", short(accuracy(batch, best_batch))),
+        ]
+    }
+
+    fn guess(&self) -> Guess {
+        let choices = [Normalization::None, Normalization::Batch].map(|norm| {
+            let starts = [0.16, 0.0025].map(|near| self.nearest(near));
+            starts.map(|start| {
+                let std = short(start.scale.unwrap_or(f64::NAN));
+                let std = std.trim_end_matches('0');
+                let label = format!("std {std}, {}", short_label(norm));
+                (label, median(&self.last(norm, start)))
+            })
+        });
+        Guess::most(
+            "Which combination of weight std and batch norm has learned most at the end?",
+            "training accuracy (share)",
+            choices.into_iter().flatten(),
+        )
+    }
+
+    /// The scale closest to a std.
+    fn nearest(&self, std: f64) -> Start {
+        let distance = |start: &Start| (start.scale.unwrap_or(f64::NAN) / std).ln().abs();
+        let starts = self.scales.iter().copied();
+        let nearest = starts.min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        nearest.expect("there are scales")
     }
 
     fn claims(&self) -> Vec<Claim> {

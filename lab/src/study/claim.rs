@@ -122,6 +122,27 @@ impl fmt::Display for Bound {
     }
 }
 
+/// What a measurement says about a [`Claim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds.
+    Holds,
+    /// It does not hold.
+    Fails,
+    /// It does not hold at the quick size, which is too small to tell.
+    NeedsFullRun,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Holds => "holds",
+            Self::Fails => "does not hold",
+            Self::NeedsFullRun => "needs the full run",
+        })
+    }
+}
+
 /// A sentence from the literature, tested against a measured number.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Claim {

@@ -2,11 +2,11 @@
 //!
 //! The set-up is Saito's (*Deep Learning from Scratch*, chapter 6): 1000 inputs of 100 numbers from N(0, 1) go through
 //! five layers of 100 units. The figures also show the closed-form theory of wide layers (Poole et al. 2016,
-//! arXiv:1606.05340).
+//! arXiv:1606.05340). The std of a layer counts all differences; its spread counts those between inputs alone.
 
 use burn::tensor::{Tensor, TensorData};
 use burn_kindling::init::{Activation, InitStrategy};
-use burn_kindling::observe::{Layer, Observer, Summary};
+use burn_kindling::observe::{Layer, Observer};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
@@ -14,13 +14,14 @@ use serde::Serialize;
 
 use super::claim::{Bound, Claim, GLOROT, HE, POOLE, SAITO};
 use super::error::ExperimentError;
-use super::layers::{gradient, histogram, output_range};
+use super::guess::Guess;
+use super::layers::{gradient, histogram, output_histogram, output_range, short};
 use super::names::{activation_name, strategy_name};
 use super::results::Results;
 use super::runs::{Run, Runs, Setting, from_1};
 use super::setup::{Setup, mlp, sgd};
 use super::table::Table;
-use crate::figure::{Axis, Figure, Panel, Series, Stroke};
+use crate::figure::{Axis, Color, Figure, Panel, Series, Stroke};
 use crate::model::{MlpConfig, Normalization};
 use crate::train::TrainConfig;
 
@@ -88,36 +89,47 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures,
         claims: claims(&runs),
         table: table(&runs),
+        facts: facts(&runs),
+        guess: Some(guess(&runs)),
     })
 }
 
-/// Predicts the std of each layer's outputs by the theory of wide layers.
-fn predict(activation: Activation, strategy: InitStrategy) -> impl Iterator<Item = f64> {
-    let layers = strategy.propagate(activation, [WIDTH; DEPTH], 1.0);
-    layers.into_iter().map(|layer| layer.std)
+/// Predicts each layer by the theory of wide layers: the std of its outputs, and their spread between inputs. The
+/// inputs of the network are independent.
+fn predict(activation: Activation, strategy: InitStrategy) -> impl Iterator<Item = [f64; 2]> {
+    let layers = strategy.propagate_pair(activation, [WIDTH; DEPTH], 1.0, 0.0);
+    layers
+        .into_iter()
+        .map(|layer| [layer.signal.std, layer.spread])
 }
 
 fn outputs(runs: &Runs<Start>, activation: Activation) -> Figure {
     let name = activation_name(activation);
     let figure = Figure::new(
         format!("histograms-{activation}"),
-        format!("Outputs of five {name} layers, by initialisation"),
-        "A histogram of each layer's outputs, for one network. With a good start, all layers look alike.",
+        format!("Outputs of five {name} layers"),
+        "One untrained network; bars are cut at a share of 0.5. std: over units and inputs together. inputs: the std over \
+         the inputs alone, for each unit.",
     );
     let x = Axis::linear(format!("{name} output"), output_range(activation));
-    histograms(figure, runs, activation, x, |layer| Some(&layer.data))
+    histograms(figure, runs, activation, |layer, depth, color| {
+        Some(output_histogram(&layer.data, depth, color, x.clone()))
+    })
 }
 
 fn gradients(runs: &Runs<Start>, activation: Activation) -> Figure {
     let name = activation_name(activation);
     let figure = Figure::new(
         format!("gradients-{activation}"),
-        format!("Gradients at five {name} layers, by initialisation"),
-        "A histogram of the gradient at each layer's outputs, for one network. It starts from N(0, 1) at layer 5 and \
-         goes back to layer 1.",
+        format!("Gradients at five {name} layers"),
+        "Histograms of the gradient at each layer's outputs, for one network; the bars are cut at a share of 0.5. The \
+         gradient starts from N(0, 1) at layer 5 and goes back to layer 1.",
     );
     let x = Axis::linear("gradient", [-3.0, 3.0]);
-    histograms(figure, runs, activation, x, |layer| layer.gradient.as_ref())
+    histograms(figure, runs, activation, |layer, depth, color| {
+        Some(histogram(layer.gradient.as_ref()?, depth, color, x.clone()))
+    })
+    .fold()
 }
 
 /// Adds the five layers of each strategy's first seed.
@@ -125,62 +137,125 @@ fn histograms(
     figure: Figure,
     runs: &Runs<Start>,
     activation: Activation,
-    x: Axis,
-    values: impl Fn(&Layer) -> Option<&Summary>,
+    histogram: impl Fn(&Layer, usize, Color) -> Option<Panel>,
 ) -> Figure {
-    let rows = InitStrategy::ALL.into_iter();
-    rows.fold(figure, |figure, strategy| {
+    // Zeros come last: they show least, and the same for every activation.
+    let zeros = (activation == Activation::Tanh).then_some(InitStrategy::Zeros);
+    let rows = DRAWN.into_iter().chain(zeros);
+    let figure = rows.fold(figure, |figure, strategy| {
         let setting = Start(activation, strategy);
         let layers = runs.of(&setting).next().into_iter().flatten().enumerate();
-        let panels = layers.filter_map(|(depth, layer)| {
-            Some(histogram(values(layer)?, depth, strategy.into(), x.clone()))
-        });
+        let panels = layers.filter_map(|(depth, layer)| histogram(layer, depth, strategy.into()));
         figure.row(strategy_name(strategy), panels)
-    })
-    .stepped("initialisation")
+    });
+    figure.as_grid()
 }
 
 /// The median over the seeds of one number of each layer.
-fn by_layer(runs: &Runs<Start>, setting: &Start, number: fn(&Layer) -> f64) -> Vec<[f64; 2]> {
-    from_1((0..DEPTH).map(|i| runs.median(setting.clone(), |it| number(&it[i]))))
+fn by_layer(runs: &Runs<Start>, setting: &Start, number: fn(&Layer) -> f64) -> Vec<f64> {
+    let layers = 0..DEPTH;
+    layers
+        .map(|i| runs.median(setting.clone(), |it| number(&it[i])))
+        .collect()
 }
 
-/// Plots the measured and the predicted std of each layer.
+/// The numbers divided by one of them.
+fn relative(numbers: &[f64], to: usize) -> Vec<[f64; 2]> {
+    from_1(numbers.iter().map(|number| number / numbers[to]))
+}
+
+/// Plots the measured and the predicted std of each layer, and its spread between inputs.
 fn forward(runs: &Runs<Start>) -> Figure {
     let figure = Figure::new(
         "forward",
-        "Standard deviation of each layer's outputs: measured (dots), theory (dashes)",
-        "Medians over seeds, from layer 1 to layer 5. Zeros are not shown: their std is 0.",
+        "Each layer's outputs compared with layer 1: measured (marks), theory (dashes)",
+        "Medians over seeds. Zeros are not shown: their outputs do not differ at all.",
     );
-    let panels = ACTIVATIONS.map(|activation| {
-        let y = Axis::log("std of the outputs", [1e-7, 1e5]);
-        panel(activation, y).with(DRAWN.into_iter().flat_map(|strategy| {
-            let points = by_layer(runs, &Start(activation, strategy), |it| it.data.std);
-            let theory = from_1(predict(activation, strategy));
-            [
-                Series::line(strategy_name(strategy), strategy, points).stroke(Stroke::Dotted),
-                Series::line("", strategy, theory).stroke(Stroke::Dashed),
-            ]
-        }))
-    });
-    figure.row("", panels)
+    let row = |quantity: usize, measured: fn(&Layer) -> f64| {
+        ACTIVATIONS.map(|activation| {
+            let y = Axis::log("divided by layer 1", [1e-3, 10.0]);
+            panel(activation, y).with(DRAWN.into_iter().flat_map(|strategy| {
+                let points = by_layer(runs, &Start(activation, strategy), measured);
+                let theory: Vec<f64> = predict(activation, strategy)
+                    .map(|it| it[quantity])
+                    .collect();
+                [
+                    Series::line(strategy_name(strategy), strategy, relative(&points, 0))
+                        .stroke(Stroke::Dotted),
+                    Series::line("", strategy, relative(&theory, 0)).stroke(Stroke::Dashed),
+                ]
+            }))
+        })
+    };
+    figure
+        .row(
+            "std over units and inputs together",
+            row(0, |it| it.data.std),
+        )
+        .row(
+            "std over the inputs alone, for each unit",
+            row(1, |it| it.data.spread),
+        )
 }
 
 fn backward(runs: &Runs<Start>) -> Figure {
     let figure = Figure::new(
         "backward",
-        "Standard deviation of the gradient that reaches each layer, from layer 5 back to 1",
-        "Medians over seeds. The gradient starts at layer 5, with std 1. Zeros are not shown: with them, no gradient \
-         reaches the earlier layers.",
+        "The gradient on its way back, compared with layer 5",
+        "The std of the gradient at each layer's outputs: medians over seeds. Zeros are not shown: with them, no \
+         gradient reaches the earlier layers.",
     );
     let panels = ACTIVATIONS.map(|activation| {
-        let y = Axis::log("std of the gradient", [1e-12, 1e6]);
+        let y = Axis::log("divided by layer 5", [1e-3, 10.0]);
         panel(activation, y).with(DRAWN.map(|strategy| {
             let points = by_layer(runs, &Start(activation, strategy), gradient);
-            Series::line(strategy_name(strategy), strategy, points)
+            Series::line(
+                strategy_name(strategy),
+                strategy,
+                relative(&points, DEPTH - 1),
+            )
         }))
     });
-    figure.row("", panels)
+    figure.row("", panels).fold()
+}
+
+/// The numbers that the story names.
+fn facts(runs: &Runs<Start>) -> Vec<(&'static str, String)> {
+    use Activation::Sigmoid;
+    use InitStrategy::{StandardNormal, Xavier};
+    let of = |strategy, number: fn(&Layer) -> f64| -> Vec<String> {
+        let numbers = by_layer(runs, &Start(Sigmoid, strategy), number);
+        numbers.into_iter().map(short).collect()
+    };
+    let (std, spread) = (
+        of(Xavier, |it| it.data.std),
+        of(Xavier, |it| it.data.spread),
+    );
+    let [wide_std, wide_spread] = [
+        of(StandardNormal, |it| it.data.std),
+        of(StandardNormal, |it| it.data.spread),
+    ];
+    vec![
+        ("xavier-first", std[0].clone()),
+        ("xavier-last", std[DEPTH - 1].clone()),
+        ("xavier-inputs", spread.join(", ")),
+        ("normal-last", wide_std[DEPTH - 1].clone()),
+        ("normal-inputs", wide_spread[DEPTH - 1].clone()),
+    ]
+}
+
+fn guess(runs: &Runs<Start>) -> Guess {
+    let choices = InitStrategy::ALL.map(|strategy| {
+        let spread = by_layer(runs, &Start(Activation::Sigmoid, strategy), |it| {
+            it.data.spread
+        });
+        (strategy_name(strategy).to_string(), spread[DEPTH - 1])
+    });
+    Guess::most(
+        "After five sigmoid layers, with which start do the outputs still differ most from input to input?",
+        "std over the inputs alone in layer 5",
+        choices,
+    )
 }
 
 fn panel(activation: Activation, y: Axis) -> Panel {
@@ -215,7 +290,7 @@ fn claims(runs: &Runs<Start>) -> Vec<Claim> {
     let mut theory: f64 = 0.0;
     for activation in ACTIVATIONS {
         for strategy in DRAWN {
-            for (i, predicted) in predict(activation, strategy).enumerate() {
+            for (i, [predicted, _]) in predict(activation, strategy).enumerate() {
                 let measured = median(activation, strategy, &|it| it[i].data.std);
                 theory = theory.max(factor(measured / predicted));
             }
@@ -322,12 +397,16 @@ fn table(runs: &Runs<Start>) -> Table {
     for run in &runs.0 {
         let Start(activation, strategy) = run.setting;
         let predicted = predict(activation, strategy);
-        for (i, (layer, predicted)) in run.result.iter().zip(predicted).enumerate() {
+        for (i, (layer, [predicted_std, predicted_spread])) in
+            run.result.iter().zip(predicted).enumerate()
+        {
             let data = &layer.data;
             let values = [
                 ("mean", data.mean),
                 ("std", data.std),
-                ("predicted_std", predicted),
+                ("predicted_std", predicted_std),
+                ("spread", data.spread),
+                ("predicted_spread", predicted_spread),
                 ("min", data.min),
                 ("max", data.max),
                 ("zeros", data.zeros),

@@ -27,6 +27,11 @@ struct Deep {
     layers: usize,
 }
 
+/// Steps of a training.
+fn steps(setup: &Setup) -> usize {
+    setup.pick(200, 50)
+}
+
 impl Setting for Deep {
     type Result = f64;
     const SEEDS: [usize; 2] = [1, 1];
@@ -47,8 +52,7 @@ impl Setting for Deep {
 
     /// The validation accuracy after training: 0 to 1.
     fn run(&self, run: &Run) -> Result<f64, ExperimentError> {
-        let steps = run.setup.pick(200, 50);
-        let images = run.setup.split(steps * BATCH, 1000);
+        let images = run.setup.split(steps(run.setup) * BATCH, 1000);
         let (trained, ()) = run.train(&images, |(), _| {})?;
         Ok(accuracies(&trained).last().copied().unwrap_or(0.0))
     }
@@ -76,6 +80,12 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![grid.figure()],
         claims: grid.claims(),
         table: grid.table(),
+        facts: vec![
+            ("least", depths[0].to_string()),
+            ("most", depths[depths.len() - 1].to_string()),
+            ("steps", steps(setup).to_string()),
+        ],
+        ..Results::default()
     })
 }
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Bound, Claim, GLOROT, GOODFELLOW, KARPATHY, SAITO};
 use super::error::ExperimentError;
-use super::layers::{gradient, histogram, output_range};
+use super::guess::Guess;
+use super::layers::{gradient, output_histogram, output_range};
 use super::losses::{curve, loss, smooth, steps_to_1};
 use super::names::{activation_name, strategy_name};
 use super::results::Results;
@@ -133,12 +134,17 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         steps: images.div_ceil(BATCH),
     };
     let mut figures = vec![trained.loss(), trained.accuracy()];
-    figures.extend(InitStrategy::ALL.map(|it| trained.outputs(Activation::Relu, it)));
+    // Zeros come last: they show least.
+    let mut strategies = InitStrategy::ALL;
+    strategies.rotate_left(1);
+    figures.extend(strategies.map(|it| trained.outputs(Activation::Relu, it)));
     figures.extend(trained.activations.iter().map(|&it| trained.numbers(it)));
     Ok(Results {
         figures,
         claims: trained.claims(),
         table: trained.table(),
+        facts: trained.facts(),
+        guess: Some(trained.guess()),
     })
 }
 
@@ -180,8 +186,9 @@ impl Trainings {
         );
         Figure::new(
             "loss",
-            "Training loss by step: median over seeds, and a band from the smallest to the largest",
-            "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
+            "Training loss by step",
+            "Guessing gives a loss of 2.30. Each point is \
+             the mean of 25 steps.",
         )
         .row("", panels)
     }
@@ -189,15 +196,16 @@ impl Trainings {
     fn accuracy(&self) -> Figure {
         let panels = self.curves(
             Axis::linear("epoch", [0.0, self.epochs as f64 + 0.2]),
-            Axis::linear("validation accuracy (share)", [0.0, 1.0]),
+            Axis::linear("accuracy (share)", [0.0, 1.0]),
             |run| from_1(run.accuracies.iter().copied()),
         );
         Figure::new(
             "accuracy",
-            "Validation accuracy after each epoch: median over seeds, and a band from the smallest to the largest",
+            "Validation accuracy after each epoch",
             "Guessing is right 1 time in 10.",
         )
         .row("", panels)
+        .fold()
     }
 
     /// Plots the outputs of every layer before, during and after training, for the first seed.
@@ -206,20 +214,23 @@ impl Trainings {
         let figure = Figure::new(
             format!("layers-{strategy}"),
             format!(
-                "Outputs of four {name} layers during training, initialised with {}",
+                "Outputs of four {name} layers during training, from {}",
                 strategy_name(strategy)
             ),
-            "A histogram of each layer's outputs for the same 1000 validation images, for one network.",
+            "Histograms of each layer's outputs for the same 1000 validation images, for one network; the bars are cut at \
+             a share of 0.5. std: over units and inputs together. inputs: the std over the inputs alone, for each unit.",
         )
-        .stepped("stage of training");
+        .as_grid()
+        .fold();
         let x = Axis::linear(format!("{name} output"), output_range(activation));
         let setting = Start(activation, strategy);
         let stages = self.runs.of(&setting).next().map(|run| &run.stages);
         let stages = stages.into_iter().flatten().enumerate();
         stages.fold(figure, |figure, (stage, report)| {
             let layers = report.layers.iter().enumerate();
-            let panels = layers
-                .map(|(depth, layer)| histogram(&layer.data, depth, strategy.into(), x.clone()));
+            let panels = layers.map(|(depth, layer)| {
+                output_histogram(&layer.data, depth, strategy.into(), x.clone())
+            });
             figure.row(stage_name(stage), panels)
         })
     }
@@ -233,11 +244,12 @@ impl Trainings {
                 "Four {} layers in numbers, during training",
                 activation_name(activation)
             ),
-            "Medians over seeds, with bands from the smallest to the largest value. A logarithmic axis cannot show 0, \
+            "A logarithmic axis cannot show 0, \
              so most of the network that starts from zeros is missing. An update is the change that one training step \
              makes to a layer's weights. Layer 5 is the output layer.",
         )
-        .stepped("stage of training");
+        .stepped("stage of training")
+        .fold();
         let panel = |title: &str, y: Axis, number: &dyn Fn(&Trained) -> Vec<f64>| {
             let series = InitStrategy::ALL.into_iter().flat_map(|strategy| {
                 let setting = Start(activation, strategy);
@@ -248,23 +260,74 @@ impl Trainings {
             Panel::new(x, y).titled(title).with(series)
         };
         (0..self.runs.0[0].result.stages.len()).fold(figure, |figure, stage| {
-            let layers = |run: &Trained, number: fn(&Layer) -> f64| {
+            let layers = |run: &Trained, number: fn(&Layer) -> f64| -> Vec<f64> {
                 run.stages[stage].layers.iter().map(number).collect()
             };
-            let outputs = Axis::log("std of the outputs", [1e-6, 1e5]);
-            let gradients = Axis::log("std of the gradient", [1e-12, 1e2]);
+            let outputs = Axis::log("std of the outputs", [1e-3, 100.0]);
+            let gradients = Axis::log("divided by layer 4", [1e-3, 10.0]);
             let updates = Axis::linear("log10(update / weight)", [-8.0, 0.0]);
             figure.row(
                 stage_name(stage),
                 [
                     panel("outputs", outputs, &|run| layers(run, |it| it.data.std)),
-                    panel("gradients", gradients, &|run| layers(run, gradient)),
+                    panel("std of the gradient", gradients, &|run| {
+                        let stds = layers(run, gradient);
+                        stds.iter().map(|std| std / stds[HIDDEN - 1]).collect()
+                    }),
                     panel("updates (healthy: about -3)", updates, &|run| {
                         self::updates(&run.stages[stage])
                     }),
                 ],
             )
         })
+    }
+
+    /// The median of the step at which the loss falls below 1; infinite if it never does.
+    fn steps_to_1(&self, activation: Activation, strategy: InitStrategy) -> f64 {
+        let steps = |run: &Trained| steps_to_1(&smooth(&run.losses));
+        self.runs.median(Start(activation, strategy), steps)
+    }
+
+    /// The numbers that the story names.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        use InitStrategy::{He, Xavier};
+        if !self.activations.contains(&Activation::Tanh) {
+            return Vec::new();
+        }
+        let tanh = |strategy, number: fn(&Trained) -> f64| {
+            self.runs.median(Start(Activation::Tanh, strategy), number)
+        };
+        let first = |strategy| tanh(strategy, |run| gradient(&run.stages[0].layers[0]));
+        let accuracy = |strategy| {
+            tanh(strategy, |run| {
+                run.accuracies.last().copied().unwrap_or(0.0)
+            })
+        };
+        vec![
+            (
+                "tanh-he",
+                format!("{:.0}", self.steps_to_1(Activation::Tanh, He)),
+            ),
+            (
+                "tanh-xavier",
+                format!("{:.0}", self.steps_to_1(Activation::Tanh, Xavier)),
+            ),
+            ("tanh-gradient", format!("{:.1}", first(He) / first(Xavier))),
+            ("tanh-he-accuracy", format!("{:.3}", accuracy(He))),
+            ("tanh-xavier-accuracy", format!("{:.3}", accuracy(Xavier))),
+        ]
+    }
+
+    fn guess(&self) -> Guess {
+        let choices = InitStrategy::ALL.map(|strategy| {
+            let steps = self.steps_to_1(Activation::Relu, strategy);
+            (strategy_name(strategy).to_string(), steps)
+        });
+        Guess::least(
+            "Which start first brings the loss of a ReLU network below 1?",
+            "training steps until then",
+            choices,
+        )
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -278,7 +341,7 @@ impl Trainings {
                 .last()
                 .map_or(f64::NAN, |it| it[1])
         };
-        let steps_to_1 = |run: &Trained| steps_to_1(&smooth(&run.losses));
+        let steps_to_1 = |strategy| self.steps_to_1(Activation::Relu, strategy);
         let first_loss = |run: &Trained| run.losses[0].unwrap_or(f64::INFINITY);
         let mut claims = vec![
             GOODFELLOW
@@ -307,7 +370,7 @@ impl Trainings {
                 .says("With He, it learns faster than with Xavier")
                 .measured(
                     "steps until the loss is below 1, He divided by Xavier",
-                    relu(He, &steps_to_1) / relu(Xavier, &steps_to_1),
+                    steps_to_1(He) / steps_to_1(Xavier),
                 )
                 .holds_if(Bound::Below(1.0)),
             KARPATHY

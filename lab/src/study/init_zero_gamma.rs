@@ -181,6 +181,8 @@ pub(super) fn run(setup: &Setup, name: &str) -> Result<Results, ExperimentError>
         figures: vec![signals(&runs, rates[0]), losses(&runs, rates)],
         claims: claims(&runs, rates),
         table: table(&runs),
+        facts: vec![("blocks", depth(setup).to_string())],
+        ..Results::default()
     })
 }
 
@@ -216,7 +218,7 @@ fn signals(runs: &Runs<Start>, rate: f64) -> Figure {
     Figure::new(
         "signal",
         "The signal along the blocks before training: measured (lines), theory (dashes)",
-        "The mean square over units and 500 images: median over seeds, and a band from the smallest to the largest.",
+        "The mean square over units and 500 images.",
     )
     .panel(panel)
 }
@@ -241,7 +243,7 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
     });
     Figure::new(
         "loss",
-        "Training loss of a residual network: median over seeds, and a band from the smallest to the largest",
+        "Training loss of a residual network",
         "Guessing gives a loss of 2.30.",
     )
     .row("", panels)

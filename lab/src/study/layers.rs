@@ -20,26 +20,44 @@ pub(super) fn gradient(layer: &Layer) -> f64 {
     layer.gradient.as_ref().map_or(0.0, |gradient| gradient.std)
 }
 
-/// A histogram of the outputs of layer `depth`, counted from 0, or of their gradients.
+/// A histogram of the outputs of layer `depth`, counted from 0, or of their gradients. Its notes are the std and what
+/// lies off the axis.
 pub(super) fn histogram(values: &Summary, depth: usize, color: Color, x: Axis) -> Panel {
     let bars = shares(values, x.range);
     let drawn: f64 = bars.iter().map(|bar| bar[2]).sum();
     let finite = values.count - values.nan - values.infinite;
     let beyond = finite as f64 / values.count as f64 - drawn;
-    let beyond = match beyond > 0.005 {
-        true => format!(", {:.0} % off the axis", 100.0 * beyond),
-        false => String::new(),
+    let beyond = (beyond > 0.005).then(|| format!("{:.0} % off", 100.0 * beyond));
+    let std = match values.std.is_nan() {
+        true => "not finite".into(),
+        false => format!("std {}", short(values.std)),
     };
-    let std = match values.std {
-        0.0 => "std 0".into(),
-        std @ 0.001..10.0 => format!("std {std:.3}"),
-        std @ 10.0..1000.0 => format!("std {std:.0}"),
-        std if std.is_nan() => "no finite numbers".into(),
-        std => format!("std {std:.1e}"),
-    };
-    Panel::new(x, Axis::linear("share (cut at 0.5)", [0.0, 0.5]))
-        .titled(format!("layer {}: {std}{beyond}", depth + 1))
+    Panel::new(x, Axis::linear("share", [0.0, 0.5]))
+        .titled(format!("layer {}", depth + 1))
+        .noted([std].into_iter().chain(beyond))
         .with([Series::new("", color, Shape::Bars(bars))])
+}
+
+/// A [`histogram`] of outputs, which also notes their spread between inputs.
+pub(super) fn output_histogram(values: &Summary, depth: usize, color: Color, x: Axis) -> Panel {
+    let mut panel = histogram(values, depth, color, x);
+    if values.spread.is_finite() {
+        panel
+            .notes
+            .insert(1, format!("inputs {}", short(values.spread)));
+    }
+    panel
+}
+
+/// A number in as few digits as a small picture has room for.
+pub(super) fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        0.01..10.0 => format!("{value:.3}"),
+        0.0001..0.01 => format!("{value:.4}"),
+        10.0..1000.0 => format!("{value:.0}"),
+        _ => format!("{value:.0e}"),
+    }
 }
 
 /// Bins the values again over `[low, high]`: `(from, to, share)` of each bin. Assumes that values are spread evenly

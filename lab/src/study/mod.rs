@@ -4,9 +4,11 @@
 //! and [claims](Claim). A claim is a sentence from the literature, tested against a measurement. Claims that do not
 //! hold are reported too.
 //!
-//! Each experiment is one Rust file, with its question and its story beside it in Markdown. Finished runs are kept
+//! Each experiment is one Rust file, with its question and its story beside it in Markdown, in English and in Korean.
+//! The Korean file also has the short texts of the figures and claims in both languages. Finished runs are kept
 //! under [`Setup::out`]. A stopped experiment continues from them, and asking for more seeds runs only the new ones.
 
+mod batch_norm_batch;
 mod batch_norm_batch_sizes;
 mod batch_norm_depth;
 mod batch_norm_recalibration;
@@ -17,6 +19,7 @@ mod batch_norm_test_batches;
 mod batch_norm_training;
 mod claim;
 mod error;
+mod guess;
 mod inference;
 mod init_calibration;
 mod init_distributions;
@@ -30,16 +33,19 @@ mod names;
 mod results;
 mod runs;
 mod setup;
+mod story;
 mod table;
 
 use std::fs;
 
 use serde_json::json;
 
-pub use claim::{Bound, Claim, Source, Statement, Tested};
+pub use claim::{Bound, Claim, Source, Statement, Tested, Verdict};
 pub use error::ExperimentError;
+pub use guess::Guess;
 pub use results::Results;
 pub use setup::{Setup, Size};
+pub use story::Language;
 pub use table::Table;
 
 use crate::train::{TrainError, write_atomically};
@@ -59,6 +65,8 @@ pub enum Experiment {
     InitCalibration,
     /// Residual branches whose last gamma is 1 or 0.
     InitZeroGamma,
+    /// One batch before and after batch norm, and the running statistics that follow the batches.
+    BatchNormBatch,
     /// Weight scales and learning rates, with and without batch norm.
     BatchNormTraining,
     /// How far a change of the first layer moves the later ones.
@@ -84,6 +92,7 @@ burn_kindling::names!(Experiment, "experiment":
     InitOrthogonal = "init-orthogonal",
     InitCalibration = "init-calibration",
     InitZeroGamma = "init-zero-gamma",
+    BatchNormBatch = "batch-norm-batch",
     BatchNormTraining = "batch-norm-training",
     BatchNormShift = "batch-norm-shift",
     BatchNormStability = "batch-norm-stability",
@@ -95,36 +104,9 @@ burn_kindling::names!(Experiment, "experiment":
 );
 
 impl Experiment {
-    /// The question as a heading, and the story below it, in Markdown.
-    fn markdown(self) -> &'static str {
-        match self {
-            Self::InitDistributions => include_str!("init_distributions.md"),
-            Self::InitTraining => include_str!("init_training.md"),
-            Self::InitTrainableDepth => include_str!("init_trainable_depth.md"),
-            Self::InitOrthogonal => include_str!("init_orthogonal.md"),
-            Self::InitCalibration => include_str!("init_calibration.md"),
-            Self::InitZeroGamma => include_str!("init_zero_gamma.md"),
-            Self::BatchNormTraining => include_str!("batch_norm_training.md"),
-            Self::BatchNormShift => include_str!("batch_norm_shift.md"),
-            Self::BatchNormStability => include_str!("batch_norm_stability.md"),
-            Self::BatchNormDepth => include_str!("batch_norm_depth.md"),
-            Self::BatchNormTestBatches => include_str!("batch_norm_test_batches.md"),
-            Self::BatchNormRunningVariance => include_str!("batch_norm_running_variance.md"),
-            Self::BatchNormRecalibration => include_str!("batch_norm_recalibration.md"),
-            Self::BatchNormBatchSizes => include_str!("batch_norm_batch_sizes.md"),
-        }
-    }
-
-    /// The question that the experiment asks.
-    pub fn question(self) -> &'static str {
-        let heading = self.markdown().lines().next().unwrap_or_default();
-        heading.trim_start_matches("# ")
-    }
-
-    /// What the experiment does and what the figures show, in Markdown.
-    pub fn story(self) -> &'static str {
-        let story = self.markdown().split_once('\n');
-        story.map_or("", |(_, story)| story)
+    /// Whether the quick size measures something smaller, and not only fewer seeds.
+    fn is_smaller_when_quick(self) -> bool {
+        !matches!(self, Self::InitDistributions | Self::BatchNormShift)
     }
 
     /// Runs the missing runs of the experiment and writes its findings into `out/name`: `data.json`, `data.csv`,
@@ -141,6 +123,7 @@ impl Experiment {
             Self::InitOrthogonal => init_orthogonal::run,
             Self::InitCalibration => init_calibration::run,
             Self::InitZeroGamma => init_zero_gamma::run,
+            Self::BatchNormBatch => batch_norm_batch::run,
             Self::BatchNormTraining => batch_norm_training::run,
             Self::BatchNormShift => batch_norm_shift::run,
             Self::BatchNormStability => batch_norm_stability::run,
@@ -178,6 +161,25 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// What the experiment found about a claim of its own. Less data, fewer steps and fewer settings cannot refute what
+    /// the literature says of more.
+    pub fn verdict(&self, claim: &Claim) -> Verdict {
+        let smaller = self.size == Size::Quick && self.experiment.is_smaller_when_quick();
+        match (claim.holds, smaller) {
+            (true, _) => Verdict::Holds,
+            (false, false) => Verdict::Fails,
+            (false, true) => Verdict::NeedsFullRun,
+        }
+    }
+
+    /// How many claims have a verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let claims = self.results.claims.iter();
+        claims
+            .filter(|claim| self.verdict(claim) == verdict)
+            .count()
+    }
+
     /// The command that repeats the experiment.
     pub fn command(&self) -> String {
         let name = self.experiment;
@@ -206,6 +208,7 @@ impl Findings {
             figures,
             claims,
             table,
+            ..
         } = &self.results;
         write("data.csv", table.csv().as_bytes())?;
         write("data.json", &text(table.json()))?;

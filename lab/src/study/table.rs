@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 /// The raw numbers of an experiment in long form: one observation per row.
 ///
 /// The first columns say what was observed, the last two are `quantity` and `value`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
     columns: Vec<&'static str>,
     rows: Vec<Vec<Value>>,

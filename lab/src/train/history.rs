@@ -38,8 +38,8 @@ pub(super) struct End {
 }
 
 impl End {
-    /// What ends a run of this configuration. With `divergence`, that includes a training loss that is not finite, unless
-    /// the layers compute in f16: there a step that overflows is skipped, and the loss recovers.
+    /// What ends a run of this configuration. With `divergence`, that includes a training loss that is not finite,
+    /// unless the layers compute in f16: there a step that overflows is skipped, and the loss recovers.
     pub(super) fn of(config: &TrainConfig, divergence: bool) -> Self {
         Self {
             patience: config.patience,

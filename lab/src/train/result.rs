@@ -29,9 +29,9 @@ pub struct RunResult {
     pub parameters: usize,
     /// Loss and accuracy of every finished epoch, without its time.
     pub epochs: Vec<EpochScores>,
-    /// Epoch, counted from 1, whose weights the record holds: the last; with a patience, the one with the lowest validation
-    /// loss; if the run diverged, the one before. `None` if the run stopped within an epoch, if no finite weights were
-    /// left (there is no record then), and in results written before this field.
+    /// Epoch, counted from 1, whose weights the record holds: the last; with a patience, the one with the lowest
+    /// validation loss; if the run diverged, the one before. `None` if the run stopped within an epoch, if no finite
+    /// weights were left (there is no record then), and in results written before this field.
     #[serde(default)]
     pub record_epoch: Option<usize>,
     /// Steps since the start, or since the run was resumed, that changed no weight because a gradient was not

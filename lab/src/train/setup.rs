@@ -9,9 +9,9 @@ use crate::data::ImageSet;
 
 /// The devices and the data that a run is trained on: `setup.json` in its folder.
 ///
-/// `--resume` uses them again. On one CPU device, the result is then bit-identical to that of a run that was never stopped.
-/// On other devices or data, the run keeps its weights, its optimiser state and its place in the learning-rate schedule,
-/// but not its exact result.
+/// `--resume` uses them again. On one CPU device, the result is then bit-identical to that of a run that was never
+/// stopped. On other devices or data, the run keeps its weights, its optimiser state and its place in the learning-rate
+/// schedule, but not its exact result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSetup {
     /// The names of the devices, as `--devices` takes them.

@@ -72,8 +72,9 @@ impl Order {
         axes.sort_by_key(|&axis| {
             std::cmp::Reverse(if shape[axis] == 1 { 0 } else { strides[axis] })
         });
-        // If the longer axes lie in their natural order, those of length 1 keep their places. Otherwise the output of one
-        // channel has the stride of an innermost axis there, and Burn's fusion (0.22.1) adds the wrong values to it.
+        // If the longer axes lie in their natural order, those of length 1 keep their places. Otherwise the output of
+        // one channel has the stride of an innermost axis there, and Burn's fusion (0.22.1) adds the wrong values to
+        // it.
         if axes.iter().filter(|&&axis| shape[axis] != 1).is_sorted() {
             axes.sort();
         }

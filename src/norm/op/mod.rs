@@ -12,9 +12,9 @@
 //! - `portable` has the default bodies, for backends without kernels;
 //! - `autodiff` makes the operations differentiable, with one backward node for each way to normalise.
 //!
-//! These operations end with a ReLU at most. Flex and NdArray also have kernels for the rest of [`Then`]: the operations
-//! of `BatchNormThenBackend`, in `then`. On other backends, Burn's tensor operations do the
-//! rest. On a backend that this crate was not compiled for, the functions compute the reference.
+//! These operations end with a ReLU at most. Flex and NdArray also have kernels for the rest of [`Then`]: the
+//! operations of `BatchNormThenBackend`, in `then`. On other backends, Burn's tensor operations do the rest. On a
+//! backend that this crate was not compiled for, the functions compute the reference.
 
 // Burn 0.22 deprecates NdArray; this crate supports it for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
@@ -37,6 +37,7 @@ use crate::dtype::at_least_f32;
 use crate::processor::is_processor;
 
 mod autodiff;
+mod average;
 #[cfg(feature = "cpu-kernels")]
 pub(super) mod cpu;
 #[cfg(feature = "cube")]
@@ -50,6 +51,7 @@ pub mod reference;
 mod remote;
 mod then;
 
+pub(super) use average::average;
 /// What the kernels of GPUs cost, for benchmarks and tests.
 #[cfg(feature = "cube")]
 #[doc(hidden)]
@@ -162,8 +164,8 @@ pub fn batch_norm_then_train<const D: usize>(
     result
 }
 
-/// [`batch_norm_then_train`] of each of `parts` parts of equal size, one after the other along the batch. The statistics are
-/// `[parts * channels]`.
+/// [`batch_norm_then_train`] of each of `parts` parts of equal size, one after the other along the batch. The
+/// statistics are `[parts * channels]`.
 pub(super) fn batch_norm_parts<const D: usize>(
     input: Tensor<D>,
     gamma_and_beta: [Option<Tensor<1>>; 2],
@@ -280,8 +282,8 @@ pub fn batch_norm_inference<const D: usize>(
 ///
 /// # Shapes
 ///
-/// Those of [`batch_norm_inference`]: `statistics` are the mean and the variance, `affine` gamma and beta. The output has
-/// the shape that [`Then`] leads to.
+/// Those of [`batch_norm_inference`]: `statistics` are the mean and the variance, `affine` gamma and beta. The output
+/// has the shape that [`Then`] leads to.
 ///
 /// # Panics
 ///
@@ -448,7 +450,7 @@ pub struct BatchNormAffine<B: Backend> {
     pub beta: FloatTensor<B>,
 }
 
-/// The mean and the variance by which inference normalises.
+/// A mean and a variance of each channel, such as inference normalises by.
 #[derive(ExtensionType)]
 #[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormMoments<B: Backend> {

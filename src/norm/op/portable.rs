@@ -46,8 +46,8 @@ pub(super) fn forward<B: Backend>(
     }
 }
 
-/// The mean, its rounding error and the variance of each channel: `[3, channels]`. The backend's forward pass finds them
-/// beside an output that is not needed.
+/// The mean, its rounding error and the variance of each channel: `[3, channels]`. The backend's forward pass finds
+/// them beside an output that is not needed.
 pub(super) fn moments<B: BatchNormBackend>(input: FloatTensor<B>) -> FloatTensor<B> {
     let (shape, device) = (Shape::new([input.shape()[1]]), input.device());
     let dtype = FloatDType::from(at_least_f32(input.dtype()));

@@ -1,7 +1,7 @@
 //! From a backend's tensors to the kernels and back.
 //!
-//! A dense tensor is taken as it lies, also transposed or channels-last, and the output lies the same way. A view with gaps,
-//! repeated or reversed values is copied first. A tensor that nobody else holds is overwritten.
+//! A dense tensor is taken as it lies, also transposed or channels-last, and the output lies the same way. A view with
+//! gaps, repeated or reversed values is copied first. A tensor that nobody else holds is overwritten.
 
 use std::ops::Range;
 
@@ -182,8 +182,8 @@ where
     let (laid, input) = Laid::of::<B>(input, tail, parts);
     let residual = residual.map(|residual| laid.lay::<B>(residual));
     let residual = residual.as_ref().map(|it| Input::of(B::values(it)));
-    // SAFETY: by this function's condition. The residual lives to the end, and an input that nobody else holds shares no
-    // memory with it.
+    // SAFETY: by this function's condition. The residual lives to the end, and an input that nobody else holds shares
+    // no memory with it.
     let (output, result) = unsafe {
         match tail.pooling {
             None => write_over::<B, T, _>(input, |input, output| {
@@ -304,6 +304,35 @@ where
         .chain(row(|it| it.variance))
         .collect::<Vec<_>>();
     B::float_from_data(TensorData::new(rows, [3, statistics.len()]), &device)
+}
+
+/// Averages the statistics of a batch into running ones. Rounding errors add up over many updates, so the averages are
+/// computed in f64, as in PyTorch.
+pub(super) fn average<B, R>(
+    running: BatchNormMoments<B>,
+    batch: BatchNormMoments<B>,
+    gain: f64,
+    correction: f64,
+) -> BatchNormMoments<B>
+where
+    B: Strided + Values<R>,
+    R: Real + Element,
+{
+    let device = running.mean.device();
+    let [mut mean, mut variance] = [running.mean, running.variance].map(channel_values::<B, R>);
+    let [batch_mean, batch_variance] = [batch.mean, batch.variance].map(channel_values::<B, R>);
+    let found = batch_mean.into_iter().zip(batch_variance);
+    for ((mean, variance), found) in mean.iter_mut().zip(&mut variance).zip(found) {
+        let average =
+            |held: R, batch: f64| R::from_f64(held.to_f64() * (1.0 - gain) + batch * gain);
+        let new = average(*variance, found.1.to_f64() * correction);
+        if new.to_f64().is_finite() {
+            *variance = new;
+            *mean = average(*mean, found.0.to_f64());
+        }
+    }
+    let [mean, variance] = [mean, variance].map(|values| channel_tensor::<B, R>(values, &device));
+    BatchNormMoments { mean, variance }
 }
 
 /// The tensor with 0 for every value that does not count.

@@ -12,8 +12,8 @@ use half::{bf16, f16};
 use std::hint::black_box;
 use std::ops::{Add, Div, Mul, Sub};
 
-/// Cuts `0..len` into blocks of `$widest`, then of 8, then of 1 lane, and evaluates the body for each group of up to `$most`
-/// blocks of one width.
+/// Cuts `0..len` into blocks of `$widest`, then of 8, then of 1 lane, and evaluates the body for each group of up to
+/// `$most` blocks of one width.
 macro_rules! in_blocks {
     ($len:expr, $widest:expr, $most:expr, |$at:ident, $count:ident, $lanes:ident| $body:block) => {{
         let len: usize = $len;
@@ -542,8 +542,8 @@ pub(super) trait Gate<R: Real>: Copy + Send + Sync {
     /// The gradient of `z`, given that of the activation's output. Above 0 and for NaN, it is the same.
     fn let_through(self, gradient: R, z: R) -> R;
 
-    /// [`activate`](Self::activate) for a block. It is a new block: a choice over `z` itself would become a masked store,
-    /// and whatever reads that next would wait for memory.
+    /// [`activate`](Self::activate) for a block. It is a new block: a choice over `z` itself would become a masked
+    /// store, and whatever reads that next would wait for memory.
     #[inline(always)]
     fn activate_block<const L: usize>(self, z: &[R; L]) -> [R; L] {
         let mut y = [R::default(); L];

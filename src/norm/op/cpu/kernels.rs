@@ -35,8 +35,8 @@ pub(super) struct Backward<T> {
     pub residual: Option<Input<T>>,
     /// Gradient of the forward pass's output.
     pub gradient: Input<T>,
-    /// Where the gradient of the activation's input goes, which is the residual's. Of the input's dimensions. Not written
-    /// if nothing follows the normalisation.
+    /// Where the gradient of the activation's input goes, which is the residual's. Of the input's dimensions. Not
+    /// written if nothing follows the normalisation.
     pub gated: Target<T>,
     /// Where the input's gradient goes. Of the input's dimensions.
     pub output: Target<T>,
@@ -205,7 +205,8 @@ fn mapping<'a, R, G>(
 /// # Safety
 ///
 /// - The tensors have as many values as their dimensions say, valid for reading and, for `output`, for writing.
-/// - `input` and `output` are the same or, always with a pooling, do not overlap. `residual` and `output` do not overlap.
+/// - `input` and `output` are the same or, always with a pooling, do not overlap. `residual` and `output` do not
+///   overlap.
 /// - Nobody else reads or writes them meanwhile.
 pub(super) unsafe fn forward<T: Value>(
     part: &Part,
@@ -364,8 +365,8 @@ unsafe fn settled_sums<T: Value>(
 ///
 /// - The tensors have as many values as their dimensions say, valid for reading and, for `gated` and `output`, for
 ///   writing.
-/// - `gated` and `output` are the same or do not overlap. `gradient` is one of them or overlaps neither; with a pooling, it
-///   overlaps neither. `input` and `residual` overlap neither.
+/// - `gated` and `output` are the same or do not overlap. `gradient` is one of them or overlaps neither; with a
+///   pooling, it overlaps neither. `input` and `residual` overlap neither.
 /// - Nobody else writes to `input`, or reads or writes the others, meanwhile.
 pub(super) unsafe fn backward<T: Value>(
     part: &Part,
@@ -414,8 +415,8 @@ pub(super) unsafe fn backward<T: Value>(
     parameters
 }
 
-/// The sums of a region's channels, and the gradient of the activation's input. `source` is what the activation was applied
-/// to: the input, or input and residual.
+/// The sums of a region's channels, and the gradient of the activation's input. `source` is what the activation was
+/// applied to: the input, or input and residual.
 ///
 /// # Safety
 ///

@@ -1,7 +1,7 @@
 //! Kernels for the backends that compute on the CPU, Flex and NdArray.
 //!
-//! A tensor `[batch, channels, ...]` is seen as `[outer, channels, inner]`. Each of the three operations adds up, computes a
-//! few numbers per channel, and maps every value:
+//! A tensor `[batch, channels, ...]` is seen as `[outer, channels, inner]`. Each of the three operations adds up,
+//! computes a few numbers per channel, and maps every value:
 //!
 //! ```text
 //! forward:    centre        = mean of a few values                   for each channel
@@ -16,9 +16,10 @@
 //! inference:  y  = scale * (x - mean) + shift                        for each value
 //! ```
 //!
-//! What follows the normalisation is done where `y` is written: a residual is added, the activation applied, and an image of
-//! `y` pooled before only the pooled values are written. The first pass of the backward pass computes this again, to
-//! find the gradient `g` of the normalisation's output, and writes `g`, which is also the residual's gradient, for the second.
+//! What follows the normalisation is done where `y` is written: a residual is added, the activation applied, and an
+//! image of `y` pooled before only the pooled values are written. The first pass of the backward pass computes this
+//! again, to find the gradient `g` of the normalisation's output, and writes `g`, which is also the residual's
+//! gradient, for the second.
 //!
 //! From the tensor down to the single block of values:
 //!
@@ -27,8 +28,8 @@
 //! - [`regions`]: groups of channels and pieces of a tensor; [`parallel`] shares them among threads;
 //! - [`traversal`]: the way over the values, run by run or row by row;
 //! - [`planes`]: the way over images that are pooled; [`pool`]: pooling of one image;
-//! - [`blocks`]: the loops over neighbouring values, which become vector instructions; [`channels`]: what they know of each
-//!   channel.
+//! - [`blocks`]: the loops over neighbouring values, which become vector instructions; [`channels`]: what they know of
+//!   each channel.
 
 mod adapters;
 mod blocks;
@@ -51,12 +52,13 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 
+use super::average::RunningAverageBackend;
 use super::{
     BatchMomentsBackend, BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward,
     BatchNormGradients, BatchNormMoments, BatchNormResidual, BatchNormThenBackend,
     BatchNormThenBackward, BatchNormThenGradients, FusedActivation, Positions, Tail,
 };
-use adapters::{backward, forward, inference, keep, moments};
+use adapters::{average, backward, forward, inference, keep, moments};
 
 /// Calls a function for the type of a tensor's values.
 macro_rules! for_dtype {
@@ -112,6 +114,21 @@ macro_rules! impl_batch_norm {
                 let residual = BatchNormResidual::Absent;
                 let tail = activation.into();
                 Self::batch_norm_then_inference(input, affine, moments, residual, epsilon, tail)
+            }
+        }
+
+        impl RunningAverageBackend for $backend {
+            fn running_average(
+                running: BatchNormMoments<Self>,
+                batch: BatchNormMoments<Self>,
+                gain: f64,
+                correction: f64,
+            ) -> BatchNormMoments<Self> {
+                for_dtype!(
+                    TensorMetadata::dtype(&running.mean),
+                    [F32 => f32, F64 => f64],
+                    average(running, batch, gain, correction)
+                )
             }
         }
 

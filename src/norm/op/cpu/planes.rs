@@ -195,13 +195,13 @@ unsafe fn values_before_pooling<S: Source, G: Gate<RealOf<S>>>(
     });
 }
 
-/// Writes the gradient of the activation's input of an image, and returns its sums. `values` are those before the pooling,
-/// `unpooled` is their gradient.
+/// Writes the gradient of the activation's input of an image, and returns its sums. `values` are those before the
+/// pooling, `unpooled` is their gradient.
 ///
 /// # Safety
 ///
-/// The image's places are within `input` and `gated`; their memory is valid for reading and for writing, and nobody else
-/// reads or writes them meanwhile.
+/// The image's places are within `input` and `gated`; their memory is valid for reading and for writing, and nobody
+/// else reads or writes them meanwhile.
 #[inline(always)]
 unsafe fn gate_and_sum<T: Value, G: Gate<T::Real>>(
     (input, gated): (Input<T>, Target<T>),
@@ -238,8 +238,8 @@ unsafe fn gate_and_sum<T: Value, G: Gate<T::Real>>(
     lanes.map(|lanes| lanes.iter().sum())
 }
 
-/// Maps some images of a region. A type and not a closure, so that all of it is inlined into the function that is compiled
-/// for the machine's instruction set.
+/// Maps some images of a region. A type and not a closure, so that all of it is inlined into the function that is
+/// compiled for the machine's instruction set.
 ///
 /// Made only by [`Region::map_pooled`], under its conditions.
 struct MapImages<'a, S: Source> {

@@ -1,8 +1,9 @@
 //! Pooling of images `[height, width]`: one channel of one row of the batch each.
 //!
-//! Neighbouring windows are `stride` values apart. So that what they compare lies side by side, an image is sorted by phase
-//! first: the rows 0, stride, 2 stride, ... of the padded image, then the rows 1, stride + 1, ..., and so on; the columns
-//! of each row likewise. The value at one place of all windows is then a single run, and pooling is a loop over such runs:
+//! Neighbouring windows are `stride` values apart. So that what they compare lies side by side, an image is sorted by
+//! phase first: the rows 0, stride, 2 stride, ... of the padded image, then the rows 1, stride + 1, ..., and so on; the
+//! columns of each row likewise. The value at one place of all windows is then a single run, and pooling is a loop over
+//! such runs:
 //!
 //! ```text
 //! a row, stride 2, window 3, padding 1      . a b c d e f          . is padding
@@ -12,8 +13,8 @@
 //! column 2                                    b d f
 //! ```
 //!
-//! A run goes through all rows of the output. Where the sorted rows are longer than the output's, it has a few values that
-//! belong to no window, which nobody reads.
+//! A run goes through all rows of the output. Where the sorted rows are longer than the output's, it has a few values
+//! that belong to no window, which nobody reads.
 
 use super::blocks::{Real, in_blocks};
 use crate::norm::op::{Pooling, PoolingKind};
@@ -201,7 +202,8 @@ impl<R: Real> Pooler<R> {
         });
     }
 
-    /// Writes the gradient of an image to `gradient`. `read` fills in each row of the output's gradient, given its number.
+    /// Writes the gradient of an image to `gradient`. `read` fills in each row of the output's gradient, given its
+    /// number.
     #[inline(always)]
     pub fn backward(
         &mut self,

@@ -3,8 +3,8 @@
 //! A tensor is dense and seen as `[outer, channels, inner]`. There are two ways over it:
 //!
 //! - **Run by run**, if a channel's values lie in long runs (`inner` is large): one channel after the other.
-//! - **Row by row**, if they lie scattered (`[N, C]`, channels-last images, a handful of trailing positions): a few rows
-//!   at a time for every block of columns, so that whole cache lines are used.
+//! - **Row by row**, if they lie scattered (`[N, C]`, channels-last images, a handful of trailing positions): a few
+//!   rows at a time for every block of columns, so that whole cache lines are used.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -25,8 +25,8 @@ pub(super) const SUM_LANES: usize = 16;
 /// mapped one after the other, which is the order that processors read ahead in.
 const MAP_COLUMNS: usize = 64;
 const MAP_ROWS: usize = 4;
-/// Rows that are added up together: of part of the columns, and of all of them. More rows load and store the sums of the
-/// columns less often. Fewer are nearer to the order of the memory, which processors read ahead in.
+/// Rows that are added up together: of part of the columns, and of all of them. More rows load and store the sums of
+/// the columns less often. Fewer are nearer to the order of the memory, which processors read ahead in.
 const SUM_ROWS: usize = 16;
 const SUM_WHOLE_ROWS: usize = 4;
 /// Bytes beyond which processors do not read ahead.
@@ -208,8 +208,8 @@ impl Region<'_> {
         }
     }
 
-    /// How many places ahead to fetch, with `left` outer indices to come: as many rows of the region's channels as make up
-    /// a page, which processors do not read ahead beyond. 0 if fewer rows are left, or if what is fetched of all
+    /// How many places ahead to fetch, with `left` outer indices to come: as many rows of the region's channels as make
+    /// up a page, which processors do not read ahead beyond. 0 if fewer rows are left, or if what is fetched of all
     /// tensors would not fit into the nearest cache.
     #[inline(always)]
     fn ahead<T>(&self, tensors: usize, left: usize) -> usize {

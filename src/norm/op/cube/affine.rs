@@ -30,8 +30,8 @@ impl<P: Float, N: Size> Affine<P, N> {
 
     /// `y`, rounded to the type `T` of the output, given `x - mean`.
     ///
-    /// The multiply-add is explicit: a compiler that is free to fuse a product and a sum may do so in one kernel and not
-    /// in another.
+    /// The multiply-add is explicit: a compiler that is free to fuse a product and a sum may do so in one kernel and
+    /// not in another.
     pub fn output<T: Float>(&self, deviation: Vector<P, N>) -> Vector<P, N> {
         let output = fma(deviation, self.scale, self.shift);
         Vector::cast_from(Vector::<T, N>::cast_from(output))

@@ -1,7 +1,7 @@
 //! The backward kernels: two sums over each channel, then the gradient of its input.
 //!
-//! With `d = x - mean`, `s = 1 / sqrt(variance + epsilon)`, sums over the `m` values of a channel, and `dy` the gradient
-//! that the ReLU lets through, if there is one:
+//! With `d = x - mean`, `s = 1 / sqrt(variance + epsilon)`, sums over the `m` values of a channel, and `dy` the
+//! gradient that the ReLU lets through, if there is one:
 //!
 //! ```text
 //!   dbeta  = sum(dy)
@@ -351,8 +351,8 @@ fn centring<P: Float, N: Size>(
     Centring::<P, N> { offset, slope }
 }
 
-/// Writes the gradient of the input for a unit's share, last values first: those just read for the sums are still in the
-/// cache. `output` may be `gradient` itself: each value is read before it is overwritten, by the same unit.
+/// Writes the gradient of the input for a unit's share, last values first: those just read for the sums are still in
+/// the cache. `output` may be `gradient` itself: each value is read before it is overwritten, by the same unit.
 #[cube]
 fn differentiate<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,

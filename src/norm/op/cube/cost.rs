@@ -19,6 +19,8 @@ pub enum Operation {
     Backward,
     /// Normalises by given statistics.
     Inference,
+    /// Updates the running statistics by those of the batch.
+    Average,
 }
 
 /// One launch of a kernel.
@@ -131,6 +133,7 @@ impl Plan {
         };
         match operation {
             Operation::Inference => vec![on_input(kernel("Apply", [1, 1], [4, 0]))],
+            Operation::Average => vec![of_parts(kernel("Average", [0, 0], [4, 2]))],
             Operation::Forward if self.single_kernel => {
                 vec![whole(with_mean(kernel("ForwardWhole", [0, 0], [2, 3])), 1)]
             }

@@ -184,8 +184,8 @@ fn output_of<T: Float, P: Float, N: Size>(
 
 /// The number of values, their mean as `shift + offset`, and the sum of the squared deviations from it.
 ///
-/// The mean is not added up until the end: a compiler may replace `(a + b) - a` by `b`, and then the rounding error of a
-/// sum cannot be recovered.
+/// The mean is not added up until the end: a compiler may replace `(a + b) - a` by `b`, and then the rounding error of
+/// a sum cannot be recovered.
 #[derive(CubeType, CubeTypeMut, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 struct Moments<P: Float, N: Size> {

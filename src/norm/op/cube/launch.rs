@@ -6,9 +6,10 @@
 //! of its loops end:
 //!
 //! - **Tensors shaped like the input.** `Share::of_unit` limits the channel to `extent.channels - 1` and the number of
-//!   steps to the vectors of that channel; `Share::position` maps these to places of the tensor. [`Plan::extent`] is made
-//!   from the shape and the strides of the input. So a tensor is only passed if it lies as the input does: the gradient,
-//!   because the caller brings both into one order; the output, because [`empty_alike`] and [`written_over`] make it so.
+//!   steps to the vectors of that channel; `Share::position` maps these to places of the tensor. [`Plan::extent`] is
+//!   made from the shape and the strides of the input. So a tensor is only passed if it lies as the input does: the
+//!   gradient, because the caller brings both into one order; the output, because [`empty_alike`] and [`written_over`]
+//!   make it so.
 //! - **Tensors of one value per channel.** They have [`Plan::channels`] values side by side: the caller checks their
 //!   shapes (`layout::check`), [`into_contiguous`] removes gaps, and new ones are allocated here with that shape.
 //! - **Results of parts, and lines.** They are allocated here as `[_, parts, channels]` and `[_, channels]`. A kernel
@@ -16,8 +17,8 @@
 //!   [`Plan::parts`] cubes. The merging kernels read them by the extent of [`Plan::of_parts`].
 //! - **Writes do not overlap.** A place of an output belongs to one share; results of a channel, or of its part, are
 //!   written only by the unit of rank 0.
-//! - **An output that overwrites a tensor** (`written_over`) is the gradient or the input that the same unit reads at that
-//!   place before it writes there, and that nobody else holds.
+//! - **An output that overwrites a tensor** (`written_over`) is the gradient or the input that the same unit reads at
+//!   that place before it writes there, and that nobody else holds.
 //! - **Loops** run over the steps of a share, twice at most, or halve a distance until it is below `lanes`, which is at
 //!   least 1.
 
@@ -30,11 +31,13 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::plan::Plan;
-use super::{backward, forward};
+use super::plan::{Plan, UNITS};
+use super::{average, backward, forward};
 use crate::dtype::at_least_f32;
 use crate::norm::op::layout::Rows;
-use crate::norm::op::{BatchNormForward, BatchNormGradients, BatchNormStatistics};
+use crate::norm::op::{
+    BatchNormForward, BatchNormGradients, BatchNormMoments, BatchNormStatistics,
+};
 
 /// A tensor and how its values are divided.
 pub struct Job {
@@ -328,6 +331,46 @@ pub fn backward(
         gamma: for_gamma,
         beta: for_beta,
     }
+}
+
+/// Averages the statistics of a batch into running ones, all f32.
+pub fn average(
+    running: BatchNormMoments<CubeBackend>,
+    batch: BatchNormMoments<CubeBackend>,
+    gain: f64,
+    correction: f64,
+) -> BatchNormMoments<CubeBackend> {
+    let tensors = [running.mean, running.variance, batch.mean, batch.variance];
+    let shape = tensors[0].shape();
+    for tensor in &tensors {
+        assert_eq!(
+            tensor.shape(),
+            shape,
+            "statistics have one value per channel"
+        );
+    }
+    let [running_mean, running_variance, batch_mean, batch_variance] = tensors.map(into_contiguous);
+    let [mean, variance] = [(); 2].map(|()| empty(&running_mean, shape.clone(), DType::F32));
+    let client = running_mean.client.clone();
+    let units = UNITS.min(client.properties().hardware.max_units_per_cube as usize);
+    let cubes = shape.num_elements().div_ceil(units);
+    // SAFETY: see the module; all tensors have one value per channel.
+    unsafe {
+        average::average::launch_unchecked(
+            &client,
+            CubeCount::new_1d(cubes as u32),
+            CubeDim::new_1d(units as u32),
+            running_mean.into_tensor_arg(),
+            running_variance.into_tensor_arg(),
+            batch_mean.into_tensor_arg(),
+            batch_variance.into_tensor_arg(),
+            mean.clone().into_tensor_arg(),
+            variance.clone().into_tensor_arg(),
+            gain as f32,
+            correction as f32,
+        );
+    }
+    BatchNormMoments { mean, variance }
 }
 
 /// Converts a float type to the kernels' type.

@@ -1,8 +1,9 @@
 //! Kernels for the GPU backends of CubeCL: wgpu, Vulkan, Metal, WebGPU, CUDA, ROCm.
 //!
 //! Passes over the input dominate the time, so there are as few as possible. If one cube can process all values of a
-//! channel, a single kernel does the work. It keeps the values in registers if all of them fit, and otherwise reads them a
-//! second time, from the cache. For more values, several cubes share a channel, and a kernel merges their results:
+//! channel, a single kernel does the work. It keeps the values in registers if all of them fit, and otherwise reads
+//! them a second time, from the cache. For more values, several cubes share a channel, and a kernel merges their
+//! results:
 //!
 //! ```text
 //! forward, one kernel (forward_whole)        forward, several cubes per channel
@@ -36,12 +37,14 @@
 //! | `index` | the part of a tensor that a unit processes; a diagram of a cube |
 //! | `affine` | the function from an input to its output, and the ReLU's gate |
 //! | `forward`, `backward` | the kernels |
+//! | `average` | the kernel that updates running statistics |
 //! | `cost` | what they cost: launches, bytes moved, shared memory |
 //!
 //! CUDA and ROCm pad rows of the last axis to a power of two. The kernels take such tensors, and views with the same
 //! layout, without a copy.
 
 mod affine;
+mod average;
 mod backward;
 pub mod cost;
 mod forward;
@@ -54,6 +57,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::average::RunningAverageBackend;
 use super::layout::{Order, Strided, check};
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
@@ -192,5 +196,16 @@ impl BatchNormBackend for CubeBackend {
             [moments.mean, moments.variance],
         );
         order.undo::<Self>(output)
+    }
+}
+
+impl RunningAverageBackend for CubeBackend {
+    fn running_average(
+        running: BatchNormMoments<Self>,
+        batch: BatchNormMoments<Self>,
+        gain: f64,
+        correction: f64,
+    ) -> BatchNormMoments<Self> {
+        launch::average(running, batch, gain, correction)
     }
 }

@@ -9,11 +9,11 @@ use crate::dtype::at_least_f32;
 use crate::norm::op::layout::{Dims, Rows};
 
 /// Units of a cube.
-const UNITS: usize = 256;
+pub const UNITS: usize = 256;
 /// Bytes that the lanes of a cube read side by side.
 const LINE: usize = 128;
-/// The widest vector, in bytes of the statistics' type. Three vectors per unit must fit into the 16 KiB of shared memory
-/// that every device has.
+/// The widest vector, in bytes of the statistics' type. Three vectors per unit must fit into the 16 KiB of shared
+/// memory that every device has.
 const VECTOR: usize = 16;
 /// Vectors that one unit reads alone, before a channel is divided among cubes.
 const ALONE: usize = 16;
@@ -120,8 +120,8 @@ impl Plan {
         }
     }
 
-    /// Vectors of each of so many tensors that a unit keeps in registers, if a single kernel does the whole operation. A
-    /// power of two, so that few kernels are compiled; 0 if they are too many.
+    /// Vectors of each of so many tensors that a unit keeps in registers, if a single kernel does the whole operation.
+    /// A power of two, so that few kernels are compiled; 0 if they are too many.
     pub fn held(&self, tensors: usize) -> usize {
         let vectors = self.vectors_per_channel();
         let steps = vectors.div_ceil(self.tile.units_per_lane);

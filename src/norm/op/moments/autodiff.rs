@@ -88,7 +88,8 @@ impl<B: BatchMomentsBackend> Backward<B, 1> for MomentsNode {
     }
 }
 
-/// The gradient of the values that count, `(dmean + 2 * dvariance * (x - mean)) / n`: a normalisation by a variance of 1.
+/// The gradient of the values that count, `(dmean + 2 * dvariance * (x - mean)) / n`: a normalisation by a variance of
+/// 1.
 fn of_values<B: BatchMomentsBackend>(
     input: FloatTensor<B>,
     KeptMoments {

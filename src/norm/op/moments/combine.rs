@@ -53,8 +53,8 @@ pub(super) struct Total {
 }
 
 impl Total {
-    /// Merges the contributions in their order (Chan, Golub & LeVeque 1983, equation 2.1). Without any value, the moments are
-    /// 0.
+    /// Merges the contributions in their order (Chan, Golub & LeVeque 1983, equation 2.1). Without any value, the
+    /// moments are 0.
     pub(super) fn of(all: &[Contribution], channels: usize) -> Self {
         let mut values = 0.0;
         let mut means = vec![0.0; channels];

@@ -8,13 +8,14 @@ use burn::tensor::{Bool, FloatDType, Tensor};
 use super::{BatchMoments, BatchMomentsBackend, Positions, batch_moments};
 use crate::norm::op::has_cpu_kernels;
 
-/// Computes the mean and the biased variance of each channel over the values that `mask` marks. Gradients flow from both to
-/// these values.
+/// Computes the mean and the biased variance of each channel over the values that `mask` marks. Gradients flow from
+/// both to these values.
 ///
 /// # Shapes
 ///
 /// - `input`: `[batch, channels, ...]`
-/// - `mask`: `[batch, ...]`, the input's without the channels. If it is true nowhere, the moments are 0, and `values` is 0.
+/// - `mask`: `[batch, ...]`, the input's without the channels. If it is true nowhere, the moments are 0, and `values`
+///   is 0.
 ///
 /// # Panics
 ///
@@ -118,8 +119,8 @@ impl Mask {
 
     /// The moments, on a backend whose operations take all positions.
     ///
-    /// Values that do not count are replaced by a number near the mean, so that they add nothing to the sums of deviations
-    /// from it.
+    /// Values that do not count are replaced by a number near the mean, so that they add nothing to the sums of
+    /// deviations from it.
     fn in_tensor_operations<const D: usize>(self, input: Tensor<D>, values: usize) -> BatchMoments {
         let dims = input.dims();
         let invalid = self.marks(dims).bool_not();

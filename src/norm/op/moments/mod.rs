@@ -1,7 +1,7 @@
 //! The statistics of a batch as tensors of their own, through which gradients flow.
 //!
-//! [`batch_norm_train`](super::batch_norm_train) computes the statistics and normalises in one operation. If something has to
-//! happen between the two, they are two operations: [`batch_moments`], then
+//! [`batch_norm_train`](super::batch_norm_train) computes the statistics and normalises in one operation. If something
+//! has to happen between the two, they are two operations: [`batch_moments`], then
 //! [`batch_norm_inference`](super::batch_norm_inference) by what became of the moments. In between, [`exchange`] brings
 //! together the moments of several workers' batches.
 //!
@@ -192,8 +192,8 @@ pub struct Meeting {
 /// Brings together the moments of several workers' batches. Returns those of all values, the same for every worker to
 /// the bit.
 ///
-/// Moments merge by the stable formula of Chan, Golub & LeVeque 1983, in f64. Gradients flow back to the moments of every
-/// worker: the backward pass is an exchange too. The numbers are exchanged by way of the host.
+/// Moments merge by the stable formula of Chan, Golub & LeVeque 1983, in f64. Gradients flow back to the moments of
+/// every worker: the backward pass is an exchange too. The numbers are exchanged by way of the host.
 ///
 /// # Panics
 ///

@@ -1,8 +1,9 @@
 //! The backward pass of a normalisation and what follows it: one node for both ways to normalise.
 //!
-//! The node keeps the input and the residual, and nothing of the output. With `g` the gradient of `gamma * xhat + beta +
-//! residual`, computed from the gradient of the output through the pooling and the activation, the gradient of the
-//! residual is `g`, and the others are those of the normalisation alone, see [`autodiff`](crate::norm::op).
+//! The node keeps the input and the residual, and nothing of the output. With `g` the gradient of
+//! `gamma * xhat + beta + residual`, computed from the gradient of the output through the pooling and the activation,
+//! the gradient of the residual is `g`, and the others are those of the normalisation alone, see
+//! [`autodiff`](crate::norm::op).
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;

@@ -1,5 +1,6 @@
 //! What follows a normalisation in the same operation.
 
+#[cfg(feature = "cpu-kernels")]
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, MaxPool2d};
 use burn::tensor::Tensor;
@@ -48,19 +49,19 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 /// # What it saves
 ///
 /// On Flex and NdArray, the passes of the normalisation do all of it, forward and backward. Only the last result is
-/// written: with a 2x2 pooling, a quarter of the values. For the backward pass the operation keeps its input and the residual,
-/// which the model holds anyway; the activation's gate and the pooling's choice are computed again. Other backends fuse a
-/// ReLU without a residual, and Burn's tensor operations do the rest.
+/// written: with a 2x2 pooling, a quarter of the values. For the backward pass the operation keeps its input and the
+/// residual, which the model holds anyway; the activation's gate and the pooling's choice are computed again. Other
+/// backends fuse a ReLU without a residual, and Burn's tensor operations do the rest.
 ///
-/// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is not
-/// fused, nor is a leaky ReLU whose slope is not above 0 or not finite. Burn computes these, on every backend.
+/// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is
+/// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite. Burn computes these, on every backend.
 ///
 /// # Ties, and what is not a number
 ///
 /// As in PyTorch: where the input of a ReLU is 0, the gradient is 0, and where that of a leaky ReLU is, the gradient is
 /// that below 0. (Burn's leaky ReLU, which does the work on other backends, takes that above 0.) The gradient of a max
-/// pooling goes to the first of equal maxima in a window, row by row, and to the last NaN if there is one. NaN goes through
-/// every step.
+/// pooling goes to the first of equal maxima in a window, row by row, and to the last NaN if there is one. NaN goes
+/// through every step.
 #[derive(Clone, Debug)]
 pub struct Then<const D: usize> {
     residual: Option<Tensor<D>>,
@@ -171,8 +172,8 @@ impl<const D: usize> Then<D> {
         let Some(pool) = self.pool else {
             return activated(z, self.activation);
         };
-        // The largest value stays the largest through an activation that never falls. After the pooling, there is less to
-        // apply it to.
+        // The largest value stays the largest through an activation that never falls. After the pooling, there is less
+        // to apply it to.
         let before = matches!(pool, Pool::Average(_))
             || matches!(self.activation, Some(Activation::LeakyRelu { slope }) if slope < 0.0);
         let (first, last) = match before {
