@@ -90,7 +90,10 @@ impl Events {
     /// The next event: its name and its data.
     pub fn next(&mut self) -> (String, Value) {
         let mut name = String::new();
+        let start = Instant::now();
         loop {
+            // The server says now and then that it is still there.
+            assert!(start.elapsed() < Duration::from_secs(20), "no event");
             let mut line = String::new();
             assert!(
                 self.0.read_line(&mut line).expect("an event comes") > 0,
