@@ -373,9 +373,8 @@ fn what_cannot_be_done_is_an_error() {
         recalibrate_at_once(&norm, batches, forward).map(|_| ())
     };
     let forward = |norm: &BatchNorm, batch| drop(norm.forward(batch));
-    let runs: [&dyn Fn(Vec<Tensor<2>>, &Forward) -> Result<(), RecalibrateError>; 2] =
-        [&in_passes, &at_once];
-    for run in runs {
+    type Run<'a> = &'a dyn Fn(Vec<Tensor<2>>, &Forward) -> Result<(), RecalibrateError>;
+    for run in [&in_passes as Run, &at_once] {
         assert_eq!(run(vec![], &forward), Err(RecalibrateError::NoBatches));
         assert_eq!(
             run(vec![batch.clone()], &|_, _| ()),
