@@ -4,6 +4,12 @@
 //! operations are custom: the client sends them by the names in [`BatchNormBackend`], and the server must register
 //! them. It then runs them with the kernels of its own backend.
 
+// A program without another backend is a client only.
+#![cfg_attr(
+    not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+    allow(dead_code, unused_imports)
+)]
+
 use burn::backend::DispatchDevice;
 use burn::backend::tensor::FloatTensor;
 use burn::server::RemoteServer;
