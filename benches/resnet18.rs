@@ -1,6 +1,6 @@
 //! Measures a training step (forward, backward, Adam) of a whole ResNet-18 on images of 64x64 pixels: with Burn's
 //! layer, with this crate's in its place, and with what follows each normalisation in the same operation. Then
-//! recalibrates its 20 layers over 16 batches of 32 images, in passes and at once, beside one inference over them.
+//! recalibrates its 20 layers over 4 batches of 32 images, in passes and at once, beside one inference over them.
 //!
 //! ```text
 //! cargo bench --bench resnet18
@@ -71,7 +71,7 @@ fn recalibration(criterion: &mut Criterion) {
     let device = Device::default();
     let model = ours::ResNet::new(CLASSES, &device);
     let images = |_| Tensor::random([32, 3, 64, 64], Distribution::Normal(0.0, 1.0), &device);
-    let batches: Vec<Tensor<4>> = (0..16).map(images).collect();
+    let batches: Vec<Tensor<4>> = (0..4).map(images).collect();
     let forward = ours::ResNet::forward;
     let mut group = criterion.benchmark_group("resnet18/recalibration");
     group

@@ -15,8 +15,8 @@ pub use crate::say::{print, say};
 use crate::study::ExperimentError;
 use crate::train::{self, Display, Interrupter, RunFolder, TrainError};
 
-/// Reports an error on standard error, and returns the exit code: 2 if the command was used wrongly, as clap has it, 130
-/// if Ctrl-C stopped it, otherwise 1.
+/// Reports an error on standard error, and returns the exit code: 2 if the command was used wrongly, as clap has it,
+/// 130 if Ctrl-C stopped it, otherwise 1.
 pub fn fail(error: Box<dyn Error>) -> ExitCode {
     say(format_args!("error: {error}"));
     let device = match error.downcast_ref() {

@@ -40,7 +40,7 @@ impl Fan {
     }
 
     /// [`conv`](Self::conv) of a shape whose rank is only known at run time.
-    pub(super) fn conv_of(weight: &[usize], groups: usize) -> Self {
+    pub(crate) fn conv_of(weight: &[usize], groups: usize) -> Self {
         assert!(
             weight.len() >= 3,
             "The weight of a convolution is [channels_out, channels_in / groups, kernel...], of rank 3 or more; \

@@ -237,12 +237,11 @@ impl Recorder {
 
     /// Adds a batch of the target layer's input.
     pub(super) fn record(&self, batch: BatchStatistics, weighting: Weighting) {
-        let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
-        let (mean, variance) = (numbers(batch.mean), numbers(batch.variance));
+        // Read before the lock is taken.
+        let found = Found::from(batch);
         let mut calls = self.calls();
         let target = calls.target;
-        let measured = &mut calls.layers[target].measured;
-        measured.add(&mean, &variance, batch.values, weighting);
+        calls.layers[target].measured.add(&found, weighting);
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -294,16 +293,36 @@ struct Measured {
     channels: Vec<Moments>,
 }
 
+/// The statistics of a batch, as numbers.
+struct Found {
+    /// The mean and the biased variance of each channel.
+    mean: Vec<f64>,
+    variance: Vec<f64>,
+    /// The number of values per channel.
+    values: usize,
+}
+
+impl From<BatchStatistics> for Found {
+    fn from(batch: BatchStatistics) -> Self {
+        let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect();
+        Self {
+            mean: numbers(batch.mean),
+            variance: numbers(batch.variance),
+            values: batch.values,
+        }
+    }
+}
+
 impl Measured {
-    /// Adds a batch, given the mean and the biased variance of each channel, over `values` values.
-    fn add(&mut self, mean: &[f64], variance: &[f64], values: usize, weighting: Weighting) {
+    /// Adds a batch.
+    fn add(&mut self, batch: &Found, weighting: Weighting) {
         self.weight = weighting.after(self.weight);
         self.unbiased = weighting.unbiased;
-        self.channels.resize(mean.len(), Moments::default());
-        let batch = mean.iter().zip(variance);
-        for (moments, (&mean, &variance)) in self.channels.iter_mut().zip(batch) {
+        self.channels.resize(batch.mean.len(), Moments::default());
+        let channels = batch.mean.iter().zip(&batch.variance);
+        for (moments, (&mean, &variance)) in self.channels.iter_mut().zip(channels) {
             if variance.is_finite() {
-                moments.pool(values, mean, variance);
+                moments.pool(batch.values, mean, variance);
             }
         }
     }

@@ -5,7 +5,7 @@ use super::finding::{
     UPDATE_LEAST, UPDATE_MOST,
 };
 use super::report::{Layer, Parameter, Report, Summary};
-use crate::init::Activation;
+use crate::init::{Activation, Fan};
 
 impl Report {
     /// Finds problems of the network, in the order of [`Finding`]. A healthy network has no finding.
@@ -74,21 +74,18 @@ impl Report {
             let name = format!("the gradient of {}", it.name);
             Some((name, share(it.gradient.as_ref()?)))
         });
-        let points = forward.chain(backward).filter(|(_, share)| *share > 0.0);
-        // An infinite input may end in a finite signal, where it saturates, and still ruin the weights.
-        let parameters = self.parameters.iter().flat_map(|it| {
-            let update = it
-                .update_rms
-                .map(|rms| (format!("the update of {}", it.name), rms));
-            [Some((it.name.clone(), it.rms)), update]
-        });
-        let parameters = parameters.flatten().filter(|(_, rms)| !rms.is_finite());
-        let parameters = parameters.map(|(name, _)| (name, f64::NAN));
-        let mut points = points.peekable();
-        let mut found: Box<dyn Iterator<Item = _>> = match points.peek() {
-            Some(_) => Box::new(points),
-            None => Box::new(parameters),
-        };
+        let points = forward.chain(backward);
+        let mut found: Vec<_> = points.filter(|(_, share)| *share > 0.0).collect();
+        if found.is_empty() {
+            // An infinite input may end in a finite signal, where it saturates, and still ruin the weights.
+            let parameters = self.parameters.iter().flat_map(|it| {
+                let update = format!("the update of {}", it.name);
+                [(it.name.clone(), Some(it.rms)), (update, it.update_rms)]
+            });
+            let ruined = parameters.filter(|(_, rms)| rms.is_some_and(|it| !it.is_finite()));
+            found = ruined.map(|(name, _)| (name, f64::NAN)).collect();
+        }
+        let mut found = found.into_iter();
         let (name, measured) = found.next()?;
         let also = found.map(|(name, _)| name).collect();
         Some(Place {
@@ -114,8 +111,8 @@ impl Report {
     fn symmetry(&self) -> Option<Place> {
         let weights = self.parameters.iter();
         let equal = weights.filter(|it| it.shape.len() > 1 && it.std == 0.0);
-        // A last layer, or one that ends a residual branch, may start at 0: its gradient differs between units, which the
-        // first step then tells apart.
+        // A last layer, or one that ends a residual branch, may start at 0: its gradient differs between units, which
+        // the first step then tells apart.
         let equal = equal.filter(|it| it.rms != 0.0 || !it.gradient_std.is_some_and(|it| it > 0.0));
         let equal = equal.map(|it| (it.name.clone(), 1.0));
         // Units whose values are lost are no copies.
@@ -148,8 +145,8 @@ impl Report {
         };
         let small = self.moved().filter(is_small).count();
         let most = small as f64 >= SHARE * self.moved().count() as f64;
-        // Small updates of single weights are those of a small gradient, as in a residual branch that starts at 0. Only if
-        // the weights are large, they are what is wrong.
+        // Small updates of single weights are those of a small gradient, as in a residual branch that starts at 0. Only
+        // if the weights are large, they are what is wrong.
         let found = self.moved().filter(is_small);
         let found = found.filter(|it| most || it.rms >= LARGE * usual_size(it));
         let found = found.filter_map(|it| Some((it.name.clone(), it.update_rms? / it.rms)));
@@ -158,7 +155,8 @@ impl Report {
 
     /// The weights that the step moved: not all 0, with a gradient.
     ///
-    /// No learning rate moves weights whose gradient is exactly 0, such as those of a branch that ends with a gamma of 0.
+    /// No learning rate moves weights whose gradient is exactly 0, such as those of a branch that ends with a gamma of
+    /// 0.
     fn moved(&self) -> impl Iterator<Item = &Parameter> {
         let weights = self.parameters.iter().filter(|it| it.shape.len() > 1);
         let moved = weights.filter(|it| it.update_rms.is_some() && it.rms > 0.0);
@@ -221,14 +219,14 @@ fn saturated(layer: &Layer) -> Option<f64> {
     layer.saturated.filter(|_| ends.contains(&layer.activation))
 }
 
-/// 1/√n for weights of n inputs: the size that keeps a signal. A linear layer of Burn has its inputs along the first axis,
-/// a convolution along all but the first.
+/// 1/√n for weights of n inputs: the size that keeps a signal. Two axes are taken for a linear layer, more for a
+/// convolution.
 fn usual_size(weights: &Parameter) -> f64 {
-    let inputs: usize = match weights.shape[..] {
-        [inputs, _] => inputs,
-        ref shape => shape[1..].iter().product(),
+    let fan = match weights.shape[..] {
+        [inputs, outputs] => Fan::linear([inputs, outputs]),
+        ref shape => Fan::conv_of(shape, 1),
     };
-    1.0 / (inputs as f64).sqrt()
+    1.0 / (fan.fan_in as f64).sqrt()
 }
 
 /// The place with the largest measure by this order; among equals, the first.
@@ -278,7 +276,7 @@ fn change_of<'a>(passed: impl Iterator<Item = (&'a Layer, f64)>) -> Option<Chang
     Some(Change {
         from: from.name.clone(),
         to: to.name.clone(),
-        std: [before, after],
+        measured: [before, after],
         points: rest.len(),
     })
 }

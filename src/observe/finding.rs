@@ -16,8 +16,8 @@ pub(super) const ALIKE: f64 = 100.0;
 pub(super) const SCALE: f64 = 30.0;
 /// The same factor as [`SIGNAL`], for gradients.
 pub(super) const GRADIENT: f64 = 100.0;
-/// The same factor as [`GRADIENT`], for the output layer alone. With He's weights it is 1.4, with a tenth of them 0.14, with
-/// a hundredth 0.014.
+/// The same factor as [`GRADIENT`], for the output layer alone. With He's weights it is 1.4, with a tenth of them 0.14,
+/// with a hundredth 0.014.
 pub(super) const OUTPUT_GRADIENT: f64 = 30.0;
 /// Root mean square of the update divided by that of the weights: a finding at or below this.
 pub(super) const UPDATE_LEAST: f64 = 1e-5;
@@ -54,8 +54,9 @@ pub enum Finding {
     /// Values are NaN or infinite. Names the first such point; if all points are finite, the first parameter or update.
     /// Measured: their share of its values; NaN for a parameter, whose values are not counted.
     NotFinite(Place),
-    /// Weights got no gradient, so they cannot learn: the forward pass did not use them, the graph was cut, or they require
-    /// none. On purpose or not: this cannot be told apart. Names the first one. Measured: the share of all weights.
+    /// Weights got no gradient, so they cannot learn: the forward pass did not use them, the graph was cut, or they
+    /// require none. On purpose or not: this cannot be told apart. Names the first one. Measured: the share of all
+    /// weights.
     NoGradient(Place),
     /// Units repeat others, or all weights of a layer are equal. Measured: the share of copies.
     Symmetry(Place),
@@ -67,24 +68,25 @@ pub enum Finding {
     SignalTooSmall(Place),
     /// The values are too large from the start. Measured: their root mean square.
     SignalTooLarge(Place),
-    /// The std of the values falls with depth.
+    /// The values shrink with depth. Measured: their std.
     SignalVanishes(Change),
-    /// The std of the values grows with depth.
+    /// The values grow with depth. Measured: their std.
     SignalExplodes(Change),
-    /// The values differ less and less between inputs, although they do not vanish. In the change, the numbers are not
-    /// stds, but the [spread](super::Summary::spread) divided by the root mean square of the values.
+    /// The values differ less and less between inputs, although they do not vanish. Measured: their
+    /// [spread](super::Summary::spread), divided by their root mean square.
     InputsAlike(Change),
-    /// The norm of the gradient falls on the way back. In the change, the numbers are not stds, but norms: the root of the
-    /// sum of squares over all values, which does not depend on how many they are.
+    /// The norm of the gradient falls on the way back. Measured: the root of the sum of squares over all values, which
+    /// does not depend on how many they are.
     GradientVanishes(Change),
-    /// The norm of the gradient grows on the way back. In the change, the numbers are norms.
+    /// The norm of the gradient grows on the way back. Measured: the same norm.
     GradientExplodes(Change),
-    /// A step moves weights by far more than a thousandth. Measured: the root mean square of the update divided
-    /// by that of the weights, or by 1/√n for n inputs if that is more. For weights that start small, as a last layer may,
-    /// are soon overwritten anyway.
+    /// A step moves weights by far more than a thousandth. Measured: the root mean square of the update divided by that
+    /// of the weights, or by 1/√n for n inputs if that is more. For weights that start small, as a last layer may, are
+    /// soon overwritten anyway.
     UpdatesTooLarge(Place),
-    /// A step moves half of all weights by far less than a thousandth, or large weights: small updates of a single layer
-    /// are otherwise those of its gradient. Measured: the root mean square of the update divided by that of the weights.
+    /// A step moves half of all weights by far less than a thousandth, or large weights: small updates of a single
+    /// layer are otherwise those of its gradient. Measured: the root mean square of the update divided by that of the
+    /// weights.
     UpdatesTooSmall(Place),
 }
 
@@ -99,15 +101,15 @@ pub struct Place {
     pub also: Vec<String>,
 }
 
-/// How much a std changes between two points, in the direction of the pass.
+/// How much a measure changes between two points, in the direction of the pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The name of the point where the pass starts: the first one forward, the last one backward.
     pub from: String,
     /// The name of the point where it ends.
     pub to: String,
-    /// The std at the start and the std at the end.
-    pub std: [f64; 2],
+    /// The measurements at the start and at the end. [`Finding`] says what is measured.
+    pub measured: [f64; 2],
     /// The distance from the start to the end, in points. Points after another activation are not counted.
     pub points: usize,
 }
@@ -301,17 +303,17 @@ impl Display for Place {
 }
 
 impl Change {
-    /// The std at the end divided by the std at the start.
+    /// The measurement at the end divided by that at the start.
     pub fn factor(&self) -> f64 {
-        let [from, to] = self.std;
+        let [from, to] = self.measured;
         to / from
     }
 }
 
 impl Display for Change {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Self { from, to, std, .. } = self;
-        let [before, after] = std.map(number);
+        let Self { from, to, .. } = self;
+        let [before, after] = self.measured.map(number);
         write!(
             f,
             "{before} at {from} to {after} at {to}, {} points on",

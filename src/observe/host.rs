@@ -1,5 +1,5 @@
-//! The statistics of values that lie in the host's memory: one pass for the sums, and one each for the histogram and the
-//! percentiles.
+//! The statistics of values that lie in the host's memory: one pass for the sums, and one each for the histogram and
+//! the percentiles.
 //!
 //! On the CPU, every tensor operation is a pass of its own, and the statistics of a point take about a hundred.
 //!

@@ -55,8 +55,8 @@ impl<T> Meanwhile<T> {
 impl<T: Send + Sync + 'static> Meanwhile<T> {
     /// Hands over some work. It must not depend on the thread that does it.
     ///
-    /// It must not share its work with other threads either, as tensor operations do: while they wait, rayon may run a job
-    /// that needs this very result. It leaves that as the rest.
+    /// It must not share its work with other threads either, as tensor operations do: while they wait, rayon may run a
+    /// job that needs this very result. It leaves that as the rest.
     pub(super) fn start(work: impl FnOnce() -> Result<T, Rest<T>> + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             work: Mutex::new(Some(Box::new(work) as Work<T>)),

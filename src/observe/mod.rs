@@ -51,8 +51,8 @@
 //! }
 //! ```
 //!
-//! A block that occurs several times names its points once: [`inside`] puts the name of the block before them. A [`Sink`]
-//! chooses the steps to watch and takes what was seen, such as for a page in a browser.
+//! A block that occurs several times names its points once: [`inside`] puts the name of the block before them. A
+//! [`Sink`] chooses the steps to watch and takes what was seen, such as for a page in a browser.
 //!
 //! # What to look for
 //!

@@ -43,7 +43,8 @@ pub struct Layer {
     /// equal.
     ///
     /// Two units are copies if none of their values in the batch differ by more than a ten-thousandth of the largest
-    /// magnitude in the layer, which allows for rounding and for the epsilon of batch norm. Dead units at 0 are copies of one another.
+    /// magnitude in the layer, which allows for rounding and for the epsilon of batch norm. Dead units at 0 are copies
+    /// of one another.
     pub duplicates: usize,
 }
 
@@ -75,8 +76,9 @@ impl Parameter {
 
     /// log10 of the root mean square of the update divided by that of the values. `None` if the step was not seen.
     ///
-    /// In healthy training it is about -3 with SGD (Karpathy, makemore part 3), and up to -1 in the first steps of Adam;
-    /// see the [module](super#what-to-look-for). It is infinite or NaN if all values are 0, as in a bias at the start.
+    /// In healthy training it is about -3 with SGD (Karpathy, makemore part 3), and up to -1 in the first steps of
+    /// Adam; see the [module](super#what-to-look-for). It is infinite or NaN if all values are 0, as in a bias at the
+    /// start.
     ///
     /// Karpathy compares standard deviations. For weights, whose mean is near 0, these are the same. But Adam's first
     /// steps move all values by the same amount, and a norm's gamma starts with all values equal: their std says
@@ -147,7 +149,8 @@ pub struct Histogram {
     /// Lower edge of the first bin and upper edge of the last one: the range chosen with
     /// [`with_range`](super::Observer::with_range), or else the range of the data. The range has a width of 1 around a
     /// single value, and is NaN without any value. With
-    /// [`with_gradient_decades`](super::Observer::with_gradient_decades), the edges for a gradient are log10 of magnitudes.
+    /// [`with_gradient_decades`](super::Observer::with_gradient_decades), the edges for a gradient are log10 of
+    /// magnitudes.
     #[serde(deserialize_with = "nan_for_nulls")]
     pub range: [f64; 2],
     /// Number of values in each bin.

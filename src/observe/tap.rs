@@ -24,8 +24,8 @@ pub struct Tap<const D: usize> {
 }
 
 impl<const D: usize> Tap<D> {
-    /// Returns `tensor`, unchanged, and a tap on it. What is computed from the returned tensor passes its gradient through
-    /// the tap. Neither pass computes or copies. `None` if the tensor is not part of a graph.
+    /// Returns `tensor`, unchanged, and a tap on it. What is computed from the returned tensor passes its gradient
+    /// through the tap. Neither pass computes or copies. `None` if the tensor is not part of a graph.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};

@@ -6,8 +6,8 @@ use super::readout::Readout;
 use super::reduce::{filled, in_full_precision, number_of, scaled};
 use crate::init::Activation;
 
-/// Two values of different units count as equal up to this distance, relative to the largest magnitude in the layer. That is
-/// far above the rounding error of f32, because batch norm of two inputs gives 1 and -1 only up to its epsilon.
+/// Two values of different units count as equal up to this distance, relative to the largest magnitude in the layer.
+/// That is far above the rounding error of f32, because batch norm of two inputs gives 1 and -1 only up to its epsilon.
 pub(super) const IDENTICAL: f32 = 1e-4;
 
 /// [`UnitCounts`] that may still be on the device.
@@ -18,8 +18,8 @@ pub(super) enum UnitsOnDevice {
     OnHost(UnitCounts),
     OnDevice {
         saturates: bool,
-        /// Saturated values (zeros if the activation does not saturate), dead units, duplicate units. `None` if there are
-        /// no values.
+        /// Saturated values (zeros if the activation does not saturate), dead units, duplicate units. `None` if there
+        /// are no values.
         counts: Option<Tensor<1, Int>>,
     },
 }

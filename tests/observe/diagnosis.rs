@@ -258,8 +258,8 @@ fn steps_of_the_wrong_size_are_told() {
     );
 }
 
-/// Adam's first step moves every weight by the learning rate, in the direction of its gradient: where all gradients have
-/// one sign, the updates have no spread at all.
+/// Adam's first step moves every weight by the learning rate, in the direction of its gradient: where all gradients
+/// have one sign, the updates have no spread at all.
 #[test]
 fn a_step_that_moves_all_weights_alike_is_not_too_small() {
     struct Move;
@@ -565,7 +565,7 @@ fn a_std_is_compared_from_end_to_end_of_the_pass() {
         let change = Change {
             from: "hidden.0".into(),
             to: "hidden.4".into(),
-            std: [1.0, last],
+            measured: [1.0, last],
             points: 4,
         };
         assert_eq!(change.factor(), last);
@@ -594,7 +594,7 @@ dead units: 93.0% of the units of relu3 are 0 for every input (threshold: half)
     let vanishes = Finding::SignalVanishes(Change {
         from: "hidden.0".into(),
         to: "hidden.5".into(),
-        std: [0.9, 0.004],
+        measured: [0.9, 0.004],
         points: 5,
     });
     let printed = vanishes.to_string();

@@ -139,7 +139,7 @@ fn place(place: &Place) -> String {
 }
 
 fn change(change: &Change) -> String {
-    let [before, after] = change.std.map(Number);
+    let [before, after] = change.measured.map(Number);
     format!(
         "{}의 {before}에서 {}의 {after}로 바뀌었습니다, {}곳을 지나",
         change.from, change.to, change.points

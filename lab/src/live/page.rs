@@ -4,7 +4,8 @@ const HTML: &str = include_str!("page/index.html");
 const CSS: &str = include_str!("page/live.css");
 const LESSONS: &str = include_str!("page/lessons.json");
 /// They share one scope, in this order.
-const SCRIPTS: [&str; 11] = [
+const SCRIPTS: [&str; 12] = [
+    include_str!("../page/language.js"),
     include_str!("page/words.js"),
     include_str!("page/config.js"),
     include_str!("page/lessons.js"),

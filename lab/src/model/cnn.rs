@@ -102,8 +102,9 @@ pub struct Cnn {
 }
 
 impl Cnn {
-    /// Computes the logits of a batch. The outputs of the convolutions after pooling, of the dense layer, and the logits
-    /// can be [observed](burn_kindling::observe) at the points `convolutions.0`, `convolutions.1`, `dense` and `output`.
+    /// Computes the logits of a batch. The outputs of the convolutions after pooling, of the dense layer, and the
+    /// logits can be [observed](burn_kindling::observe) at the points `convolutions.0`, `convolutions.1`, `dense` and
+    /// `output`.
     ///
     /// # Shapes
     ///

@@ -128,8 +128,9 @@ impl Mlp {
         )
     }
 
-    /// Computes [`features`](Self::features), and shows each hidden layer to two functions: to `before`, what its linear
-    /// layer gives; to `after`, its number, its activation and its output. What `after` returns goes on to the next layer.
+    /// Computes [`features`](Self::features), and shows each hidden layer to two functions: to `before`, what its
+    /// linear layer gives; to `after`, its number, its activation and its output. What `after` returns goes on to the
+    /// next layer.
     pub(crate) fn features_through(
         &self,
         input: Tensor<2>,

@@ -61,8 +61,8 @@ impl ResnetConfig {
     /// Makes the network on `device`, with weights that depend on `seed` alone: they are the same on every backend.
     ///
     /// Every gamma starts at 1. If the last gamma of each branch starts at 0 (Goyal et al. 2017,
-    /// [arXiv:1706.02677](https://arxiv.org/abs/1706.02677), section 5.1), Adam takes many steps until the branches take part:
-    /// it moves a gamma by about the learning rate a step.
+    /// [arXiv:1706.02677](https://arxiv.org/abs/1706.02677), section 5.1), Adam takes many steps until the branches
+    /// take part: it moves a gamma by about the learning rate a step.
     ///
     /// # Panics
     ///
@@ -119,7 +119,8 @@ impl ResnetConfig {
 /// 4.2): a convolution, three stages of residual blocks of which the second and the third halve height and width, the
 /// average of each channel, and a linear layer to the logits.
 ///
-/// Where a stage changes the shape, the shortcut is a 1x1 convolution: option B of the paper, which used A for small images.
+/// Where a stage changes the shape, the shortcut is a 1x1 convolution: option B of the paper, which used A for small
+/// images.
 #[derive(Module, Debug)]
 pub struct Resnet {
     /// The first convolution.

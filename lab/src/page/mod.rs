@@ -41,7 +41,7 @@ pub fn page(findings: &[Findings], date: &str) -> String {
         korean_title: escape(&words::korean(TITLE).unwrap_or_default()),
         title: TITLE,
         style: include_str!("page.css"),
-        script: include_str!("page.js"),
+        script: concat!(include_str!("language.js"), "\n", include_str!("page.js")),
     );
     // A non-breaking space keeps the name of a distribution on one line.
     html.replace("N(0, ", "N(0,\u{a0}")

@@ -1,23 +1,6 @@
-// The language, as in the live lab: by the address, else as chosen before, else the browser's.
-const LANGUAGES = ["en", "ko"];
 const root = document.documentElement;
 const title = document.querySelector("title");
 const texts = { en: title.textContent, ko: title.dataset.ko };
-
-function preferredLanguage() {
-  const kept = new URLSearchParams(location.search).get("lang") ?? remembered();
-  if (LANGUAGES.includes(kept)) return kept;
-  return navigator.language.startsWith("ko") ? "ko" : "en";
-}
-
-// A browser may forbid storage: then the choice lasts as long as the page.
-function remembered() {
-  try { return localStorage.getItem("language"); } catch { return null; }
-}
-
-function remember(chosen) {
-  try { localStorage.setItem("language", chosen); } catch { /* Not kept. */ }
-}
 
 function chooseLanguage(chosen) {
   root.lang = chosen;

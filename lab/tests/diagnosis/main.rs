@@ -2,9 +2,9 @@
 //!
 //! `cargo test --test diagnosis -- --nocapture` prints the results.
 //!
-//! A sick network is found if a finding tells its sickness, at the right place if the case names one. Precision and recall
-//! count networks: found ones are true positives, healthy ones with any finding are false positives. Beside that, single
-//! findings are counted: right are those that tell the sickness or name a consequence of it.
+//! A sick network is found if a finding tells its sickness, at the right place if the case names one. Precision and
+//! recall count networks: found ones are true positives, healthy ones with any finding are false positives. Beside
+//! that, single findings are counted: right are those that tell the sickness or name a consequence of it.
 #![cfg(feature = "flex")]
 
 mod network;

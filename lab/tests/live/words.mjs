@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "../../src/live/page");
 const read = (name) => readFileSync(join(folder, name), "utf8");
-const scripts = ["words", "config", "lessons", "history", "link", "canvas", "pictures", "bench", "panels", "tour", "live"]
+const scripts = ["../../page/language", "words", "config", "lessons", "history", "link", "canvas", "pictures", "bench", "panels", "tour", "live"]
   .map((name) => [name, read(`${name}.js`)]);
 const [words, own] = new Function(`${read("words.js").split("const byId")[0]}; return [WORDS, OWN];`)();
 const problems = [];

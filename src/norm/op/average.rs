@@ -17,8 +17,8 @@ use super::BatchNormMomentsMetadata;
 /// variance of the batch is multiplied by `correction` first. A channel whose variance would not be finite stays as it
 /// was.
 ///
-/// The tensors are `[channels]` and outside of any graph. `None` if the backend has no kernel for their types: the caller
-/// can do the same by tensor operations.
+/// The tensors are `[channels]` and outside of any graph. `None` if the backend has no kernel for their types: the
+/// caller can do the same by tensor operations.
 pub(in crate::norm) fn average(
     running: &[Tensor<1>; 2],
     batch: &[Tensor<1>; 2],

@@ -5,20 +5,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use burn::module::{Module, ParamId};
-use burn::tensor::Tensor;
 
-use super::{Layer, RecalibrateError, Replacements};
+use super::{Found, Layer, RecalibrateError, Replacements};
 use crate::norm::average::Weighting;
 use crate::norm::mode::Mode;
 use crate::norm::statistics::{BatchStatistics, RunningStatistics, Shared};
 use crate::scope;
 
-/// [`recalibrate`](super::recalibrate) in one pass over the batches, however many layers there are. The result is the same, to
-/// the bit.
+/// [`recalibrate`](super::recalibrate) in one pass over the batches, however many layers there are. The result is the
+/// same, to the bit.
 ///
 /// Each batch goes through the model on a thread of its own. At a batch norm layer it waits for the others; then the
-/// statistics of all of them normalise each. So the activations of all batches are in memory at the same time, as if they were
-/// one batch. If they do not fit, use [`recalibrate`](super::recalibrate).
+/// statistics of all of them normalise each. So the activations of all batches are in memory at the same time, as if
+/// they were one batch. If they do not fit, use [`recalibrate`](super::recalibrate).
 ///
 /// Every batch must call the same layers in the same order, each at most once.
 ///
@@ -46,8 +45,8 @@ use crate::scope;
 ///
 /// # Errors
 ///
-/// Returns a [`RecalibrateError`] if there are no batches, no layers or too few values, or if the batches do not call the
-/// layers alike.
+/// Returns a [`RecalibrateError`] if there are no batches, no layers or too few values, or if the batches do not call
+/// the layers alike.
 ///
 /// # Panics
 ///
@@ -127,13 +126,6 @@ struct Arrived {
     found: Option<Found>,
 }
 
-/// Mean and variance of each channel of a batch, and the number of values per channel.
-struct Found {
-    mean: Vec<f64>,
-    variance: Vec<f64>,
-    values: usize,
-}
-
 impl Seat {
     /// The place of the batch whose forward pass is calling.
     pub(in crate::norm) fn here() -> Option<Arc<Self>> {
@@ -147,16 +139,11 @@ impl Seat {
         batch: Option<BatchStatistics>,
         weighting: Weighting,
     ) {
-        let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect();
         let arrived = Arrived {
             ids: layer.ids(),
             statistics: layer.share(),
             weighting,
-            found: batch.map(|batch| Found {
-                mean: numbers(batch.mean),
-                variance: numbers(batch.variance),
-                values: batch.values,
-            }),
+            found: batch.map(Found::from),
         };
         let mut state = self.meeting.state();
         if state.failed.is_some() {
@@ -219,13 +206,8 @@ impl State {
         }
         let mut layer = Layer::new(first.ids);
         for batch in &arrived {
-            if let Some(Found {
-                mean,
-                variance,
-                values,
-            }) = &batch.found
-            {
-                layer.measured.add(mean, variance, *values, batch.weighting);
+            if let Some(found) = &batch.found {
+                layer.measured.add(found, batch.weighting);
             }
         }
         layer.check_values(call)?;

@@ -256,28 +256,12 @@ const OWN = {
 };
 
 const byId = (id) => document.getElementById(id);
-const LANGUAGES = ["en", "ko"];
 let language = "en";
 
 /// The text of a key in the chosen language, with its `{names}` filled in.
 function t(key, values = {}) {
   const text = WORDS[key][LANGUAGES.indexOf(language)];
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "–");
-}
-
-function preferredLanguage() {
-  const kept = new URLSearchParams(location.search).get("lang") ?? remembered();
-  if (LANGUAGES.includes(kept)) return kept;
-  return navigator.language.startsWith("ko") ? "ko" : "en";
-}
-
-// A browser may forbid storage: then the choice lasts as long as the page.
-function remembered() {
-  try { return localStorage.getItem("language"); } catch { return null; }
-}
-
-function remember(chosen) {
-  try { localStorage.setItem("language", chosen); } catch { /* Not kept. */ }
 }
 
 function chooseLanguage(chosen) {
