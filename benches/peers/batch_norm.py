@@ -118,7 +118,7 @@ class Bench:
 
     def __init__(self, backend):
         self.backend = backend
-        features = [] if backend == "flex" else ["--no-default-features", "--features", f"lab,{backend}"]
+        features = [] if backend == "flex" else ["--no-default-features", "--features", backend]
         self.command = ["cargo", "bench", "--quiet", "--bench", "batch_norm", *features, "--"]
         metadata = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
         found = subprocess.run(metadata, cwd=ROOT, check=True, capture_output=True)

@@ -33,6 +33,41 @@ macro_rules! in_blocks {
 }
 pub(super) use in_blocks;
 
+/// Evaluates the body for blocks of 16, 8 or 1 lanes that cover `0..len`. The last may overlap the one before it, so the
+/// body must be right if it does a lane twice.
+macro_rules! in_covering_blocks {
+    ($len:expr, |$at:ident, $lanes:ident| $body:block) => {{
+        let len: usize = $len;
+        if len >= 16 {
+            in_covering_blocks!(@width 16, len, $at, $lanes, $body);
+        } else if len >= 8 {
+            in_covering_blocks!(@width 8, len, $at, $lanes, $body);
+        } else {
+            in_covering_blocks!(@width 1, len, $at, $lanes, $body);
+        }
+    }};
+    (@width $width:expr, $len:ident, $at:ident, $lanes:ident, $body:block) => {{
+        const $lanes: usize = $width;
+        let step = $crate::norm::op::cpu::blocks::opaque($lanes);
+        let mut next = 0;
+        while next < $len {
+            let $at = next.min($len - $lanes);
+            $body
+            next += step;
+        }
+    }};
+}
+pub(super) use in_covering_blocks;
+
+/// The number, as one that the compiler knows nothing about.
+///
+/// A step from block to block. If the compiler knew that blocks are neighbours, it would vectorise across blocks, lane
+/// by lane, with gathers and scatters, instead of within them.
+#[inline(always)]
+pub(super) fn opaque(step: usize) -> usize {
+    black_box(step)
+}
+
 /// A floating point type to calculate in.
 pub(super) trait Real:
     Copy
@@ -734,9 +769,7 @@ pub(super) unsafe fn map<S: Source, G: Gate<RealOf<S>>, const L: usize>(
     line: &Line<[RealOf<S>; L]>,
     gate: G,
 ) {
-    // If the compiler knew that blocks are neighbours, it would vectorise across blocks, lane by lane, with gathers and
-    // scatters, instead of within them.
-    let stride = black_box(blocks.stride);
+    let stride = opaque(blocks.stride);
     for block in 0..blocks.count {
         let at = blocks.start + block * stride;
         if blocks.ahead != 0 {

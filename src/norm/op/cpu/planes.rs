@@ -4,13 +4,14 @@ use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 
 use super::blocks::{
-    Gate, Input, Leaky, Line, Open, Real, RealOf, Relu, Source, Summand, Target, Value, in_blocks,
+    self, Blocks, Gate, GradientAndInput, Input, Leaky, Line, Open, Real, RealOf, Relu, Source,
+    Summand, Target, Value, in_blocks, in_covering_blocks, opaque,
 };
 use super::channels::PerChannel;
 use super::parallel::share;
-use super::pool::Pooler;
+use super::pool::{self, Pooler};
 use super::regions::Region;
-use super::traversal::{LANES, SUM_LANES, Sums};
+use super::traversal::{LANES, SUM_LANES, Sums, block};
 use crate::norm::op::{Pooling, TailActivation};
 
 /// What becomes of the images.
@@ -186,56 +187,71 @@ unsafe fn values_before_pooling<S: Source, G: Gate<RealOf<S>>>(
     in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
         let forward = forward.copies::<L, _>(image.channel);
         let line = Line::of_forward(&forward);
-        let (blocks, _) = values[at..][..count * L].as_chunks_mut::<L>();
-        for (index, block) in blocks.iter_mut().enumerate() {
+        let step = opaque(L);
+        for index in 0..count {
+            let at = at + index * step;
             // SAFETY: by this function's conditions.
-            let [u, d] = unsafe { source.read::<L>(image.start + at + index * L, &forward) };
-            *block = S::Value::round(gate.activate_block(&line.of::<S>(&u, &d)));
+            let [u, d] = unsafe { source.read::<L>(image.start + at, &forward) };
+            let block = S::Value::round(gate.activate_block(&line.of::<S>(&u, &d)));
+            pool::store(values, at, block);
         }
     });
 }
 
-/// Writes the gradient of the activation's input of an image, and returns its sums. `values` are those before the
-/// pooling, `unpooled` is their gradient.
+/// Writes the gradient of the activation's input of an image to `gated`. `values` are those before the pooling, `unpooled`
+/// is their gradient.
 ///
 /// # Safety
 ///
-/// The image's places are within `input` and `gated`; their memory is valid for reading and for writing, and nobody
-/// else reads or writes them meanwhile.
+/// The image's places are within `gated`; their memory is valid for writing, and nobody else reads or writes them
+/// meanwhile.
 #[inline(always)]
-unsafe fn gate_and_sum<T: Value, G: Gate<T::Real>>(
-    (input, gated): (Input<T>, Target<T>),
+unsafe fn gate_image<T: Value, G: Gate<T::Real>>(
+    gated: Target<T>,
     image: &Image,
-    forward: &PerChannel<T::Real>,
     gate: G,
     [values, unpooled]: [&[T::Real]; 2],
-) -> Sums {
-    let mut lanes = [[0.0; SUM_LANES]; 2];
-    in_blocks!(values.len(), SUM_LANES, usize::MAX, |at, count, L| {
-        let forward = forward.copies::<L, _>(image.channel);
-        let (values, _) = values[at..][..count * L].as_chunks::<L>();
-        let (unpooled, _) = unpooled[at..][..count * L].as_chunks::<L>();
-        let [mut sum_u, mut sum_ud] =
-            lanes.map(|sums| std::array::from_fn::<f64, L, _>(|lane| sums[lane]));
-        for index in 0..count {
-            let at = image.start + at + index * L;
-            let u = T::narrow(gate.let_block_through(&unpooled[index], &values[index]));
-            // SAFETY: by this function's conditions.
-            let [d, _] = unsafe {
-                gated.store(at, u);
-                input.read_exact(at, &forward)
-            };
-            let u = T::widen(u);
-            for lane in 0..L {
-                let u = u[lane].to_f64();
-                sum_u[lane] += u;
-                sum_ud[lane] += u * d[lane];
-            }
-        }
-        lanes[0][..L].copy_from_slice(&sum_u);
-        lanes[1][..L].copy_from_slice(&sum_ud);
+) {
+    in_covering_blocks!(values.len(), |at, L| {
+        let (gradient, values) = (pool::block(unpooled, at), pool::block(values, at));
+        let u: [_; L] = gate.let_block_through(&gradient, &values);
+        // SAFETY: by this function's conditions.
+        unsafe { gated.write(image.start + at, u) };
     });
-    lanes.map(|lanes| lanes.iter().sum())
+}
+
+/// The sums of an image of `len` values. `of_lanes` is memory for those of each lane. It must not be a local array, which
+/// the compiler would take apart and put together again in pairs of a lane's two sums.
+///
+/// # Safety
+///
+/// The image's places are within each tensor of `source`; their memory is valid for reading, and nobody writes to them
+/// meanwhile.
+#[inline(always)]
+unsafe fn sums_of_image<S: Summand>(
+    source: S,
+    image: &Image,
+    len: usize,
+    forward: &PerChannel<RealOf<S>>,
+    of_lanes: &mut [[f64; SUM_LANES]],
+) -> Sums {
+    let [of_u, of_ud] = of_lanes else {
+        unreachable!("there are two sums");
+    };
+    [*of_u, *of_ud] = [[0.0; SUM_LANES]; 2];
+    in_blocks!(len, SUM_LANES, usize::MAX, |at, count, L| {
+        let blocks = Blocks {
+            start: image.start + at,
+            stride: L,
+            count,
+            ahead: 0,
+        };
+        let sums = [block::<L>(of_u, 0), block::<L>(of_ud, 0)];
+        let forward = forward.copies::<L, _>(image.channel);
+        // SAFETY: by this function's conditions.
+        unsafe { blocks::add_up(source, blocks, &forward, sums) };
+    });
+    [of_u.iter().sum(), of_ud.iter().sum()]
 }
 
 /// Maps some images of a region. A type and not a closure, so that all of it is inlined into the function that is
@@ -261,7 +277,6 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
             activation,
             pooling,
         } = self.pooled;
-        let [_, outputs] = pooling.output;
         let mut pooler = Pooler::new(pooling);
         let mut values = vec![RealOf::<S>::default(); self.region.part.dims.inner];
         for index in self.images.rev() {
@@ -272,14 +287,12 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
                     values_before_pooling(self.source, &image, forward, gate, &mut values);
                 });
             }
-            pooler.forward(&values, |row, values| {
-                let start = image.output + row * outputs;
-                in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
-                    let (blocks, _) = values[at..][..count * L].as_chunks::<L>();
-                    for (index, block) in blocks.iter().enumerate() {
-                        // SAFETY: the row is one of the image's output.
-                        unsafe { self.target.write(start + at + index * L, *block) };
-                    }
+            pooler.forward(&values, |first, outputs| {
+                let start = image.output + first;
+                in_covering_blocks!(outputs.len(), |at, L| {
+                    let block: [_; L] = pool::block(outputs, at);
+                    // SAFETY: these are outputs of the image.
+                    unsafe { self.target.write(start + at, block) };
                 });
             });
         }
@@ -311,10 +324,10 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
             activation,
             pooling,
         } = self.pooled;
-        let [_, outputs] = pooling.output;
         let mut pooler = Pooler::new(pooling);
         let [mut values, mut unpooled] =
             [(); 2].map(|()| vec![RealOf::<S>::default(); self.region.part.dims.inner]);
+        let mut of_lanes = vec![[0.0; SUM_LANES]; 2];
         let mut sums = Vec::with_capacity(self.images.len());
         for index in self.images {
             let image = self.region.image(index, &pooling);
@@ -324,23 +337,23 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
                     values_before_pooling(self.source, &image, forward, gate, &mut values);
                 });
             }
-            pooler.backward(&values, &mut unpooled, |row, values| {
-                let start = image.output + row * outputs;
-                in_blocks!(values.len(), LANES, usize::MAX, |at, count, L| {
-                    let (blocks, _) = values[at..][..count * L].as_chunks_mut::<L>();
-                    for (index, block) in blocks.iter_mut().enumerate() {
-                        // SAFETY: the row is one of the gradient of the image's output.
-                        *block = unsafe { gradient.load(start + at + index * L) };
-                    }
+            pooler.backward(&values, &mut unpooled, |first, gradients| {
+                let start = image.output + first;
+                in_covering_blocks!(gradients.len(), |at, L| {
+                    // SAFETY: these are gradients of the image's output.
+                    let block: [_; L] = unsafe { gradient.load(start + at) };
+                    pool::store(gradients, at, block);
                 });
             });
-            let tensors = (input, gated);
             let of_image = [&values[..], &unpooled];
+            let sums_of = GradientAndInput {
+                gradient: gated.as_input(),
+                input,
+            };
             // SAFETY: the image is one of the tensors'.
             sums.push(unsafe {
-                for_gate!(activation, |gate| {
-                    gate_and_sum(tensors, &image, forward, gate, of_image)
-                })
+                for_gate!(activation, |gate| gate_image(gated, &image, gate, of_image));
+                sums_of_image(sums_of, &image, values.len(), forward, &mut of_lanes)
             });
         }
         sums

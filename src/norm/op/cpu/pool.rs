@@ -16,7 +16,9 @@
 //! A run goes through all rows of the output. Where the sorted rows are longer than the output's, it has a few values
 //! that belong to no window, which nobody reads.
 
-use super::blocks::{Real, in_blocks};
+use std::ops::Range;
+
+use super::blocks::{Real, in_blocks, in_covering_blocks};
 use crate::norm::op::{Pooling, PoolingKind};
 
 /// Lanes of a full block.
@@ -165,7 +167,28 @@ impl<R: Real> Pooler<R> {
         }
     }
 
-    /// Pools an image. `write` gets each row of the output and its number.
+    /// The outputs that lie side by side in `output`: all of them or each row, each from the first one's number.
+    fn stretches(&self) -> impl Iterator<Item = usize> + use<R> {
+        let [rows, outputs] = self.pooling.output;
+        (0..rows * outputs).step_by(self.stretch())
+    }
+
+    /// How many outputs lie side by side.
+    fn stretch(&self) -> usize {
+        let [rows, outputs] = self.pooling.output;
+        match self.columns == outputs {
+            true => rows * outputs,
+            false => outputs,
+        }
+    }
+
+    /// Where the stretch from this output is in `output`.
+    fn range(&self, first: usize) -> Range<usize> {
+        let start = first / self.pooling.output[1] * self.columns;
+        start..start + self.stretch()
+    }
+
+    /// Pools an image. `write` gets outputs that lie side by side, and the number of the first of them.
     #[inline(always)]
     pub fn forward(&mut self, image: &[R], mut write: impl FnMut(usize, &[R])) {
         if self.is_global {
@@ -178,9 +201,8 @@ impl<R: Real> Pooler<R> {
             }
         }
         self.divide();
-        let [rows, outputs] = self.pooling.output;
-        for row in 0..rows {
-            write(row, &self.output[row * self.columns..][..outputs]);
+        for first in self.stretches() {
+            write(first, &self.output[self.range(first)]);
         }
     }
 
@@ -189,7 +211,7 @@ impl<R: Real> Pooler<R> {
     fn gather<const MAX: bool>(&mut self) {
         let (runs, sorted) = (&self.runs[..], &self.sorted[..]);
         let output = &mut self.output[..];
-        in_blocks!(output.len(), LANES, 1, |at, _count, L| {
+        in_covering_blocks!(output.len(), |at, L| {
             let mut found: [R; L] = block(sorted, at);
             for run in &runs[1..] {
                 let values: [R; L] = block(sorted, run + at);
@@ -202,8 +224,8 @@ impl<R: Real> Pooler<R> {
         });
     }
 
-    /// Writes the gradient of an image to `gradient`. `read` fills in each row of the output's gradient, given its
-    /// number.
+    /// Writes the gradient of an image to `gradient`. `read` fills in the gradient of outputs that lie side by side,
+    /// given the number of the first of them.
     #[inline(always)]
     pub fn backward(
         &mut self,
@@ -216,9 +238,9 @@ impl<R: Real> Pooler<R> {
             self.sort(image);
             self.find_maxima();
         }
-        let [rows, outputs] = self.pooling.output;
-        for row in 0..rows {
-            read(row, &mut self.output[row * self.columns..][..outputs]);
+        for first in self.stretches() {
+            let range = self.range(first);
+            read(first, &mut self.output[range]);
         }
         self.divide();
         if self.is_global {
@@ -237,7 +259,7 @@ impl<R: Real> Pooler<R> {
     fn find_maxima(&mut self) {
         let (runs, sorted) = (&self.runs[..], &self.sorted[..]);
         let places = &mut self.place[..];
-        in_blocks!(places.len(), LANES, 1, |at, _count, L| {
+        in_covering_blocks!(places.len(), |at, L| {
             let mut best = [R::from_f64(f64::NEG_INFINITY); L];
             let mut place = [R::from_f64(NOWHERE); L];
             for (here, run) in runs.iter().enumerate() {
@@ -253,7 +275,9 @@ impl<R: Real> Pooler<R> {
             }
             store(places, at, place);
         });
-        if places.iter().any(|&place| place < R::default()) {
+        // A count, because a search for the first would go value by value.
+        let missing = places.iter().filter(|place| **place < R::default());
+        if missing.count() > 0 {
             self.place_infinities();
         }
     }
@@ -293,17 +317,17 @@ impl<R: Real> Pooler<R> {
         }
         for (here, run) in runs.iter().enumerate() {
             let here = R::from_f64(here as f64);
-            in_blocks!(gradients.len(), LANES, 1, |at, _count, L| {
-                let gradient: [R; L] = block(gradients, at);
-                let mut part = gradient;
-                if MAX {
-                    part = chosen(&gradient, &block(places, at), here);
-                }
-                if !DISJOINT {
-                    part = sum(&part, &block(spread, run + at));
-                }
-                store(spread, run + at, part);
-            });
+            if DISJOINT {
+                in_covering_blocks!(gradients.len(), |at, L| {
+                    let part: [R; L] = share::<R, L, MAX>(gradients, places, at, here);
+                    store(spread, run + at, part);
+                });
+            } else {
+                in_blocks!(gradients.len(), LANES, 1, |at, _count, L| {
+                    let part: [R; L] = share::<R, L, MAX>(gradients, places, at, here);
+                    store(spread, run + at, sum(&part, &block(spread, run + at)));
+                });
+            }
         }
     }
 
@@ -387,7 +411,7 @@ fn total<R: Real>(values: &[R]) -> R {
 
 /// `L` values from `at`.
 #[inline(always)]
-fn block<R: Real, const L: usize>(values: &[R], at: usize) -> [R; L] {
+pub(super) fn block<R: Real, const L: usize>(values: &[R], at: usize) -> [R; L] {
     values[at..at + L]
         .try_into()
         .expect("a slice of L values is an array of L values")
@@ -402,7 +426,7 @@ fn is_larger<R: Real>(value: R, best: R) -> bool {
 
 /// Writes `L` values from `at`. (A copy of a slice would be a call.)
 #[inline(always)]
-fn store<R: Real, const L: usize>(values: &mut [R], at: usize, block: [R; L]) {
+pub(super) fn store<R: Real, const L: usize>(values: &mut [R], at: usize, block: [R; L]) {
     let target: &mut [R; L] = (&mut values[at..at + L])
         .try_into()
         .expect("a slice of L values is an array of L values");
@@ -420,19 +444,28 @@ fn larger<R: Real, const L: usize>(best: &[R; L], values: &[R; L]) -> [R; L] {
     found
 }
 
-/// The values whose place is `here`, and 0 for the others.
+/// What the values at the place `here` get of the gradient of their windows: that of the maxima there, or all of it.
 #[inline(always)]
-fn chosen<R: Real, const L: usize>(values: &[R; L], places: &[R; L], here: R) -> [R; L] {
-    let mut chosen = [R::default(); L];
+fn share<R: Real, const L: usize, const MAX: bool>(
+    gradients: &[R],
+    places: &[R],
+    at: usize,
+    here: R,
+) -> [R; L] {
+    let gradient = block(gradients, at);
+    if !MAX {
+        return gradient;
+    }
+    let (places, mut share): ([R; L], _) = (block(places, at), [R::default(); L]);
     for lane in 0..L {
         let is_chosen = places[lane] == here;
-        chosen[lane] = if is_chosen {
-            values[lane]
+        share[lane] = if is_chosen {
+            gradient[lane]
         } else {
             R::default()
         };
     }
-    chosen
+    share
 }
 
 #[inline(always)]
@@ -442,32 +475,6 @@ fn sum<R: Real, const L: usize>(a: &[R; L], b: &[R; L]) -> [R; L] {
         sum[lane] = a[lane] + b[lane];
     }
     sum
-}
-
-/// Evaluates the body for blocks of `$pairs` pairs that cover all pairs of `$len` values. The last may overlap the one
-/// before it.
-macro_rules! in_pairs {
-    ($len:expr, |$at:ident, $pairs:ident| $block:block) => {{
-        let len: usize = $len;
-        if len >= 16 {
-            in_pairs!(@width 8, len, $at, $pairs, $block);
-        } else if len >= 8 {
-            in_pairs!(@width 4, len, $at, $pairs, $block);
-        } else {
-            in_pairs!(@width 1, len, $at, $pairs, $block);
-        }
-    }};
-    (@width $width:expr, $len:ident, $at:ident, $pairs:ident, $block:block) => {{
-        const $pairs: usize = $width;
-        let mut next = 0;
-        // The last block ends at the last whole pair.
-        let last = ($len / 2 * 2).saturating_sub(2 * $pairs);
-        while next < $len / 2 * 2 {
-            let $at = next.min(last);
-            $block
-            next += 2 * $pairs;
-        }
-    }};
 }
 
 /// `P` pairs of values from `at`.
@@ -480,10 +487,10 @@ fn pairs<R: Real, const P: usize>(values: &[R], at: usize) -> [[R; 2]; P] {
 /// Splits a row into its even and its odd columns.
 #[inline(always)]
 fn split<R: Real>(row: &[R], even: &mut [R], odd: &mut [R]) {
-    in_pairs!(row.len(), |at, PAIRS| {
-        let [first, second] = R::split(pairs::<R, PAIRS>(row, at));
-        store(even, at / 2, first);
-        store(odd, at / 2, second);
+    in_covering_blocks!(row.len() / 2, |at, P| {
+        let [first, second] = R::split(pairs::<R, P>(row, 2 * at));
+        store(even, at, first);
+        store(odd, at, second);
     });
     if row.len() % 2 == 1 {
         even[row.len() / 2] = row[row.len() - 1];
@@ -494,11 +501,11 @@ fn split<R: Real>(row: &[R], even: &mut [R], odd: &mut [R]) {
 #[inline(always)]
 fn join<R: Real>(even: &[R], odd: &[R], row: &mut [R]) {
     let len = row.len();
-    in_pairs!(len, |at, PAIRS| {
-        let pairs = R::join::<PAIRS>([block(even, at / 2), block(odd, at / 2)]);
-        for (i, pair) in pairs.into_iter().enumerate() {
-            store(row, at + 2 * i, pair);
-        }
+    in_covering_blocks!(len / 2, |at, P| {
+        let pairs = R::join::<P>([block(even, at), block(odd, at)]);
+        let (target, _) = row[2 * at..2 * (at + P)].as_chunks_mut::<2>();
+        let target: &mut [[R; 2]; P] = target.try_into().expect("a slice of 2 P values is P pairs");
+        *target = pairs;
     });
     if len % 2 == 1 {
         row[len - 1] = even[len / 2];

@@ -348,7 +348,7 @@ impl<S: Summand> SumPiece<'_, S> {
 
 /// `L` values from `at`.
 #[inline(always)]
-fn block<const L: usize>(values: &mut [f64], at: usize) -> &mut [f64; L] {
+pub(super) fn block<const L: usize>(values: &mut [f64], at: usize) -> &mut [f64; L] {
     (&mut values[at..at + L])
         .try_into()
         .expect("a slice of L values is an array of L values")
