@@ -257,6 +257,7 @@ fn losses(runs: &Runs<Start>, rates: &[f64]) -> Figure {
         "Guessing gives a loss of 2.30. Each point is the mean of 25 steps.",
     )
     .row("", panels)
+    .fold()
 }
 
 fn claims(runs: &Runs<Start>, rates: &[f64]) -> Vec<Claim> {
