@@ -60,6 +60,7 @@ pub mod calibration;
 mod dtype;
 pub mod init;
 pub mod norm;
+mod norms;
 pub mod observe;
 mod processor;
 #[cfg(feature = "record")]

@@ -11,8 +11,10 @@ use super::batch::Batch;
 use super::ghost::GhostBatches;
 use super::mode::Mode;
 use super::op::{self, BatchNormOutput, Mask, Then};
+use super::probe::{Met, Probe};
 use super::recalibrate::{Recorder, Seat};
 use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
+use crate::observe::watch::watch_norm;
 
 /// Batch normalisation of an input `[batch, channels, ...]` of rank 2 or more.
 ///
@@ -199,7 +201,8 @@ impl BatchNorm {
         mask: Option<Mask>,
         then: Then<D>,
     ) -> Tensor<D> {
-        match self.axis(&input) {
+        let (axis, activation) = (self.axis(&input), then.activation());
+        let output = match axis {
             1 => self.forward_channels_first(input, mask, then),
             axis => {
                 // Views: the kernels take the values as they lie.
@@ -208,7 +211,8 @@ impl BatchNorm {
                 let output = self.forward_channels_first(first(input), mask, then);
                 output.movedim(1, axis as isize)
             }
-        }
+        };
+        watch_norm(self.training.id, activation, axis, output)
     }
 
     fn forward_channels_first<const D: usize>(
@@ -220,6 +224,10 @@ impl BatchNorm {
         let Some(statistics) = self.statistics() else {
             return self.forward_training(input, mask, then).0;
         };
+        if let Some(probe) = Probe::here() {
+            let input = probe.meet(self.training.id, || self.met(statistics), input);
+            return self.forward_inference(statistics, input, then);
+        }
         let is_empty = input.shape().num_elements() == 0;
         if let Some(seat) = Seat::here() {
             let measured = (!is_empty).then(|| self.measure(input.clone(), mask));
@@ -440,6 +448,20 @@ impl BatchNorm {
             "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so there is nothing to read or \
              set.",
         )
+    }
+
+    /// What a probe notes of the layer.
+    fn met(&self, statistics: RunningStatistics) -> Met {
+        let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect();
+        let (scale, mean, beta) = self.inference_terms();
+        let beta = beta.unwrap_or_else(|| mean.zeros_like());
+        Met {
+            flag: self.training.id,
+            affine: [self.gamma.id, self.beta.id],
+            statistics: statistics.ids(),
+            epsilon: self.epsilon,
+            terms: [scale, mean, beta].map(numbers),
+        }
     }
 
     /// The scale, mean and beta of inference, `y = scale * (x - mean) + beta`: `[channels]` each, outside of any graph.

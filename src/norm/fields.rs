@@ -2,8 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor};
 
-/// The container name of a batch norm, of this crate or Burn's, in traversals and record adapters.
-pub(super) const CONTAINER: &str = "Struct:BatchNorm";
+pub(super) use crate::norms::CONTAINER;
 
 /// The names of all fields that a traversal may meet in a batch norm, of this crate or Burn's.
 pub(super) const FIELDS: [&str; 8] = [

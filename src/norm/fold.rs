@@ -1,4 +1,4 @@
-//! Folds a trained batch norm into the layer before it.
+//! Folds a trained batch norm into the layer before it: one layer, or a whole model.
 
 use burn::module::Param;
 use burn::nn::Linear;
@@ -8,7 +8,12 @@ use burn::tensor::{FloatDType, Tensor};
 use super::batch_norm::BatchNorm;
 use super::statistics::on;
 
-/// A layer into which the batch norm after it can be folded.
+mod model;
+mod search;
+
+pub use model::{FoldRow, FoldTable, fold};
+
+/// A layer into which the batch norm after it can be folded. [`fold`](fold()) folds a whole model.
 ///
 /// In inference a batch norm scales and shifts each channel: `y = s * x + (beta - s * running_mean)` with
 /// `s = gamma / sqrt(running_var + epsilon)`. The affine layer that computes `x` can absorb this:
@@ -49,7 +54,7 @@ pub trait Fold: Sized {
 impl Fold for Linear {
     fn fold(self, norm: &BatchNorm) -> Self {
         let channels = self.weight.dims()[1];
-        let (weight, bias) = fold(self.weight, self.bias, norm, channels, |scale| {
+        let (weight, bias) = folded(self.weight, self.bias, norm, channels, |scale| {
             scale.unsqueeze_dim(0)
         });
         Self { weight, bias }
@@ -64,7 +69,7 @@ macro_rules! impl_convolution {
                 let mut broadcast = [1; $rank];
                 broadcast[0] = self.weight.dims()[0];
                 let (weight, bias) =
-                    fold(self.weight, self.bias, norm, broadcast[0], |scale| scale.reshape(broadcast));
+                    folded(self.weight, self.bias, norm, broadcast[0], |scale| scale.reshape(broadcast));
                 Self { weight, bias, ..self }
             }
         }
@@ -89,7 +94,7 @@ macro_rules! impl_transposed_convolution {
                 let mut broadcast = [1; $rank];
                 broadcast[0] = channels_in;
                 broadcast[1] = outputs_of_group;
-                let (weight, bias) = fold(self.weight, self.bias, norm, channels, |scale| {
+                let (weight, bias) = folded(self.weight, self.bias, norm, channels, |scale| {
                     scale
                         .reshape([self.groups, 1, outputs_of_group])
                         .repeat_dim(1, inputs_of_group)
@@ -108,7 +113,7 @@ impl_transposed_convolution! {
 }
 
 /// Computes the folded weight and bias. `broadcast` reshapes `[channels]` so that it multiplies the weight.
-fn fold<const D: usize>(
+fn folded<const D: usize>(
     weight: Param<Tensor<D>>,
     bias: Option<Param<Tensor<1>>>,
     norm: &BatchNorm,

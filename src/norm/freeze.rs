@@ -29,6 +29,15 @@ pub fn unfreeze<M: Module>(model: M) -> M {
     set_training(model, true, Some(true))
 }
 
+/// Freezes the layers whose gamma, beta and flag these are.
+pub(super) fn freeze_layers<M: Module>(model: M, layers: HashSet<ParamId>) -> M {
+    model.map(&mut SetTraining {
+        statistics: false,
+        parameters: Some(false),
+        layers,
+    })
+}
+
 /// Sets whether the running statistics and, unless `None`, gamma and beta of every batch norm layer train.
 fn set_training<M: Module>(model: M, statistics: bool, parameters: Option<bool>) -> M {
     let mut survey = Survey::default();

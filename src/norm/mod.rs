@@ -105,8 +105,8 @@
 //!
 //! # Pages
 //!
-//! [`op`] holds the operation itself, and [`op::reference`] its equations. [`Fold`] and [`recalibrate`] are for trained
-//! models. [`memory`] releases what the layers keep between steps.
+//! [`op`] holds the operation itself, and [`op::reference`] its equations. [`Fold`], [`fold`](fold()) and
+//! [`recalibrate`] are for trained models. [`memory`] releases what the layers keep between steps.
 
 pub mod memory;
 pub mod op;
@@ -123,6 +123,7 @@ mod ghost;
 mod merge;
 mod mode;
 mod module;
+mod probe;
 mod recalibrate;
 mod renormalization;
 mod sets;
@@ -133,7 +134,7 @@ pub use accumulate::Microbatches;
 pub use average::RunningAverage;
 pub use batch_norm::BatchNorm;
 pub use config::BatchNormConfig;
-pub use fold::Fold;
+pub use fold::{Fold, FoldRow, FoldTable, fold};
 pub use freeze::{freeze, freeze_statistics, unfreeze};
 pub use ghost::GhostBatches;
 pub use merge::average_statistics;

@@ -417,7 +417,7 @@ impl Moments {
 
 /// New values for parameters, by their ids.
 #[derive(Default)]
-struct Replacements(HashMap<ParamId, Vec<f64>>);
+pub(super) struct Replacements(pub(super) HashMap<ParamId, Vec<f64>>);
 
 impl FromIterator<Self> for Replacements {
     fn from_iter<I: IntoIterator<Item = Self>>(parts: I) -> Self {

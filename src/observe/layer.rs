@@ -1,12 +1,9 @@
 //! The tensor at a point, reduced where it lies.
 
-use std::fmt::Display;
-
 use burn::tensor::{Gradients, Tensor, Transaction};
 
 use super::host::HostValues;
 use super::meanwhile::Meanwhile;
-use super::name;
 use super::point::Point;
 use super::readout::Readout;
 use super::report::Layer;
@@ -34,12 +31,12 @@ impl LayerOnDevice {
     /// # Panics
     ///
     /// Panics if the tensor lacks the axis of units that `point` names.
-    pub(super) fn new<N: Display, const D: usize>(
-        point: Point<N>,
+    pub(super) fn new<const D: usize>(
+        point: Point<String>,
         tensor: Tensor<D>,
         settings: &Settings,
     ) -> (Tensor<D>, Self) {
-        let name = name::full(point.name);
+        let name = point.name;
         let view = view(&name, tensor.dims(), point.units_axis);
         let values = tensor.clone().without_autodiff().reshape(view);
         let (activation, settings) = (point.activation, settings.clone());

@@ -51,6 +51,8 @@
 //! }
 //! ```
 //!
+//! In a model with batch norm, [`Observer::of`] watches the output of every norm by itself: the model needs no points.
+//!
 //! A block that occurs several times names its points once: [`inside`] puts the name of the block before them. A
 //! [`Sink`] chooses the steps to watch and takes what was seen, such as for a page in a browser.
 //!
@@ -97,7 +99,7 @@ mod summary;
 mod table;
 mod tap;
 mod units;
-mod watch;
+pub(crate) mod watch;
 
 pub use finding::{Change, Finding, Place};
 pub use inside::inside;

@@ -1,8 +1,13 @@
 //! Watches a forward pass.
 
+use std::sync::Arc;
+
+use burn::module::Module;
+
 use super::observation::Observation;
 use super::summary::{Bins, Settings};
-use super::watch::record;
+use super::watch::{Norms, record};
+use crate::norms::norms_of;
 
 /// Watches the points that a forward pass goes through; see the [module](super) for an example.
 ///
@@ -10,6 +15,7 @@ use super::watch::record;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observer {
     settings: Settings,
+    norms: Arc<Norms>,
 }
 
 impl Default for Observer {
@@ -29,6 +35,51 @@ impl Observer {
                 gradient_bins: Bins::OfData,
                 percentiles: vec![15.0, 50.0, 85.0],
             },
+            norms: Arc::default(),
+        }
+    }
+
+    /// Makes an observer that also watches the output of every [`BatchNorm`](crate::norm::BatchNorm) of `model`. So a
+    /// model with batch norm needs no points of its own.
+    ///
+    /// The row has the path of the layer in the model, such as `blocks.0.norm`. The output includes what
+    /// [follows](crate::norm::Then) in the same operation. A layer that is called several times makes a row each time.
+    ///
+    /// It also knows the layers in clones of the model, in the validation model, and in what an optimizer makes of it.
+    ///
+    /// ```
+    /// use burn::module::Module;
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use burn_kindling::norm::{BatchNorm, BatchNormConfig};
+    /// use burn_kindling::observe::Observer;
+    ///
+    /// #[derive(Module, Debug)]
+    /// struct Block {
+    ///     linear: Linear,
+    ///     norm: BatchNorm,
+    /// }
+    ///
+    /// # let device = Device::flex().autodiff();
+    /// let block = |_| Block {
+    ///     linear: LinearConfig::new(8, 8).init(&device),
+    ///     norm: BatchNormConfig::new(8).init(&device),
+    /// };
+    /// let blocks: Vec<Block> = (0..3).map(block).collect();
+    /// let input = Tensor::<2>::random([32, 8], Distribution::Default, &device);
+    ///
+    /// let (_, seen) = Observer::of(&blocks).run(|| {
+    ///     blocks.iter().fold(input, |x, block| block.norm.forward_relu(block.linear.forward(x)))
+    /// });
+    /// let report = seen.report();
+    /// let names: Vec<&str> = report.layers.iter().map(|layer| &*layer.name).collect();
+    /// assert_eq!(names, ["0.norm", "1.norm", "2.norm"]);
+    /// ```
+    pub fn of<M: Module>(model: &M) -> Self {
+        let norms = norms_of(model).into_iter();
+        Self {
+            norms: Arc::new(norms.map(|norm| (norm.flag, norm.path)).collect()),
+            ..Self::new()
         }
     }
 
@@ -93,7 +144,7 @@ impl Observer {
     /// worker itself would run unrelated jobs while it waits, and those must not be recorded.
     pub fn run<T: Send>(&self, forward: impl FnOnce() -> T + Send) -> (T, Observation) {
         let settings = self.settings.clone();
-        let (output, layers) = record(settings.clone(), forward);
+        let (output, layers) = record(settings.clone(), self.norms.clone(), forward);
         (output, Observation::new(settings, layers))
     }
 

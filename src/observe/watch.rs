@@ -1,36 +1,54 @@
 //! Records a forward pass: every point that it passes while an observer watches.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn::module::ParamId;
 use burn::tensor::Tensor;
 
 use super::layer::LayerOnDevice;
+use super::name;
 use super::point::Point;
 use super::rescale::rescaled;
 use super::summary::Settings;
+use crate::init::Activation;
 use crate::scope;
+
+/// The names of batch norm layers, by the ids of their flags.
+pub(super) type Norms = HashMap<ParamId, String>;
 
 struct Recording {
     settings: Settings,
+    norms: Arc<Norms>,
     layers: Mutex<Vec<LayerOnDevice>>,
 }
 
 impl Recording {
+    /// Records the tensor at a point, and returns it.
+    fn add<const D: usize>(&self, point: Point<String>, tensor: Tensor<D>) -> Tensor<D> {
+        let (tensor, layer) = LayerOnDevice::new(point, tensor, &self.settings);
+        self.with_layers(|layers| layers.push(layer));
+        tensor
+    }
+
     /// Calls `f` on the layers recorded so far. Must not wait for a device: no lock is held while one computes.
     fn with_layers<T>(&self, f: impl FnOnce(&mut Vec<LayerOnDevice>) -> T) -> T {
         f(&mut self.layers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Calls `forward` and records the points that it passes. An inner recording takes precedence over an outer one.
+/// Calls `forward` and records the points and norms that it passes. An inner recording takes precedence over an outer
+/// one.
 pub(super) fn record<T: Send>(
     settings: Settings,
+    norms: Arc<Norms>,
     forward: impl FnOnce() -> T + Send,
 ) -> (T, Vec<LayerOnDevice>) {
     let recording = Arc::new(Recording {
         settings,
+        norms,
         layers: Mutex::default(),
     });
     let output = scope::run(recording.clone(), forward);
@@ -59,10 +77,35 @@ impl<N: Display> Point<N> {
         let Some(recording) = scope::innermost::<Recording>() else {
             return tensor;
         };
-        let (tensor, layer) = LayerOnDevice::new(self, tensor, &recording.settings);
-        recording.with_layers(|layers| layers.push(layer));
-        tensor
+        let point = Point {
+            name: name::full(self.name),
+            activation: self.activation,
+            units_axis: self.units_axis,
+        };
+        recording.add(point, tensor)
     }
+}
+
+/// Watches the output of a batch norm layer, if an observer runs that knows the layer. Returns the output unchanged.
+pub(crate) fn watch_norm<const D: usize>(
+    flag: ParamId,
+    activation: Option<Activation>,
+    units_axis: usize,
+    output: Tensor<D>,
+) -> Tensor<D> {
+    let recording = scope::innermost::<Recording>();
+    let known = recording
+        .as_ref()
+        .and_then(|it| Some((it, it.norms.get(&flag)?)));
+    let Some((recording, name)) = known else {
+        return output;
+    };
+    let point = Point {
+        name: name.clone(),
+        activation,
+        units_axis,
+    };
+    recording.add(point, output)
 }
 
 /// Watches `tensor` under this name; short for [`Point::new(name).watch(tensor)`](Point::watch).

@@ -9,7 +9,7 @@ use burn::nn::conv::{
 };
 use burn::nn::{Linear, LinearConfig, LinearLayout, PaddingConfig2d};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_kindling::norm::{BatchNorm, BatchNormConfig, Fold};
+use burn_kindling::norm::{BatchNorm, BatchNormConfig, Fold, fold};
 
 use crate::{any_device, assert_close, devices, numbers};
 
@@ -47,9 +47,20 @@ macro_rules! folds {
             let input = Tensor::<{ $input.len() }>::random($input, Distribution::Default, $device);
             let separate = norm.forward(layer.forward(input.clone()));
             let before = layer.num_params() + norm.num_params();
+            let pair = (layer.clone(), norm.clone());
             let folded = layer.fold(&norm);
-            assert_same(stringify!($layer), separate, folded.forward(input));
+            assert_same(
+                stringify!($layer),
+                separate.clone(),
+                folded.forward(input.clone()),
+            );
             assert!(folded.num_params() < before);
+
+            // As a model of two layers.
+            let (pair, table) = fold(&pair, input.clone(), |it, x| it.1.forward(it.0.forward(x)));
+            assert_eq!(table.to_string(), "1  into 0");
+            let folded = pair.1.forward(pair.0.forward(input));
+            assert_same(stringify!($layer), separate, folded);
         }
     };
 }

@@ -8,6 +8,7 @@ mod devices;
 mod drop_in;
 mod fixtures;
 mod fold;
+mod fold_model;
 mod gradients;
 mod module;
 mod oracle;

@@ -6,6 +6,7 @@
 #[path = "../common/devices.rs"]
 mod devices;
 mod diagnosis;
+mod norms;
 mod passes;
 mod report;
 mod sink;

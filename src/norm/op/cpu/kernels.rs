@@ -549,6 +549,23 @@ impl<R: Real> Channels<'_, R> {
     }
 }
 
+/// Whether inference mode leaves every value as it is: after [`fold`](crate::norm::fold).
+pub(super) fn is_identity<R: Real>(
+    affine: &Affine<R>,
+    statistics: &[Statistics<R>],
+    epsilon: f64,
+) -> bool {
+    let mut channels = statistics.iter().zip(&affine.gamma).zip(&affine.beta);
+    channels.all(|((of, &gamma), &beta)| {
+        let Normalisation {
+            centre,
+            scale,
+            shift,
+        } = of.normalisation(gamma, beta, epsilon);
+        [centre, scale, shift].map(Real::to_f64) == [0.0, 1.0, 0.0]
+    })
+}
+
 /// Inference mode: writes the output.
 ///
 /// # Safety

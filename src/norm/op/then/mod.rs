@@ -151,6 +151,14 @@ impl<const D: usize> Then<D> {
         self
     }
 
+    /// The activation.
+    pub(in crate::norm) fn activation(&self) -> Option<crate::init::Activation> {
+        self.activation.map(|activation| match activation {
+            Activation::Relu => crate::init::Activation::Relu,
+            Activation::LeakyRelu { .. } => crate::init::Activation::LeakyRelu,
+        })
+    }
+
     /// The same with another residual.
     pub(in crate::norm) fn map_residual(self, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Self {
         Self {
