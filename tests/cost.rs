@@ -17,7 +17,7 @@ use burn_cubecl::cubecl::config::compilation::CompilationLogLevel;
 use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn_cubecl::cubecl::logging::{LaunchObservation, LaunchObserver};
 use burn_kindling::norm::BatchNormConfig;
-use burn_kindling::norm::op::cost::{Launch, Operation, launches};
+use burn_kindling::norm::op::cost::{Extras, Launch, Operation, launches};
 use burn_kindling::norm::op::{self, Then};
 
 const EPSILON: f64 = 1e-5;
@@ -48,10 +48,12 @@ fn the_model_of_cost_is_what_the_kernels_do() {
 
     for device in gpus() {
         for shape in SHAPES {
-            for relu in [false, true] {
-                check(&device, shape, relu, &mut log);
+            for extras in all_extras() {
+                check(&device, shape, extras, &mut log);
             }
-            check_layer(&device, shape, &mut log);
+            for extras in all_extras() {
+                check_layer(&device, shape, extras, &mut log);
+            }
         }
     }
     // Each of the ten kernels.
@@ -62,27 +64,81 @@ fn the_model_of_cost_is_what_the_kernels_do() {
     );
 }
 
-/// Compares a layer in training with the models of its operations. Burn's tensor operations launch nothing.
-fn check_layer(device: &Device, shape: [usize; 3], log: &mut Log) {
-    let norm = BatchNormConfig::new(shape[1]).init(&device.clone().autodiff());
-    let x = Tensor::<3>::random(shape, Distribution::Normal(0.5, 2.0), device);
-    let forward = || norm.forward(Tensor::from_inner(x.clone()));
-    let mut found = Vec::new();
-    // The first call makes gamma and beta.
-    for _ in 0..2 {
-        let output = &Mutex::new(None);
-        found = launched(device, "", || *output.lock().unwrap() = Some(forward()));
+/// With a residual or without, with a ReLU or without.
+fn all_extras() -> [Extras; 4] {
+    [(false, false), (false, true), (true, false), (true, true)].map(|(residual, activation)| {
+        Extras {
+            residual,
+            activation,
+        }
+    })
+}
+
+/// What follows the normalisation. `residual` is the tensor to add, if one is added.
+fn then(extras: Extras, residual: impl FnOnce() -> Tensor<3>) -> Then<3> {
+    let then = match extras.residual {
+        true => Then::new().add_residual(residual()),
+        false => Then::new(),
+    };
+    match extras.activation {
+        true => then.relu(),
+        false => then,
     }
-    let model = |operation| launches(device, &shape, DType::F32, operation, false).unwrap();
-    let model = [model(Operation::Forward), model(Operation::Average)].concat();
-    compare(&found, &model, shape, log);
+}
+
+/// Compares a layer in training with the models of its operations. Burn's tensor operations launch nothing forward;
+/// backward, they make the gradient of the output, whatever follows the normalisation.
+fn check_layer(device: &Device, shape: [usize; 3], extras: Extras, log: &mut Log) {
+    let norm = BatchNormConfig::new(shape[1]).init(&device.clone().autodiff());
+    let [x, skip] = inputs(shape, device);
+    let leaf = |tensor: &Tensor<3>| Tensor::<3>::from_inner(tensor.clone()).require_grad();
+    let forward = |extras| norm.forward_then(leaf(&x), then(extras, || leaf(&skip)));
+    let run = |extras| {
+        let output = &Mutex::new(None);
+        let found = launched(device, "", || {
+            *output.lock().unwrap() = Some(forward(extras));
+        });
+        let output = output.lock().unwrap().take().unwrap();
+        (found, launched(device, "", || drop(output.backward())))
+    };
+    // The first call makes gamma and beta.
+    run(extras);
+    let (found, backward) = run(extras);
+    let model =
+        |operation, extras| launches(device, &shape, DType::F32, operation, extras).unwrap();
+    let forward = [
+        model(Operation::Forward, extras),
+        model(Operation::Average, extras),
+    ];
+    compare(&found, &forward.concat(), shape, log);
+
+    let (_, plain) = run(Extras::default());
+    let of_burn =
+        |launches: Vec<String>, extras| launches.len() - model(Operation::Backward, extras).len();
+    assert_eq!(
+        of_burn(backward, extras),
+        of_burn(plain, Extras::default()),
+        "{extras:?} on {shape:?}"
+    );
+}
+
+/// An input and a residual.
+fn inputs(shape: [usize; 3], device: &Device) -> [Tensor<3>; 2] {
+    [(); 2].map(|()| Tensor::random(shape, Distribution::Normal(0.5, 2.0), device))
 }
 
 /// The devices that have kernels.
 fn gpus() -> Vec<Device> {
     let mut gpus = devices::devices();
     gpus.retain(|device| {
-        launches(device, &[2, 3], DType::F32, Operation::Forward, false).is_some()
+        launches(
+            device,
+            &[2, 3],
+            DType::F32,
+            Operation::Forward,
+            Extras::default(),
+        )
+        .is_some()
     });
     if gpus.is_empty() {
         eprintln!("skipped: there is no GPU, nor a driver that computes on the CPU");
@@ -91,16 +147,9 @@ fn gpus() -> Vec<Device> {
 }
 
 /// Compares the three operations on an input with their models.
-fn check(device: &Device, shape: [usize; 3], relu: bool, log: &mut Log) {
-    let model = |operation| launches(device, &shape, DType::F32, operation, relu).unwrap();
-    let x = Tensor::<3>::random(shape, Distribution::Normal(0.5, 2.0), device);
-    let then = || {
-        if relu {
-            Then::new().relu()
-        } else {
-            Then::new()
-        }
-    };
+fn check(device: &Device, shape: [usize; 3], extras: Extras, log: &mut Log) {
+    let model = |operation| launches(device, &shape, DType::F32, operation, extras).unwrap();
+    let [x, skip] = inputs(shape, device);
 
     let statistics = || {
         [
@@ -110,12 +159,16 @@ fn check(device: &Device, shape: [usize; 3], relu: bool, log: &mut Log) {
     };
     let affine = || statistics().map(Some);
     let inference = launched(device, OURS, || {
-        op::batch_norm_then_inference(x.clone(), statistics(), affine(), EPSILON, then());
+        let then = then(extras, || skip.clone());
+        op::batch_norm_then_inference(x.clone(), statistics(), affine(), EPSILON, then);
     });
     compare(&inference, &model(Operation::Inference), shape, log);
 
-    let leaf = || Tensor::<3>::from_inner(x.clone()).require_grad();
-    let forward = || op::batch_norm_then_train(leaf(), None, None, EPSILON, then()).output;
+    let leaf = |tensor: &Tensor<3>| Tensor::<3>::from_inner(tensor.clone()).require_grad();
+    let forward = || {
+        let then = then(extras, || leaf(&skip));
+        op::batch_norm_then_train(leaf(&x), None, None, EPSILON, then).output
+    };
     let output = &Mutex::new(None);
     let found = launched(device, OURS, || *output.lock().unwrap() = Some(forward()));
     compare(&found, &model(Operation::Forward), shape, log);

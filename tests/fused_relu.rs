@@ -1,4 +1,4 @@
-//! Compares batch norm and ReLU in one operation with the two one after the other.
+//! Compares batch norm, a residual and a ReLU in one operation with the same one after the other.
 
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
@@ -30,67 +30,114 @@ const SHAPES: [(usize, usize, usize); 11] = [
     (3, 2, 100_003),
 ];
 
-/// The output, and the gradients of input, gamma and beta, of one operation or of two; with given statistics or the
-/// batch's.
-fn run(array: &Array, device: &Device, given: bool, fused: bool) -> [Vec<f64>; 4] {
-    let f32 = FloatDType::F32;
-    let device = &device.clone().autodiff();
-    let (gamma, beta) = parameters(array.channels, 3);
-    let leaves = (
-        tensor3(array, f32, device).require_grad(),
-        tensor1(&gamma, f32, device).require_grad(),
-        tensor1(&beta, f32, device).require_grad(),
-    );
-    let (input, gamma, beta) = leaves.clone();
-    let (gamma, beta) = (Some(gamma), Some(beta));
-    let output = if given {
-        let statistics = || {
-            let ramp: Vec<f64> = (0..array.channels)
-                .map(|it| it as f64 % 7.0 / 7.0)
-                .collect();
-            (
-                tensor1(&ramp, f32, device),
-                tensor1(&ramp, f32, device).add_scalar(0.5),
-            )
-        };
-        let (mean, variance) = statistics();
-        match fused {
-            true => op::batch_norm_then_inference(
-                input,
-                [mean, variance],
-                [gamma, beta],
-                EPSILON,
-                Then::new().relu(),
-            ),
-            false => relu(op::batch_norm_inference(
-                input, mean, variance, gamma, beta, EPSILON,
-            )),
-        }
-    } else {
-        match fused {
-            true => {
-                op::batch_norm_then_train(input, gamma, beta, EPSILON, Then::new().relu()).output
+/// What is computed.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    /// By given statistics, or the batch's.
+    given: bool,
+    /// With a residual.
+    residual: bool,
+}
+
+const TASKS: [Task; 4] = [
+    Task::new(false, false),
+    Task::new(true, false),
+    Task::new(false, true),
+    Task::new(true, true),
+];
+
+impl Task {
+    const fn new(given: bool, residual: bool) -> Self {
+        Self { given, residual }
+    }
+
+    /// The output, and the gradients of input, gamma, beta and residual, of one operation.
+    fn fused(self, array: &Array, device: &Device) -> [Vec<f64>; 5] {
+        self.run(array, device, |leaves, then| {
+            let (input, affine) = leaves;
+            match self.statistics(&input) {
+                Some(given) => {
+                    op::batch_norm_then_inference(input, given, affine, EPSILON, then.relu())
+                }
+                None => {
+                    let [gamma, beta] = affine;
+                    op::batch_norm_then_train(input, gamma, beta, EPSILON, then.relu()).output
+                }
             }
-            false => relu(op::batch_norm_train(input, gamma, beta, EPSILON).output),
-        }
-    };
-    let weights = Array {
-        values: array
-            .values
-            .iter()
-            .map(|value| (7.0 * value).sin())
+        })
+    }
+
+    /// The same, of one operation after the other.
+    fn apart(self, array: &Array, device: &Device) -> [Vec<f64>; 5] {
+        self.run(array, device, |leaves, then| {
+            let (input, [gamma, beta]) = leaves;
+            let output = match self.statistics(&input) {
+                Some([mean, variance]) => {
+                    op::batch_norm_inference(input, mean, variance, gamma, beta, EPSILON)
+                }
+                None => op::batch_norm_train(input, gamma, beta, EPSILON).output,
+            };
+            relu(then.apply(output))
+        })
+    }
+
+    fn statistics(self, input: &Tensor<3>) -> Option<[Tensor<1>; 2]> {
+        let ramp: Vec<f64> = (0..input.dims()[1])
+            .map(|it| it as f64 % 7.0 / 7.0)
+            .collect();
+        let ramp = || tensor1(&ramp, FloatDType::F32, &input.device());
+        self.given.then(|| [ramp(), ramp().add_scalar(0.5)])
+    }
+
+    fn run(
+        self,
+        array: &Array,
+        device: &Device,
+        forward: impl FnOnce((Tensor<3>, [Option<Tensor<1>>; 2]), Then<3>) -> Tensor<3>,
+    ) -> [Vec<f64>; 5] {
+        let f32 = FloatDType::F32;
+        let device = &device.clone().autodiff();
+        let (gamma, beta) = parameters(array.channels, 3);
+        let input = tensor3(array, f32, device).require_grad();
+        let [gamma, beta] = [gamma, beta].map(|it| tensor1(&it, f32, device).require_grad());
+        let skip = tensor3(&residual(array), f32, device).require_grad();
+        let then = match self.residual {
+            true => Then::new().add_residual(skip.clone()),
+            false => Then::new(),
+        };
+        let affine = [&gamma, &beta].map(|it| Some(it.clone()));
+        let output = forward((input.clone(), affine), then);
+        let weights = Array {
+            values: array
+                .values
+                .iter()
+                .map(|value| (7.0 * value).sin())
+                .collect(),
+            ..*array
+        };
+        let loss = (output.clone() * tensor3(&weights, f32, device)).sum();
+        let gradients = loss.backward();
+        let of_image = |leaf: Tensor<3>| leaf.grad(&gradients).map(to_f64);
+        let of_channels = |leaf: Tensor<1>| leaf.grad(&gradients).map(to_f64);
+        [
+            to_f64(output),
+            of_image(input).expect("it requires a gradient"),
+            of_channels(gamma).expect("it requires a gradient"),
+            of_channels(beta).expect("it requires a gradient"),
+            of_image(skip).unwrap_or_default(),
+        ]
+    }
+}
+
+/// A residual for an input: about as large, and unlike it.
+fn residual(array: &Array) -> Array {
+    let values = array.values.iter().enumerate();
+    Array {
+        values: values
+            .map(|(index, x)| f64::from((x + index as f64).cos() as f32))
             .collect(),
         ..*array
-    };
-    let loss = (output.clone() * tensor3(&weights, f32, device)).sum();
-    let gradients = loss.backward();
-    let (input, gamma, beta) = leaves;
-    [
-        to_f64(output),
-        to_f64(input.grad(&gradients).expect("it requires a gradient")),
-        to_f64(gamma.grad(&gradients).expect("it requires a gradient")),
-        to_f64(beta.grad(&gradients).expect("it requires a gradient")),
-    ]
+    }
 }
 
 /// A CPU is compared with itself. GPUs are compared with a CPU too: on the software Vulkan driver, Burn 0.22.1 fuses
@@ -103,14 +150,14 @@ fn is_what_the_two_are_one_after_the_other() {
         for device in devices() {
             let apart = processor.clone().filter(|_| !is_processor(&device));
             let apart = apart.unwrap_or(device.clone());
-            for given in [false, true] {
-                let [output, input, gamma, beta] = run(&array, &device, given, true);
-                let expected = run(&array, &apart, given, false);
+            for task in TASKS {
+                let [output, input, gamma, beta, residual] = task.fused(&array, &device);
+                let expected = task.apart(&array, &apart);
                 let rest = output.iter().filter(|&&y| y > 0.0).count();
                 assert!(output.len() < 30 || (1..output.len()).contains(&rest));
                 // With the batch's statistics, the kernel with the ReLU uses rounded statistics, as its backward pass
                 // does.
-                if is_processor(&device) && given {
+                if is_processor(&device) && task.given {
                     assert_eq!(output, expected[0], "{batch} x {channels} x {inner}");
                 } else {
                     assert_close("output", &output, &expected[0], 2e-6);
@@ -119,6 +166,21 @@ fn is_what_the_two_are_one_after_the_other() {
                 assert_close("input", &input, &expected[1], 1e-5);
                 assert_close("gamma", &gamma, &expected[2], 1e-6 * count.max(10.0));
                 assert_close("beta", &beta, &expected[3], 1e-6 * count.max(10.0));
+                assert_close("residual", &residual, &expected[4], 0.0);
+            }
+        }
+    }
+}
+
+/// Burn's kernels may differ from one call to the next: with these weights, they have no part in the gradients.
+#[test]
+fn every_run_gives_the_same_bits() {
+    for device in devices() {
+        for (batch, channels, inner) in SHAPES {
+            let array = sample(batch, channels, inner, 7);
+            for task in TASKS {
+                let [first, second] = [(); 2].map(|()| task.fused(&array, &device));
+                assert_eq!(first, second, "{batch} x {channels} x {inner}, {task:?}");
             }
         }
     }
@@ -132,7 +194,7 @@ fn the_number_of_threads_does_not_show() {
             let on = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
                 let pool = pool.build().expect("there can be threads");
-                pool.install(|| run(&array, &device, false, true))
+                pool.install(|| TASKS.map(|task| task.fused(&array, &device)))
             };
             let one = on(1);
             assert_eq!(one, on(2));
@@ -161,9 +223,9 @@ fn the_gradient_passes_exactly_where_the_output_is_above_zero() {
         for dtype in [FloatDType::F32, FloatDType::F16] {
             let all = oracle::devices_with(dtype);
             for device in &all {
-                for given in [false, true] {
+                for task in TASKS {
                     let none = Tensor::zeros([channels], device);
-                    let products = to_f64(affine(&array, none, dtype, given, false));
+                    let products = to_f64(affine(&array, none, dtype, task, false));
                     let beta: Vec<f64> = (0..channels)
                         .map(|channel| {
                             let above = if channel % 3 == 0 { 2e-8 } else { 0.0 };
@@ -172,7 +234,7 @@ fn the_gradient_passes_exactly_where_the_output_is_above_zero() {
                         .collect();
                     let device = device.clone().autodiff();
                     let beta = tensor1(&beta, FloatDType::F32, &device).require_grad();
-                    let output = affine(&array, beta.clone(), dtype, given, true);
+                    let output = affine(&array, beta.clone(), dtype, task, true);
                     let weighted = output.clone() * tensor3(&weights, dtype, &device);
                     let gradients = weighted.sum().backward();
                     let found = to_f64(beta.grad(&gradients).expect("it requires a gradient"));
@@ -184,48 +246,62 @@ fn the_gradient_passes_exactly_where_the_output_is_above_zero() {
                             above.map(|told| f64::from(1 << told)).sum()
                         })
                         .collect();
-                    assert_eq!(found, expected, "{batch} x {channels} x {inner}, {dtype:?}");
+                    assert_eq!(
+                        found, expected,
+                        "{batch} x {channels} x {inner}, {dtype:?}, {task:?}"
+                    );
                 }
             }
         }
     }
 }
 
-/// The output with this beta, with the batch's statistics or given ones, with or without a ReLU.
-fn affine(array: &Array, beta: Tensor<1>, dtype: FloatDType, given: bool, relu: bool) -> Tensor<3> {
+/// The output with this beta, with or without a ReLU.
+fn affine(array: &Array, beta: Tensor<1>, dtype: FloatDType, task: Task, relu: bool) -> Tensor<3> {
     let device = &beta.device();
     let input = tensor3(array, dtype, device);
     let (gamma, ramp) = parameters(array.channels, 4);
     let [gamma, mean] = [gamma, ramp].map(|it| tensor1(&it, FloatDType::F32, device));
     let variance = mean.clone().square() + 0.5;
+    let mut then = Then::new();
+    if task.residual {
+        then = then.add_residual(tensor3(&residual(array), dtype, device));
+    }
+    if relu {
+        then = then.relu();
+    }
     let (gamma, beta) = (Some(gamma), Some(beta));
-    match (given, relu) {
-        (false, false) => op::batch_norm_train(input, gamma, beta, EPSILON).output,
-        (false, true) => {
-            op::batch_norm_then_train(input, gamma, beta, EPSILON, Then::new().relu()).output
+    match task.given {
+        true => {
+            let statistics = [mean, variance];
+            op::batch_norm_then_inference(input, statistics, [gamma, beta], EPSILON, then)
         }
-        (true, false) => op::batch_norm_inference(input, mean, variance, gamma, beta, EPSILON),
-        (true, true) => op::batch_norm_then_inference(
-            input,
-            [mean, variance],
-            [gamma, beta],
-            EPSILON,
-            Then::new().relu(),
-        ),
+        false => op::batch_norm_then_train(input, gamma, beta, EPSILON, then).output,
     }
 }
 
-/// NaN is handled as in Burn's ReLU.
+/// NaN is handled as in Burn's ReLU. One in the residual stays where it is.
 #[test]
 fn what_is_not_a_number_goes_through() {
     let mut array = sample(40, 6, 70, 2);
+    let mut skip = residual(&array);
     array.values[70 + 3] = f64::NAN;
+    skip.values[5 * 70] = f64::NAN;
     for device in devices() {
-        let input = tensor3(&array, FloatDType::F32, &device);
-        let BatchNormOutput { output, .. } =
-            op::batch_norm_then_train(input, None, None, EPSILON, Then::new().relu());
-        for (index, y) in to_f64(output).into_iter().enumerate() {
-            assert_eq!(y.is_nan(), index / 70 % 6 == 1, "at {index}");
+        let tensor = |array| tensor3(array, FloatDType::F32, &device);
+        let added = || Then::new().add_residual(tensor(&skip));
+        for (then, with_residual) in [
+            (Then::new().relu(), false),
+            (added(), true),
+            (added().relu(), true),
+            (added().leaky_relu(0.1), true),
+        ] {
+            let BatchNormOutput { output, .. } =
+                op::batch_norm_then_train(tensor(&array), None, None, EPSILON, then);
+            for (index, y) in to_f64(output).into_iter().enumerate() {
+                let expected = index / 70 % 6 == 1 || with_residual && index == 5 * 70;
+                assert_eq!(y.is_nan(), expected, "at {index}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Distribution, Tensor};
 use burn_kindling::norm::Then;
 use burn_kindling::norm::op;
 
-use crate::case::Float;
+use crate::case::{Float, Tail};
 use crate::entry::Entry;
 use oracle::{Layout, moments, pass};
 
@@ -26,7 +26,7 @@ pub struct Comparison {
     shape: [usize; 3],
     channels_last: bool,
     dtype: Float,
-    relu: bool,
+    tail: Tail,
 }
 
 /// Shapes that together take every path of the kernels, small ones first.
@@ -57,15 +57,23 @@ pub fn comparisons(quick: bool, dtypes: &[Float]) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for &shape in shapes {
         for &dtype in dtypes {
-            for channels_last in [false, true] {
-                // Without an inner axis, the channels are last anyway: there the ReLU has its turn.
-                let relu = channels_last == (shape[2] == 1);
-                comparisons.push(Comparison {
+            // Without an inner axis, the channels are last anyway.
+            let layouts = if shape[2] > 1 {
+                &[false, true][..]
+            } else {
+                &[false]
+            };
+            for &channels_last in layouts {
+                let tails = match channels_last {
+                    false => &[Tail::Nothing, Tail::Relu, Tail::AddRelu][..],
+                    true => &[Tail::Nothing, Tail::AddRelu],
+                };
+                comparisons.extend(tails.iter().map(|&tail| Comparison {
                     shape,
-                    channels_last: channels_last && shape[2] > 1,
+                    channels_last,
                     dtype,
-                    relu,
-                });
+                    tail,
+                }));
             }
         }
     }
@@ -88,41 +96,48 @@ impl Comparison {
         let weights = self.random(device, 0.0);
         let [gamma, beta] = [1.0, 0.0]
             .map(|mean| Tensor::<1>::random([channels], Distribution::Normal(mean, 1.0), device));
-        let [x, mut g] = [&input, &weights].map(|it| numbers(it.clone()));
+        let skip = (self.tail == Tail::AddRelu).then(|| self.random(device, 0.0));
+        let [x, g] = [&input, &weights].map(|it| numbers(it.clone()));
+        let r = skip.clone().map_or_else(|| vec![0.0; x.len()], numbers);
         let affine = [&gamma, &beta].map(|it| numbers(it.clone()));
         let affine = (&affine[0][..], &affine[1][..]);
 
         let leaf = Tensor::<3>::from_inner(input.clone()).require_grad();
         let [leaf_gamma, leaf_beta] =
             [&gamma, &beta].map(|it| Tensor::<1>::from_inner(it.clone()).require_grad());
-        let then = if self.relu {
-            Then::new().relu()
-        } else {
-            Then::new()
-        };
+        let leaf_skip = skip
+            .clone()
+            .map(|skip| Tensor::<3>::from_inner(skip).require_grad());
         let found = op::batch_norm_then_train(
             leaf.clone(),
             Some(leaf_gamma.clone()),
             Some(leaf_beta.clone()),
             EPSILON,
-            then,
+            self.then(leaf_skip.clone()),
         );
         let weights = Tensor::from_inner(weights);
         let gradients = (found.output.clone() * weights).sum().backward();
         let gradient = |leaf: &Tensor<1>| numbers(leaf.grad(&gradients).expect("a gradient"));
 
         let output = numbers(found.output.inner());
-        if self.relu {
-            // A ReLU opens where its output is above 0. Near 0, rounding decides.
-            for (g, y) in g.iter_mut().zip(&output) {
-                *g = if *y > 0.0 { *g } else { 0.0 };
-            }
-        }
+        // A ReLU opens where its output is above 0. Near 0, rounding decides.
+        let through = g.iter().zip(&output).map(|(g, y)| match self.tail {
+            Tail::Nothing => *g,
+            _ if *y > 0.0 => *g,
+            _ => 0.0,
+        });
+        let g: Vec<f64> = through.collect();
         let (mean, variance, _) = moments(&x, layout);
         let expected = pass(&x, &g, layout, (&mean, &variance), affine, EPSILON, true);
         let allowed = Allowed::new(self.dtype, &x, &g, layout, (&mean, &variance), affine.0);
-        let rectified = |y: f64| if self.relu { y.max(0.0) } else { y };
-        let expected_output: Vec<f64> = expected.output.iter().map(|&y| rectified(y)).collect();
+        let followed = |normalised: &[f64]| -> Vec<f64> {
+            let sums = normalised.iter().zip(&r).map(|(y, r)| y + r);
+            match self.tail {
+                Tail::Nothing => sums.collect(),
+                Tail::Relu | Tail::AddRelu => sums.map(|z| z.max(0.0)).collect(),
+            }
+        };
+        let expected_output = followed(&expected.output);
 
         let mut errors = BTreeMap::new();
         let mut compare = |what: &str, found: &[f64], expected: &[f64], allowed: &[f64]| {
@@ -140,8 +155,12 @@ impl Comparison {
             "output",
             &output,
             &expected_output,
-            &allowed.output(&expected_output),
+            &allowed.output(&[&expected.output, &expected_output]),
         );
+        if let Some(skip) = leaf_skip {
+            let found = numbers(skip.grad(&gradients).expect("a gradient"));
+            compare("residual's gradient", &found, &g, &[allowed.relative]);
+        }
         compare(
             "input's gradient",
             &input_gradient,
@@ -169,36 +188,49 @@ impl Comparison {
         let [mean, variance] = given.clone().map(numbers);
         let expected = pass(&x, &g, layout, (&mean, &variance), affine, EPSILON, false);
         let [given_mean, given_variance] = given;
-        let output = op::batch_norm_inference(
+        let output = op::batch_norm_then_inference(
             input,
-            given_mean,
-            given_variance,
-            Some(gamma),
-            Some(beta),
+            [given_mean, given_variance],
+            [Some(gamma), Some(beta)],
             EPSILON,
+            self.then(skip),
         );
+        let expected_output = followed(&expected.output);
         compare(
             "inference",
             &numbers(output),
-            &expected.output,
-            &allowed.output(&expected.output),
+            &expected_output,
+            &allowed.output(&[&expected.output, &expected_output]),
         );
         Entry::Check {
             device: name.to_string(),
             shape: self.shape.to_vec(),
             dtype: self.dtype,
-            what: self.what().to_string(),
+            what: self.what(),
             errors,
         }
     }
 
-    fn what(&self) -> &'static str {
-        match (self.channels_last, self.relu) {
-            (false, false) => "",
-            (false, true) => "ReLU",
-            (true, false) => "channels last",
-            (true, true) => "channels last, ReLU",
+    fn then(&self, skip: Option<Tensor<3>>) -> Then<3> {
+        let then = match skip {
+            Some(skip) => Then::new().add_residual(skip),
+            None => Then::new(),
+        };
+        match self.tail {
+            Tail::Nothing => then,
+            Tail::Relu | Tail::AddRelu => then.relu(),
         }
+    }
+
+    fn what(&self) -> String {
+        let layout = self.channels_last.then_some("channels last");
+        let tail = match self.tail {
+            Tail::Nothing => None,
+            Tail::Relu => Some("ReLU"),
+            Tail::AddRelu => Some("residual, ReLU"),
+        };
+        let both: Vec<&str> = layout.into_iter().chain(tail).collect();
+        both.join(", ")
     }
 
     fn random(&self, device: &Device, mean: f64) -> Tensor<3> {
@@ -287,10 +319,11 @@ impl Allowed {
         }
     }
 
-    fn output(&self, expected: &[f64]) -> Vec<f64> {
-        expected
-            .iter()
-            .map(|y| self.relative * y.abs().max(1.0))
+    /// For the normalised input and the output: each is rounded.
+    fn output(&self, [normalised, output]: &[&[f64]; 2]) -> Vec<f64> {
+        let pairs = normalised.iter().zip(*output);
+        pairs
+            .map(|(y, z)| self.relative * y.abs().max(z.abs()).max(1.0))
             .collect()
     }
 }

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::nn;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
-use burn_kindling::norm::op::cost::{Operation, launches};
+use burn_kindling::norm::op::cost::{Extras, Operation, launches};
 use burn_kindling::norm::{BatchNormConfig, Then};
 
 use crate::case::{Case, Float, Pass, Tail};
@@ -170,21 +170,20 @@ impl ModuleMapper for Cast {
     }
 }
 
-/// Bytes that this crate's kernels move. `None` if Burn's operations do a part.
+/// Bytes that this crate's kernels move. `None` if the device has none.
 fn moved(case: &Case, device: &Device) -> Option<usize> {
     let operations: &[Operation] = match case.pass {
         Pass::Inference => &[Operation::Inference],
         Pass::Forward => &[Operation::Forward],
         Pass::Backward => &[Operation::Forward, Operation::Backward],
     };
-    let relu = match case.tail {
-        Tail::Nothing => false,
-        Tail::Relu => true,
-        Tail::AddRelu => return None,
+    let extras = Extras {
+        residual: case.tail == Tail::AddRelu,
+        activation: case.tail != Tail::Nothing,
     };
     let dtype = case.dtype.dtype().into();
     let bytes = operations.iter().map(|&operation| {
-        let launches = launches(device, &case.shape, dtype, operation, relu)?;
+        let launches = launches(device, &case.shape, dtype, operation, extras)?;
         let moved = launches
             .iter()
             .map(|it| it.bytes_read() + it.bytes_written());

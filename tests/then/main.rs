@@ -1,6 +1,7 @@
 //! Tests batch norm with what follows it in one operation: a residual, an activation, a pooling.
 //!
-//! On the CPU backends, which have kernels for all of it. On others, Burn does what follows.
+//! On the CPU backends, which have kernels for all of it, in f64. On GPUs, in f32 and without a pooling, which Burn does
+//! there.
 
 // Burn 0.22 deprecates NdArray; it is tested as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
@@ -24,7 +25,9 @@ use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::Then;
 use burn_kindling::norm::op::{batch_norm_then_inference, batch_norm_then_train};
 
+use devices::is_processor;
 use oracle::{Answer, EPSILON, Problem, Window};
+use properties::weights;
 use values::{numbers, tensor};
 
 /// The largest difference, relative to the largest expected magnitude or 1.
@@ -133,6 +136,23 @@ impl Problem {
             beta: of_parameter(beta),
             residual: residual.map(gradient).unwrap_or_default(),
         }
+    }
+}
+
+impl Problem {
+    /// Compares what a device answers with the oracle, in the precision that it has.
+    fn check(&self, device: &Device, lay: impl Fn(Tensor<4>) -> Tensor<4>) {
+        let weights = weights(self);
+        let (error, allowed) = if is_processor(device) {
+            let found = self.ask_with(&weights, DType::F64, device, lay);
+            (found.error(&self.solve(&weights)), 1e-9)
+        } else {
+            assert!(self.window.is_none(), "Burn pools on a GPU");
+            let found = self.ask_with(&weights, DType::F32, device, lay);
+            let expected = self.solve_like(&weights, &found.output);
+            (found.error(&expected), 1e-4)
+        };
+        assert!(error < allowed, "off by {error:e} on {device:?}: {self:?}");
     }
 }
 

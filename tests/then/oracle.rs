@@ -111,17 +111,29 @@ impl Problem {
     }
 
     pub fn solve(&self, weights: &[f64]) -> Answer {
+        self.solve_by(weights, |_, z| z <= 0.0)
+    }
+
+    /// The same, with the activation's slope at and below 0 where an output found without pooling is not above 0. Near
+    /// 0, rounding decides.
+    pub fn solve_like(&self, weights: &[f64], output: &[f64]) -> Answer {
+        self.solve_by(weights, |place, _| output[place] <= 0.0)
+    }
+
+    /// `is_below` is given a place and the value there.
+    fn solve_by(&self, weights: &[f64], is_below: impl Fn(usize, f64) -> bool) -> Answer {
         let none = vec![0.0; self.input.len()];
         let y = self.normalised(&none).output;
         let z: Vec<f64> = match &self.residual {
             Some(residual) => y.iter().zip(residual).map(|(y, r)| y + r).collect(),
             None => y,
         };
-        let slope = |z: f64| match self.slope {
-            Some(slope) if z <= 0.0 => slope,
+        let slopes = z.iter().enumerate().map(|(place, &z)| match self.slope {
+            Some(slope) if is_below(place, z) => slope,
             _ => 1.0,
-        };
-        let active: Vec<f64> = z.iter().map(|&z| z * slope(z)).collect();
+        });
+        let slopes: Vec<f64> = slopes.collect();
+        let active: Vec<f64> = z.iter().zip(&slopes).map(|(z, slope)| z * slope).collect();
 
         let mut output = vec![0.0; self.output_shape().iter().product()];
         let mut gradient = none;
@@ -144,8 +156,8 @@ impl Problem {
                 gradient[first] += weights[at];
             }
         });
-        for (gradient, &z) in gradient.iter_mut().zip(&z) {
-            *gradient *= slope(z);
+        for (gradient, slope) in gradient.iter_mut().zip(&slopes) {
+            *gradient *= slope;
         }
         let gradients = self.normalised(&gradient);
         Answer {

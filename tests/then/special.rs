@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, Then, freeze};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::devices::{any_device, processors};
+use crate::devices::{any_device, devices, processors};
 use crate::{numbers, tensor};
 
 /// A frozen layer that passes its input on: the running mean is 0, the variance 1, and epsilon too small to matter.
@@ -173,7 +173,7 @@ fn poolings_and_slopes_that_are_not_fused_are_done_by_burn() {
 
 #[test]
 fn a_leaky_relu_has_the_slope_below_0_at_0_as_in_pytorch() {
-    for device in processors() {
+    for device in devices() {
         let norm = unchanged(1, &device.clone().autodiff());
         let [output, gradient] = run(&[0.0; 4], [1, 1, 2, 2], DType::F32, &device, |x| {
             norm.forward_then(x, Then::new().leaky_relu(0.25))
@@ -185,7 +185,7 @@ fn a_leaky_relu_has_the_slope_below_0_at_0_as_in_pytorch() {
 
 #[test]
 fn an_empty_batch_stays_empty() {
-    for device in processors() {
+    for device in devices() {
         let device = device.autodiff();
         let norm = BatchNormConfig::new(3).init(&device);
         let none = || Tensor::<4>::zeros([0, 3, 4, 4], &device);
@@ -240,7 +240,7 @@ fn the_layer_does_what_its_parts_do() {
     let values: Vec<f64> = (0..4 * 3 * 6 * 6)
         .map(|it| (0.37 * it as f64).sin())
         .collect();
-    for device in processors() {
+    for device in devices() {
         let plain = device.clone();
         let autodiff = device.autodiff();
         for device in [autodiff.clone(), autodiff.gradient_checkpointing()] {

@@ -12,9 +12,9 @@
 //! - `portable` has the default bodies, for backends without kernels;
 //! - `autodiff` makes the operations differentiable, with one backward node for each way to normalise.
 //!
-//! These operations end with a ReLU at most. Flex and NdArray also have kernels for the rest of [`Then`]: the
-//! operations of `BatchNormThenBackend`, in `then`. On other backends, Burn's tensor operations do the rest. On a
-//! backend that this crate was not compiled for, the functions compute the reference.
+//! These operations end with a ReLU at most. The backends with kernels also have those of `BatchNormThenBackend`, in
+//! `then`: Flex and NdArray do all of [`Then`], the GPU backends all but the pooling. Burn's tensor operations do the
+//! rest. On a backend that this crate was not compiled for, the functions compute the reference.
 
 // Burn 0.22 deprecates NdArray; this crate supports it for as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
@@ -42,7 +42,7 @@ mod average;
 pub(super) mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(any(feature = "cpu-kernels", feature = "cube"))]
+#[cfg(feature = "kernels")]
 mod layout;
 mod moments;
 mod portable;
@@ -63,12 +63,11 @@ pub use moments::{
 pub(super) use moments::{Mask, moments_where};
 #[cfg(feature = "remote")]
 pub use remote::remote_server;
-pub use then::Then;
-#[cfg(feature = "cpu-kernels")]
+#[cfg(feature = "kernels")]
 pub use then::{
     BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward, BatchNormThenGradients,
-    Pooling, PoolingKind, Tail, TailActivation,
 };
+pub use then::{Pooling, PoolingKind, Tail, TailActivation, Then};
 
 use then::Plan;
 
@@ -139,17 +138,13 @@ pub fn batch_norm_then_train<const D: usize>(
     }
     let affine = affine(&input, [gamma, beta]);
     let (activation, then) = match then.plan(&input) {
-        #[cfg(feature = "cpu-kernels")]
-        Plan::Kernels(residual, tail) => {
+        #[cfg(feature = "kernels")]
+        Plan::Kernels(residual, tail, rest) => {
+            let input = input.into_dispatch();
             let result = <Dispatch as BatchNormThenBackend>::batch_norm_then_forward(
-                input.into_dispatch(),
-                affine,
-                residual,
-                epsilon,
-                tail,
-                1,
+                input, affine, residual, epsilon, tail, 1,
             );
-            return BatchNormOutput::from_dispatch(result);
+            return BatchNormOutput::from_dispatch(result, rest);
         }
         Plan::Steps(activation, rest) => (activation, rest),
     };
@@ -159,9 +154,7 @@ pub fn batch_norm_then_train<const D: usize>(
         epsilon,
         activation,
     );
-    let mut result = BatchNormOutput::from_dispatch(result);
-    result.output = then.apply(result.output);
-    result
+    BatchNormOutput::from_dispatch(result, then)
 }
 
 /// [`batch_norm_then_train`] of each of `parts` parts of equal size, one after the other along the batch. The
@@ -185,7 +178,7 @@ pub(super) fn batch_norm_parts<const D: usize>(
         let result = <Dispatch as BatchNormThenBackend>::batch_norm_then_forward(
             input, affine, residual, epsilon, tail, parts,
         );
-        return BatchNormOutput::from_dispatch(result);
+        return BatchNormOutput::from_dispatch(result, then);
     }
     // As if the channels of each part were other ones.
     let [batch, channels] = [0, 1].map(|axis| input.dims()[axis]);
@@ -210,9 +203,10 @@ pub(super) fn batch_norm_parts<const D: usize>(
 }
 
 impl<const D: usize> BatchNormOutput<D> {
-    fn from_dispatch(result: BatchNormForward<Dispatch>) -> Self {
+    /// The result, with the rest of what follows.
+    fn from_dispatch(result: BatchNormForward<Dispatch>, rest: Then<D>) -> Self {
         Self {
-            output: Tensor::from_dispatch(result.output),
+            output: rest.apply(Tensor::from_dispatch(result.output)),
             mean: Tensor::from_dispatch(result.mean),
             variance: Tensor::from_dispatch(result.variance),
         }
@@ -316,18 +310,13 @@ pub fn batch_norm_then_inference<const D: usize>(
         variance: parameter(&input, "variance", Some(variance), 1.0).into_dispatch(),
     };
     let (activation, then) = match then.plan(&input) {
-        #[cfg(feature = "cpu-kernels")]
-        Plan::Kernels(residual, tail) => {
-            return Tensor::from_dispatch(
-                <Dispatch as BatchNormThenBackend>::batch_norm_then_inference(
-                    input.into_dispatch(),
-                    affine,
-                    moments,
-                    residual,
-                    epsilon,
-                    tail,
-                ),
+        #[cfg(feature = "kernels")]
+        Plan::Kernels(residual, tail, rest) => {
+            let input = input.into_dispatch();
+            let output = <Dispatch as BatchNormThenBackend>::batch_norm_then_inference(
+                input, affine, moments, residual, epsilon, tail,
             );
+            return rest.apply(Tensor::from_dispatch(output));
         }
         Plan::Steps(activation, rest) => (activation, rest),
     };
@@ -364,6 +353,18 @@ fn is_compiled_in(device: &Device) -> bool {
 /// Whether the device's backend is one of those with kernels for the CPU.
 fn has_cpu_kernels(device: &Device) -> bool {
     is_processor(&device.clone().without_autodiff())
+}
+
+/// Whether the device's backend is one of those with kernels for a GPU.
+#[cfg(feature = "kernels")]
+#[allow(clippy::match_single_binding)]
+fn has_gpu_kernels(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
 }
 
 /// Gamma and beta as arguments of the operations.
@@ -506,11 +507,6 @@ impl FusedActivation {
             Self::Relu => 1,
         }
     }
-
-    /// Whether a ReLU follows.
-    fn is_relu(self) -> bool {
-        self == Self::Relu
-    }
 }
 
 /// The operations of batch normalisation that a backend computes.
@@ -539,7 +535,7 @@ pub trait BatchNormBackend: Backend {
         epsilon: f64,
         #[fusion(scalar = activation.code())] activation: FusedActivation,
     ) -> BatchNormForward<Self> {
-        portable::forward::<Self>(input, affine, epsilon, activation)
+        portable::forward::<Self>(input, affine, None, epsilon, activation.into())
     }
 
     /// The gradients of [`batch_norm_forward`](Self::batch_norm_forward), given the gradient of its output.
@@ -557,7 +553,7 @@ pub trait BatchNormBackend: Backend {
         frozen: bool,
         #[fusion(scalar = activation.code())] activation: FusedActivation,
     ) -> BatchNormGradients<Self> {
-        portable::backward::<Self>(saved, epsilon, frozen, activation)
+        portable::backward::<Self>(saved, None, epsilon, frozen, activation.into()).0
     }
 
     /// Normalises by a given mean and variance; see [`batch_norm_inference`].
@@ -569,6 +565,6 @@ pub trait BatchNormBackend: Backend {
         epsilon: f64,
         #[fusion(scalar = activation.code())] activation: FusedActivation,
     ) -> FloatTensor<Self> {
-        portable::inference::<Self>(input, affine, moments, epsilon, activation)
+        portable::inference::<Self>(input, affine, moments, None, epsilon, activation.into())
     }
 }

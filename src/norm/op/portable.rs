@@ -4,42 +4,40 @@
 //! subtracted from the input first, because Burn's operations lose a small deviation from a large mean.
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata};
+use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{FloatDType, Shape};
 
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
-    BatchNormMoments, BatchNormStatistics, FusedActivation,
+    BatchNormMoments, BatchNormStatistics, FusedActivation, TailActivation,
 };
 use crate::dtype::at_least_f32;
 
 pub(super) fn forward<B: Backend>(
     input: FloatTensor<B>,
     affine: BatchNormAffine<B>,
+    residual: Option<FloatTensor<B>>,
     epsilon: f64,
-    activation: FusedActivation,
+    activation: TailActivation,
 ) -> BatchNormForward<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
     let mean = channel_means::<B>(input.clone());
     let centred = centre::<B>(input, mean.clone());
-    let result = match activation {
-        FusedActivation::None => B::batch_norm_train(centred, affine.gamma, affine.beta, epsilon),
-        FusedActivation::Relu => {
-            let mut result = B::batch_norm_train(
-                centred.clone(),
-                affine.gamma.clone(),
-                affine.beta.clone(),
-                epsilon,
-            );
-            let (rest, variance) = (result.mean.clone(), result.variance.clone());
-            let output = normalise::<B>(centred, affine, rest, variance, epsilon);
-            result.output = B::relu(output);
-            result
-        }
-    };
+    let mut result = B::batch_norm_train(
+        centred.clone(),
+        affine.gamma.clone(),
+        affine.beta.clone(),
+        epsilon,
+    );
+    if activation != TailActivation::None {
+        // As the backward pass does, which needs the same bits.
+        let (rest, variance) = (result.mean.clone(), result.variance.clone());
+        result.output = normalise::<B>(centred, affine, rest, variance, epsilon);
+    }
+    let output = activate::<B>(plus::<B>(result.output, residual), activation);
     BatchNormForward {
-        output: B::float_cast(result.output, dtype.into()),
+        output: B::float_cast(output, dtype.into()),
         mean,
         mean_rest: result.mean,
         variance: result.variance,
@@ -61,12 +59,14 @@ pub(super) fn moments<B: BatchNormBackend>(input: FloatTensor<B>) -> FloatTensor
     B::float_cat(rows.into(), 0)
 }
 
+/// The gradients, and that of the residual if there is one.
 pub(super) fn backward<B: Backend>(
     saved: BatchNormBackward<B>,
+    residual: Option<FloatTensor<B>>,
     epsilon: f64,
     frozen: bool,
-    activation: FusedActivation,
-) -> BatchNormGradients<B> {
+    activation: TailActivation,
+) -> (BatchNormGradients<B>, Option<FloatTensor<B>>) {
     let BatchNormBackward {
         input,
         gradient,
@@ -81,17 +81,17 @@ pub(super) fn backward<B: Backend>(
     let dtype = input.dtype();
     let centred = centre::<B>(in_statistics_dtype::<B>(input), mean);
     let mut gradient = in_statistics_dtype::<B>(gradient);
-    if activation.is_relu() {
+    let is_added = residual.is_some();
+    if activation != TailActivation::None {
         let (rest, variance) = (mean_rest.clone(), variance.clone());
         let affine = affine.clone();
         let output = normalise::<B>(centred.clone(), affine, rest, variance, epsilon);
+        let z = plus::<B>(output, residual);
         // Round as the forward pass did: where the output is 0 in half precision, the gradient is 0.
-        let output = B::float_cast(
-            B::float_cast(B::relu(output), dtype.into()),
-            centred.dtype().into(),
-        );
-        gradient = B::relu_backward(output, gradient);
+        let z = B::float_cast(B::float_cast(z, dtype.into()), centred.dtype().into());
+        gradient = let_through::<B>(gradient, z, activation);
     }
+    let for_residual = is_added.then(|| B::float_cast(gradient.clone(), dtype.into()));
     let gradients = B::batch_norm_train_backward(
         centred,
         affine.gamma.clone(),
@@ -108,19 +108,21 @@ pub(super) fn backward<B: Backend>(
     } else {
         gradients.x_grad
     };
-    BatchNormGradients {
+    let gradients = BatchNormGradients {
         input: B::float_cast(input, dtype.into()),
         gamma: gradients.gamma_grad,
         beta: gradients.beta_grad,
-    }
+    };
+    (gradients, for_residual)
 }
 
 pub(super) fn inference<B: Backend>(
     input: FloatTensor<B>,
     affine: BatchNormAffine<B>,
     moments: BatchNormMoments<B>,
+    residual: Option<FloatTensor<B>>,
     epsilon: f64,
-    activation: FusedActivation,
+    activation: TailActivation,
 ) -> FloatTensor<B> {
     let dtype = input.dtype();
     let input = in_statistics_dtype::<B>(input);
@@ -131,18 +133,49 @@ pub(super) fn inference<B: Backend>(
     );
     let centred = centre::<B>(input, moments.mean);
     let output = normalise::<B>(centred, affine, rest, moments.variance, epsilon);
-    let output = match activation {
-        FusedActivation::None => output,
-        FusedActivation::Relu => B::relu(output),
-    };
+    let output = activate::<B>(plus::<B>(output, residual), activation);
     B::float_cast(output, dtype.into())
+}
+
+/// `output` and the residual, if there is one, in the type of `output`.
+fn plus<B: Backend>(output: FloatTensor<B>, residual: Option<FloatTensor<B>>) -> FloatTensor<B> {
+    match residual {
+        None => output,
+        Some(residual) => B::float_add(output, in_statistics_dtype::<B>(residual)),
+    }
+}
+
+fn activate<B: Backend>(z: FloatTensor<B>, activation: TailActivation) -> FloatTensor<B> {
+    match activation {
+        TailActivation::None => z,
+        TailActivation::Relu => B::relu(z),
+        TailActivation::LeakyRelu { .. } => let_through::<B>(z.clone(), z, activation),
+    }
+}
+
+/// The gradient of `z`, given that of its activation. At 0, it is that below.
+fn let_through<B: Backend>(
+    gradient: FloatTensor<B>,
+    z: FloatTensor<B>,
+    activation: TailActivation,
+) -> FloatTensor<B> {
+    match activation {
+        TailActivation::None => gradient,
+        TailActivation::Relu => B::relu_backward(B::relu(z), gradient),
+        TailActivation::LeakyRelu { slope } => {
+            let dtype = get_or_init_device_settings::<B>(&z.device()).bool_dtype;
+            let is_below = B::float_lower_equal_elem(z, 0.0.into(), dtype);
+            let below = B::float_mul_scalar(gradient.clone(), slope.into());
+            B::float_mask_where(gradient, is_below, below)
+        }
+    }
 }
 
 /// Normalises an input from which the mean has been subtracted. `rest` is the rounding error of that mean; it is
 /// subtracted here.
 ///
-/// If a ReLU follows, the forward and the backward pass both compute the output here, from the same statistics. So the
-/// gradient passes exactly where the output is above 0.
+/// If an activation follows, the forward and the backward pass both compute the output here, from the same statistics.
+/// So the gradient passes exactly where the output is above 0.
 fn normalise<B: Backend>(
     centred: FloatTensor<B>,
     affine: BatchNormAffine<B>,
@@ -190,6 +223,7 @@ fn in_statistics_dtype<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use crate::norm::op::{BatchNormThenBackend, BatchNormThenBackward, Tail};
     use burn::backend::Flex;
     use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 
@@ -215,9 +249,16 @@ mod tests {
         let device = &Device::flex();
         let gamma = Tensor::<1>::random([50], Distribution::Normal(1.0, 0.5), device);
         let input = random([4, 50, 3], 2.0);
-        for given in [false, true] {
+        let skip = random([4, 50, 3], 0.0);
+        for (given, residual) in [
+            (false, None),
+            (true, None),
+            (false, Some(skip.clone())),
+            (true, Some(skip)),
+        ] {
             let run = |beta: &Tensor<1>, activation| {
                 let affine = affine(&gamma, beta);
+                let (input, residual) = (input.clone(), residual.clone());
                 if given {
                     let moments = BatchNormMoments::<Flex> {
                         mean: primitive(gamma.clone()),
@@ -229,10 +270,10 @@ mod tests {
                         variance: moments.variance.clone(),
                     };
                     let output =
-                        inference::<Flex>(input.clone(), affine, moments, EPSILON, activation);
+                        inference::<Flex>(input, affine, moments, residual, EPSILON, activation);
                     (Tensor::<3>::from_primitive::<Flex>(output), statistics)
                 } else {
-                    let found = forward::<Flex>(input.clone(), affine, EPSILON, activation);
+                    let found = forward::<Flex>(input, affine, residual, EPSILON, activation);
                     let statistics = BatchNormStatistics::<Flex> {
                         mean: found.mean,
                         mean_rest: found.mean_rest,
@@ -241,21 +282,25 @@ mod tests {
                     (Tensor::from_primitive::<Flex>(found.output), statistics)
                 }
             };
-            let (products, _) = run(&gamma.zeros_like(), FusedActivation::None);
+            let (products, _) = run(&gamma.zeros_like(), TailActivation::None);
             let beta = -products.slice([0..1, 0..50, 0..1]).reshape([50]);
-            let (output, statistics) = run(&beta, FusedActivation::Relu);
+            let (output, statistics) = run(&beta, TailActivation::Relu);
             let saved = BatchNormBackward {
                 input: input.clone(),
                 gradient: primitive(output.ones_like()),
                 affine: affine(&gamma, &beta),
                 statistics,
             };
-            let found = backward::<Flex>(saved, EPSILON, given, FusedActivation::Relu);
-            let passed: Tensor<2> = output
-                .greater_elem(0.0)
-                .float()
-                .swap_dims(0, 1)
-                .reshape([50, 12]);
+            let is_added = residual.is_some();
+            let (found, for_residual) =
+                backward::<Flex>(saved, residual, EPSILON, given, TailActivation::Relu);
+            let passed = output.greater_elem(0.0).float();
+            assert_eq!(for_residual.is_some(), is_added);
+            if let Some(found) = for_residual {
+                let found = Tensor::<3>::from_primitive::<Flex>(found);
+                found.into_data().assert_eq(&passed.to_data(), true);
+            }
+            let passed: Tensor<2> = passed.swap_dims(0, 1).reshape([50, 12]);
             Tensor::<1>::from_primitive::<Flex>(found.beta)
                 .into_data()
                 .assert_eq(&passed.sum_dim(1).reshape::<1, _>([50]).into_data(), true);
@@ -277,56 +322,83 @@ mod tests {
 
     #[test]
     fn agrees_with_the_kernels() {
-        for activation in [FusedActivation::None, FusedActivation::Relu] {
-            agrees(activation);
+        for activation in [
+            TailActivation::None,
+            TailActivation::Relu,
+            TailActivation::LeakyRelu { slope: 0.2 },
+        ] {
+            for residual in [None, Some(random([6, 5, 7], 0.0))] {
+                agrees(residual, activation);
+            }
         }
     }
 
-    fn agrees(activation: FusedActivation) {
+    fn agrees(residual: Option<FloatTensor<Flex>>, activation: TailActivation) {
+        let tail = Tail {
+            activation,
+            pooling: None,
+        };
         let (input, gradient) = (random([6, 5, 7], 100.0), random([6, 5, 7], 0.0));
         let (gamma, beta) = (random([5], 1.0), random([5], 0.0));
         let given = || {
             let (gamma, beta) = (gamma.clone(), beta.clone());
-            (input.clone(), BatchNormAffine { gamma, beta })
+            (
+                input.clone(),
+                BatchNormAffine { gamma, beta },
+                residual.clone(),
+            )
         };
 
-        let (x, affine) = given();
-        let found = forward::<Flex>(x, affine, EPSILON, activation);
-        let (x, affine) = given();
-        let expected = Flex::batch_norm_forward(x, affine, EPSILON, activation);
+        let (x, affine, skip) = given();
+        let found = forward::<Flex>(x, affine, skip, EPSILON, activation);
+        let (x, affine, skip) = given();
+        let expected = Flex::batch_norm_then_forward(x, affine, skip.into(), EPSILON, tail, 1);
         assert_same::<3>(found.output, expected.output);
         assert_same::<1>(found.mean.clone(), expected.mean);
         assert_same::<1>(found.variance.clone(), expected.variance);
 
         for frozen in [false, true] {
-            let saved = || {
-                let (input, affine) = given();
-                BatchNormBackward {
-                    input,
-                    gradient: gradient.clone(),
-                    affine,
-                    statistics: BatchNormStatistics {
-                        mean: found.mean.clone(),
-                        mean_rest: found.mean_rest.clone(),
-                        variance: found.variance.clone(),
-                    },
-                }
+            let statistics = || BatchNormStatistics {
+                mean: found.mean.clone(),
+                mean_rest: found.mean_rest.clone(),
+                variance: found.variance.clone(),
             };
-            let expected = Flex::batch_norm_backward(saved(), EPSILON, frozen, activation);
-            let found = backward::<Flex>(saved(), EPSILON, frozen, activation);
+            let (input, affine, skip) = given();
+            let saved = BatchNormThenBackward {
+                input,
+                gradient: gradient.clone(),
+                residual: skip.into(),
+                affine,
+                statistics: statistics(),
+            };
+            let expected = Flex::batch_norm_then_backward(saved, EPSILON, frozen, tail, 1);
+            let (input, affine, skip) = given();
+            let saved = BatchNormBackward {
+                input,
+                gradient: gradient.clone(),
+                affine,
+                statistics: statistics(),
+            };
+            let (found, for_residual) = backward::<Flex>(saved, skip, EPSILON, frozen, activation);
             assert_same::<3>(found.input, expected.input);
             assert_same::<1>(found.gamma, expected.gamma);
             assert_same::<1>(found.beta, expected.beta);
+            match (for_residual, expected.residual.tensor()) {
+                (Some(found), Some(expected)) => assert_same::<3>(found, expected),
+                (found, expected) => assert!(found.is_none() && expected.is_none()),
+            }
         }
 
-        let (x, affine) = given();
         let moments = || BatchNormMoments {
             mean: found.mean.clone(),
             variance: found.variance.clone(),
         };
-        let expected = Flex::batch_norm_inference(x, affine, moments(), EPSILON, activation);
-        let (x, affine) = given();
-        let found = inference::<Flex>(x, affine, moments(), EPSILON, activation);
+        let (x, affine, skip) = given();
+        let (skip, given_moments) = (skip.into(), moments());
+        let expected =
+            Flex::batch_norm_then_inference(x, affine, given_moments, skip, EPSILON, tail);
+        let (x, affine, skip) = given();
+        let found = inference::<Flex>(x, affine, moments(), skip, EPSILON, activation);
         assert_same::<3>(found, expected);
     }
 }

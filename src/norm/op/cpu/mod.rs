@@ -73,49 +73,7 @@ macro_rules! for_dtype {
 /// Implements the operations by the kernels, for the types that a backend has.
 macro_rules! impl_batch_norm {
     ($backend:ty, $types:tt) => {
-        impl BatchNormBackend for $backend {
-            fn batch_norm_forward(
-                input: FloatTensor<Self>,
-                affine: BatchNormAffine<Self>,
-                epsilon: f64,
-                activation: FusedActivation,
-            ) -> BatchNormForward<Self> {
-                let residual = BatchNormResidual::Absent;
-                let tail = activation.into();
-                Self::batch_norm_then_forward(input, affine, residual, epsilon, tail, 1)
-            }
-
-            fn batch_norm_backward(
-                saved: BatchNormBackward<Self>,
-                epsilon: f64,
-                frozen: bool,
-                activation: FusedActivation,
-            ) -> BatchNormGradients<Self> {
-                let saved = BatchNormThenBackward {
-                    input: saved.input,
-                    gradient: saved.gradient,
-                    residual: BatchNormResidual::Absent,
-                    affine: saved.affine,
-                    statistics: saved.statistics,
-                };
-                let BatchNormThenGradients {
-                    input, gamma, beta, ..
-                } = Self::batch_norm_then_backward(saved, epsilon, frozen, activation.into(), 1);
-                BatchNormGradients { input, gamma, beta }
-            }
-
-            fn batch_norm_inference(
-                input: FloatTensor<Self>,
-                affine: BatchNormAffine<Self>,
-                moments: BatchNormMoments<Self>,
-                epsilon: f64,
-                activation: FusedActivation,
-            ) -> FloatTensor<Self> {
-                let residual = BatchNormResidual::Absent;
-                let tail = activation.into();
-                Self::batch_norm_then_inference(input, affine, moments, residual, epsilon, tail)
-            }
-        }
+        impl_batch_norm_by_then!($backend);
 
         impl RunningAverageBackend for $backend {
             fn running_average(

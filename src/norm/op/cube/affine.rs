@@ -1,13 +1,25 @@
 //! The function from an input to its output, which the forward and the backward pass evaluate alike.
 //!
-//! A ReLU lets a gradient through where its output is above 0. The backward pass does not keep that output: it computes
-//! it again, from the same stored statistics, by the same operations in the same order, rounded to the same type. Both
-//! passes use [`Affine::output`] for that, so the gate never disagrees with the output, even where it is exactly 0.
+//! A ReLU lets a gradient through where its input `z` is above 0: the normalised input and the residual, if one is
+//! added. The backward pass does not keep `z`: it computes it again, from the same stored statistics, by the same
+//! operations in the same order, rounded to the output's type. Both passes use [`Affine::output`] and [`plus`] for that,
+//! so the gate never disagrees with the output, even where it is exactly 0.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-/// `y = (x - mean - mean_rest) * scale + shift` for one channel.
+/// The activation that a kernel applies. Known when the kernel is compiled, all but the slope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// None.
+    None,
+    /// A ReLU.
+    Relu,
+    /// A leaky ReLU.
+    LeakyRelu,
+}
+
+/// `y = (x - mean - mean_rest) * scale + shift` for one channel, and the slope of the activation.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub struct Affine<P: Float, N: Size> {
@@ -19,6 +31,8 @@ pub struct Affine<P: Float, N: Size> {
     pub scale: Vector<P, N>,
     /// beta.
     pub shift: Vector<P, N>,
+    /// The slope of a leaky ReLU at and below 0.
+    pub slope: P,
 }
 
 #[cube]
@@ -28,32 +42,60 @@ impl<P: Float, N: Size> Affine<P, N> {
         value - self.mean - self.mean_rest
     }
 
-    /// `y`, rounded to the type `T` of the output, given `x - mean`.
+    /// `y`, given `x - mean`.
     ///
     /// The multiply-add is explicit: a compiler that is free to fuse a product and a sum may do so in one kernel and
     /// not in another.
-    pub fn output<T: Float>(&self, deviation: Vector<P, N>) -> Vector<P, N> {
-        let output = fma(deviation, self.scale, self.shift);
-        Vector::cast_from(Vector::<T, N>::cast_from(output))
+    pub fn output(&self, deviation: Vector<P, N>) -> Vector<P, N> {
+        fma(deviation, self.scale, self.shift)
     }
 }
 
-/// `values` where a ReLU lets `output` through, else 0. NaN passes through. Without `relu`, returns `values`.
+/// `z`: `y` plus the value of the residual at a place, if there is one.
+#[cube]
+pub fn plus<T: Float, P: Float, N: Size>(
+    y: Vector<P, N>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
+    place: usize,
+) -> Vector<P, N> {
+    let mut z = y;
+    #[comptime]
+    if let ComptimeOption::Some(residual) = residual {
+        z += Vector::cast_from(residual[place]);
+    }
+    z
+}
+
+/// Rounds to the type `T` of a tensor.
+#[cube]
+pub fn rounded<T: Float, P: Float, N: Size>(values: Vector<P, N>) -> Vector<P, N> {
+    Vector::cast_from(Vector::<T, N>::cast_from(values))
+}
+
+/// `values` where `z` is above 0 or NaN, elsewhere `values` times the slope of the activation: for a ReLU 0. Without an
+/// activation, returns `values`.
+///
+/// The activation of `z`, if `values` are `z`; the gradient of `z`, if they are that of the activation.
 #[cube]
 pub fn gate<P: Float, N: Size>(
     values: Vector<P, N>,
-    output: Vector<P, N>,
-    #[comptime] relu: bool,
+    z: Vector<P, N>,
+    slope: P,
+    #[comptime] activation: Activation,
 ) -> Vector<P, N> {
     let mut result = values;
-    if comptime!(relu) {
+    if comptime!(activation != Activation::None) {
         let zero = P::new(0.0);
         #[unroll]
         for lane in 0usize..N::value() {
             let value = values.extract(lane);
-            let y = output.extract(lane);
-            let rectified = select(y <= zero, zero, value);
-            result.insert(lane, select(is_nan::<P>(y), value, rectified));
+            let z = z.extract(lane);
+            let mut below = zero;
+            if comptime!(activation == Activation::LeakyRelu) {
+                below = slope * value;
+            }
+            let let_through = select(z <= zero, below, value);
+            result.insert(lane, select(is_nan::<P>(z), value, let_through));
         }
     }
     result

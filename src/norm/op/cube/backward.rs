@@ -1,7 +1,7 @@
 //! The backward kernels: two sums over each channel, then the gradient of its input.
 //!
 //! With `d = x - mean`, `s = 1 / sqrt(variance + epsilon)`, sums over the `m` values of a channel, and `dy` the
-//! gradient that the ReLU lets through, if there is one:
+//! gradient that the activation lets through, if there is one:
 //!
 //! ```text
 //!   dbeta  = sum(dy)
@@ -11,14 +11,17 @@
 //!
 //! With frozen statistics, which do not depend on the input, `dx = gamma * s * dy`.
 //!
-//! [`backward_whole`] does everything; [`forward_scale`] (for a ReLU), [`backward_parts`], [`backward_merge`] and
+//! If a residual was added before the activation, its gradient is `dy`. The loops that add up write it to `gated`, and
+//! the loops that compute `dx` read it there. Otherwise they compute it again.
+//!
+//! [`backward_whole`] does everything; [`forward_scale`] (for an activation), [`backward_parts`], [`backward_merge`] and
 //! [`backward_apply`] do the same in steps, for channels that several cubes share.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::affine::{Affine, gate, inverse_deviation};
+use super::affine::{Activation, Affine, gate, inverse_deviation, plus, rounded};
 use super::index::{Extent, Share, Tile};
 
 /// Vectors of one value.
@@ -29,25 +32,28 @@ type One = Const<1>;
 pub fn backward_whole<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     gamma: &Tensor<P>,
     beta: &Tensor<P>,
     mean: &Tensor<P>,
     mean_rest: &Tensor<P>,
     variance: &Tensor<P>,
+    mut gated: ComptimeOption<&mut Tensor<Vector<T, N>>>,
     output: &mut Tensor<Vector<T, N>>,
     for_gamma: &mut Tensor<P>,
     for_beta: &mut Tensor<P>,
     epsilon: InputScalar,
+    slope: InputScalar,
     values_per_channel: InputScalar,
     extent: Extent,
     #[comptime] tile: Tile,
     #[comptime] held: usize,
     #[comptime] frozen: bool,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
-    let gradients = share.hold::<T, N>(gradient, held);
+    let mut gradients = share.hold::<T, N>(gradient, held);
     let inputs = share.hold::<T, N>(input, held);
     let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon.get::<P>());
     let affine = Affine::<P, N> {
@@ -55,6 +61,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
         mean_rest: share.load::<P, N>(mean_rest),
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
+        slope: slope.get::<P>(),
     };
     let zero = Vector::<P, N>::new(P::new(0.0));
     let mut own = Sums::<P, N> {
@@ -62,14 +69,24 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
         product: zero,
     };
     if comptime!(held == 0) {
-        own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
+        own = sums_of_unit::<T, P, N>(
+            gradient, input, residual, &mut gated, share, affine, activation,
+        );
     }
     #[unroll]
     for at in 0..held {
         if at < share.steps {
-            let point = point::<T, P, N>(gradients[at], inputs[at], affine, relu);
+            let place = share.position(at);
+            let ungated = point::<T, P, N>(gradients[at], inputs[at], affine);
+            let z = plus::<T, P, N>(affine.output(ungated.deviation), residual, place);
+            let point = through_gate::<T, P, N>(ungated, z, affine.slope, activation);
             own.gradient += point.gradient;
             own.product += point.gradient * point.deviation;
+            gradients[at] = Vector::cast_from(point.gradient);
+            #[comptime]
+            if let ComptimeOption::Some(gated) = &mut gated {
+                gated[place] = gradients[at];
+            }
         }
     }
     let sums = add_lane::<P, N>(own, share);
@@ -80,12 +97,14 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     let values = values_per_channel.get::<P>();
     let centring = centring::<P, N>(sums, inverse, values, frozen);
     if comptime!(held == 0) {
-        differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
+        differentiate::<T, P, N>(
+            gradient, input, &gated, output, share, affine, centring, activation,
+        );
     }
     #[unroll]
     for at in 0..held {
         if at < share.steps {
-            let point = point::<T, P, N>(gradients[at], inputs[at], affine, relu);
+            let point = point::<T, P, N>(gradients[at], inputs[at], affine);
             output[share.position(at)] = derivative::<T, P, N>(point, affine.scale, centring);
         }
     }
@@ -110,25 +129,28 @@ pub fn forward_scale<P: Float>(
 
 /// Computes the sums of one part of each channel, into `[2, parts, channels]`.
 ///
-/// Without `relu`, `scales` and `beta` are not read.
+/// Without an activation, `scales` and `beta` are not read.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_parts<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     mean: &Tensor<P>,
     mean_rest: &Tensor<P>,
     scales: &Tensor<P>,
     beta: &Tensor<P>,
+    mut gated: ComptimeOption<&mut Tensor<Vector<T, N>>>,
     parts: &mut Tensor<P>,
+    slope: InputScalar,
     extent: Extent,
     #[comptime] tile: Tile,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
     let mut scale = Vector::<P, N>::new(P::new(0.0));
     let mut shift = scale;
-    if comptime!(relu) {
+    if comptime!(activation != Activation::None) {
         scale = share.load::<P, N>(scales);
         shift = share.load::<P, N>(beta);
     }
@@ -137,8 +159,11 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
         mean_rest: share.load::<P, N>(mean_rest),
         scale,
         shift,
+        slope: slope.get::<P>(),
     };
-    let own = sums_of_unit::<T, P, N>(gradient, input, share, affine, relu);
+    let own = sums_of_unit::<T, P, N>(
+        gradient, input, residual, &mut gated, share, affine, activation,
+    );
     let sums = add_lane::<P, N>(own, share);
     if share.leads {
         let channels = parts.shape(2);
@@ -193,7 +218,8 @@ pub fn backward_merge<P: Float>(
     }
 }
 
-/// Computes the gradient of the input from the `lines` of [`backward_merge`].
+/// Computes the gradient of the input from the `lines` of [`backward_merge`]. If a residual was added, `gradient` has
+/// passed the activation already.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_apply<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
@@ -202,9 +228,10 @@ pub fn backward_apply<T: Float, P: Float, N: Size>(
     mean_rest: &Tensor<P>,
     lines: &Tensor<P>,
     output: &mut Tensor<Vector<T, N>>,
+    slope: InputScalar,
     extent: Extent,
     #[comptime] tile: Tile,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
@@ -214,12 +241,16 @@ pub fn backward_apply<T: Float, P: Float, N: Size>(
         mean_rest: share.load::<P, N>(mean_rest),
         scale: share.load_at::<P, N>(lines, 0),
         shift: share.load_at::<P, N>(lines, channels),
+        slope: slope.get::<P>(),
     };
     let centring = Centring::<P, N> {
         offset: share.load_at::<P, N>(lines, 2 * channels),
         slope: share.load_at::<P, N>(lines, 3 * channels),
     };
-    differentiate::<T, P, N>(gradient, input, output, share, affine, centring, relu);
+    let gated = ComptimeOption::<&mut Tensor<Vector<T, N>>>::new_None();
+    differentiate::<T, P, N>(
+        gradient, input, &gated, output, share, affine, centring, activation,
+    );
 }
 
 /// `sum(dy)` and `sum(dy * (x - mean))`.
@@ -238,38 +269,64 @@ struct Point<P: Float, N: Size> {
     deviation: Vector<P, N>,
 }
 
-/// The point of a vector. With `relu`, `dy` is what the ReLU lets through.
+/// The point of a vector of the gradient and one of the input.
 #[cube]
 fn point<T: Float, P: Float, N: Size>(
     gradient: Vector<T, N>,
     input: Vector<T, N>,
     affine: Affine<P, N>,
-    #[comptime] relu: bool,
 ) -> Point<P, N> {
-    let deviation = affine.deviation(Vector::cast_from(input));
-    let dy = Vector::<P, N>::cast_from(gradient);
     Point::<P, N> {
-        gradient: gate::<P, N>(dy, affine.output::<T>(deviation), relu),
-        deviation,
+        gradient: Vector::cast_from(gradient),
+        deviation: affine.deviation(Vector::cast_from(input)),
     }
 }
 
-/// Computes the sums of a unit's share.
+/// A point whose gradient has passed an activation of `z`. It is rounded to the type of the tensors, as if the
+/// activation had been an operation of its own.
+#[cube]
+fn through_gate<T: Float, P: Float, N: Size>(
+    point: Point<P, N>,
+    z: Vector<P, N>,
+    slope: P,
+    #[comptime] activation: Activation,
+) -> Point<P, N> {
+    let mut gradient = point.gradient;
+    if comptime!(activation != Activation::None) {
+        let z = rounded::<T, P, N>(z);
+        gradient = rounded::<T, P, N>(gate::<P, N>(gradient, z, slope, activation));
+    }
+    Point::<P, N> {
+        gradient,
+        deviation: point.deviation,
+    }
+}
+
+/// Computes the sums of a unit's share. Writes the gradients that pass the activation to `gated`, which may be
+/// `gradient` itself: each value is read before it is overwritten, by the same unit.
 #[cube]
 fn sums_of_unit<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
+    gated: &mut ComptimeOption<&mut Tensor<Vector<T, N>>>,
     share: Share,
     affine: Affine<P, N>,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
 ) -> Sums<P, N> {
     let mut sum = Vector::<P, N>::new(P::new(0.0));
     let mut product = Vector::<P, N>::new(P::new(0.0));
     for at in 0..share.steps {
         let place = share.position(at);
-        let point = point::<T, P, N>(gradient[place], input[place], affine, relu);
+        let ungated = point::<T, P, N>(gradient[place], input[place], affine);
+        let z = plus::<T, P, N>(affine.output(ungated.deviation), residual, place);
+        let point = through_gate::<T, P, N>(ungated, z, affine.slope, activation);
         sum += point.gradient;
         product += point.gradient * point.deviation;
+        #[comptime]
+        if let ComptimeOption::Some(gated) = gated {
+            gated[place] = Vector::cast_from(point.gradient);
+        }
     }
     Sums::<P, N> {
         gradient: sum,
@@ -353,19 +410,30 @@ fn centring<P: Float, N: Size>(
 
 /// Writes the gradient of the input for a unit's share, last values first: those just read for the sums are still in
 /// the cache. `output` may be `gradient` itself: each value is read before it is overwritten, by the same unit.
+///
+/// With `gated`, the gradients that passed the activation are read there.
 #[cube]
 fn differentiate<T: Float, P: Float, N: Size>(
     gradient: &Tensor<Vector<T, N>>,
     input: &Tensor<Vector<T, N>>,
+    gated: &ComptimeOption<&mut Tensor<Vector<T, N>>>,
     output: &mut Tensor<Vector<T, N>>,
     share: Share,
     affine: Affine<P, N>,
     centring: Centring<P, N>,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
 ) {
     for at in 0..share.steps {
         let place = share.position(share.steps - 1 - at);
-        let point = point::<T, P, N>(gradient[place], input[place], affine, relu);
+        #[comptime]
+        let point = match gated {
+            ComptimeOption::Some(gated) => point::<T, P, N>(gated[place], input[place], affine),
+            ComptimeOption::None => {
+                let ungated = point::<T, P, N>(gradient[place], input[place], affine);
+                let z = affine.output(ungated.deviation);
+                through_gate::<T, P, N>(ungated, z, affine.slope, activation)
+            }
+        };
         output[place] = derivative::<T, P, N>(point, affine.scale, centring);
     }
 }

@@ -23,6 +23,15 @@ pub enum Operation {
     Average,
 }
 
+/// What the kernels do besides normalising.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// A residual is added.
+    pub residual: bool,
+    /// An activation is applied, after the residual.
+    pub activation: bool,
+}
+
 /// One launch of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
@@ -70,15 +79,17 @@ pub fn launches(
     shape: &[usize],
     dtype: DType,
     operation: Operation,
-    relu: bool,
+    extras: Extras,
 ) -> Option<Vec<Launch>> {
     let device = device.clone().without_autodiff();
     #[allow(irrefutable_let_patterns)]
     let DispatchDevice::Cube(device) = device.as_dispatch() else {
         return None;
     };
-    let plan = Plan::new(&device.client(), dtype, Dims::of(shape, 1), None)?;
-    Some(plan.launches(dtype, operation, relu))
+    let dims = Dims::of(shape, 1);
+    let to_kernels = extras.to_kernels(operation);
+    let plan = Plan::new(&device.client(), dtype, dims, None, to_kernels.residual)?;
+    Some(plan.launches(dtype, operation, to_kernels))
 }
 
 /// What a kernel does with its tensors, in the numbers of [`Launch`].
@@ -94,8 +105,18 @@ struct Kernel {
     held: usize,
 }
 
+impl Extras {
+    /// What the kernels of an operation are given: without an activation, those of the backward pass take no residual.
+    fn to_kernels(self, operation: Operation) -> Self {
+        Self {
+            residual: self.residual && (self.activation || operation != Operation::Backward),
+            ..self
+        }
+    }
+}
+
 impl Plan {
-    fn launches(&self, dtype: DType, operation: Operation, relu: bool) -> Vec<Launch> {
+    fn launches(&self, dtype: DType, operation: Operation, extras: Extras) -> Vec<Launch> {
         let kernel = |name, passes, per_channel| Kernel {
             name,
             passes,
@@ -120,36 +141,41 @@ impl Plan {
         };
         let on_input = |kernel| self.launch(kernel, dtype, dtype);
         let of_parts = |kernel| self.of_parts().launch(kernel, dtype, at_least_f32(dtype));
-        let relu = usize::from(relu);
+        let [residual, activation] = [extras.residual, extras.activation].map(usize::from);
         // Of so many tensors, which are read once if they are held, else twice.
         let whole = |kernel: Kernel, tensors| {
             let held = self.held(tensors);
             let reads = if held > 0 { tensors } else { 2 * tensors };
             on_input(Kernel {
-                passes: [reads, 1],
+                passes: [kernel.passes[0] + reads, kernel.passes[1] + 1],
                 held,
                 ..kernel
             })
         };
         match operation {
-            Operation::Inference => vec![on_input(kernel("Apply", [1, 1], [4, 0]))],
+            Operation::Inference => vec![on_input(kernel("Apply", [1 + residual, 1], [4, 0]))],
             Operation::Average => vec![of_parts(kernel("Average", [0, 0], [4, 2]))],
             Operation::Forward if self.single_kernel => {
-                vec![whole(with_mean(kernel("ForwardWhole", [0, 0], [2, 3])), 1)]
+                let kernel = kernel("ForwardWhole", [residual, 0], [2, 3]);
+                vec![whole(with_mean(kernel), 1)]
             }
             Operation::Forward => vec![
                 on_input(merging(kernel("ForwardParts", [1, 0], [0, 4]))),
                 of_parts(with_mean(kernel("ForwardMerge", [4, 0], [0, 3]))),
-                on_input(kernel("Apply", [1, 1], [5, 0])),
+                on_input(kernel("Apply", [1 + residual, 1], [5, 0])),
             ],
             Operation::Backward if self.single_kernel => {
-                vec![whole(adding(kernel("BackwardWhole", [0, 0], [5, 2])), 2)]
+                // Reads the residual, writes its gradient.
+                let kernel = kernel("BackwardWhole", [residual; 2], [5, 2]);
+                vec![whole(adding(kernel), 2)]
             }
             Operation::Backward => {
                 let scale = kernel("ForwardScale", [0, 0], [2, 1]);
-                let scale = (relu == 1).then(|| of_parts(scale));
+                let scale = extras.activation.then(|| of_parts(scale));
+                let per_channel = [2 + 2 * activation, 2];
+                let sums = kernel("BackwardParts", [2 + residual, residual], per_channel);
                 let rest = [
-                    on_input(adding(kernel("BackwardParts", [2, 0], [2 + 2 * relu, 2]))),
+                    on_input(adding(sums)),
                     of_parts(adding(kernel("BackwardMerge", [2, 0], [3, 6]))),
                     on_input(kernel("BackwardApply", [2, 1], [6, 0])),
                 ];

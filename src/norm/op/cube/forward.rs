@@ -7,7 +7,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::affine::{Affine, gate, inverse_deviation, not_negative};
+use super::affine::{Activation, Affine, gate, inverse_deviation, not_negative, plus};
 use super::index::{Extent, Share, Tile};
 
 /// Vectors of one value.
@@ -17,6 +17,7 @@ type One = Const<1>;
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn forward_whole<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     gamma: &Tensor<P>,
     beta: &Tensor<P>,
     output: &mut Tensor<Vector<T, N>>,
@@ -24,10 +25,11 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
     mean_rest: &mut Tensor<P>,
     variance: &mut Tensor<P>,
     epsilon: InputScalar,
+    slope: InputScalar,
     extent: Extent,
     #[comptime] tile: Tile,
     #[comptime] held: usize,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
@@ -45,14 +47,16 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
         mean_rest: found.mean_rest,
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
+        slope: slope.get::<P>(),
     };
     if comptime!(held == 0) {
-        normalise::<T, P, N>(input, output, share, affine, relu);
+        normalise::<T, P, N>(input, residual, output, share, affine, activation);
     }
     #[unroll]
     for at in 0..held {
         if at < share.steps {
-            output[share.position(at)] = output_of::<T, P, N>(values[at], affine, relu);
+            let place = share.position(at);
+            output[place] = output_at::<T, P, N>(values[at], residual, place, affine, activation);
         }
     }
 }
@@ -124,26 +128,28 @@ pub fn forward_merge<P: Float>(
     }
 }
 
-/// Normalises by given statistics. Without `exact`, the mean has no rest and `mean_rest` is not read.
+/// Normalises by given statistics.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn apply<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     gamma: &Tensor<P>,
     beta: &Tensor<P>,
     mean: &Tensor<P>,
-    mean_rest: &Tensor<P>,
+    mean_rest: ComptimeOption<&Tensor<P>>,
     variance: &Tensor<P>,
     output: &mut Tensor<Vector<T, N>>,
     epsilon: InputScalar,
+    slope: InputScalar,
     extent: Extent,
     #[comptime] tile: Tile,
-    #[comptime] exact: bool,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
     let mut rest = Vector::<P, N>::new(P::new(0.0));
-    if comptime!(exact) {
+    #[comptime]
+    if let ComptimeOption::Some(mean_rest) = mean_rest {
         rest = share.load::<P, N>(mean_rest);
     }
     let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon.get::<P>());
@@ -152,34 +158,39 @@ pub fn apply<T: Float, P: Float, N: Size>(
         mean_rest: rest,
         scale: share.load::<P, N>(gamma) * inverse,
         shift: share.load::<P, N>(beta),
+        slope: slope.get::<P>(),
     };
-    normalise::<T, P, N>(input, output, share, affine, relu);
+    normalise::<T, P, N>(input, residual, output, share, affine, activation);
 }
 
 /// Writes the output of a unit's share, last values first: those just read for the statistics are still in the cache.
 #[cube]
 fn normalise<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     output: &mut Tensor<Vector<T, N>>,
     share: Share,
     affine: Affine<P, N>,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
 ) {
     for at in 0..share.steps {
         let place = share.position(share.steps - 1 - at);
-        output[place] = output_of::<T, P, N>(input[place], affine, relu);
+        output[place] = output_at::<T, P, N>(input[place], residual, place, affine, activation);
     }
 }
 
-/// The output for a vector of the input.
+/// The output at a place, for the vector of the input there.
 #[cube]
-fn output_of<T: Float, P: Float, N: Size>(
+fn output_at<T: Float, P: Float, N: Size>(
     value: Vector<T, N>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
+    place: usize,
     affine: Affine<P, N>,
-    #[comptime] relu: bool,
+    #[comptime] activation: Activation,
 ) -> Vector<T, N> {
-    let y = affine.output::<T>(affine.deviation(Vector::cast_from(value)));
-    Vector::cast_from(gate::<P, N>(y, y, relu))
+    let y = affine.output(affine.deviation(Vector::cast_from(value)));
+    let z = plus::<T, P, N>(y, residual, place);
+    Vector::cast_from(gate::<P, N>(z, z, affine.slope, activation))
 }
 
 /// The number of values, their mean as `shift + offset`, and the sum of the squared deviations from it.

@@ -8,8 +8,8 @@
 //! - **Tensors shaped like the input.** `Share::of_unit` limits the channel to `extent.channels - 1` and the number of
 //!   steps to the vectors of that channel; `Share::position` maps these to places of the tensor. [`Plan::extent`] is
 //!   made from the shape and the strides of the input. So a tensor is only passed if it lies as the input does: the
-//!   gradient, because the caller brings both into one order; the output, because [`empty_alike`] and [`written_over`]
-//!   make it so.
+//!   gradient and the residual, because the caller brings them into one order; the outputs, because [`empty_alike`] and
+//!   [`written_over`] make it so.
 //! - **Tensors of one value per channel.** They have [`Plan::channels`] values side by side: the caller checks their
 //!   shapes (`layout::check`), [`into_contiguous`] removes gaps, and new ones are allocated here with that shape.
 //! - **Results of parts, and lines.** They are allocated here as `[_, parts, channels]` and `[_, channels]`. A kernel
@@ -18,7 +18,8 @@
 //! - **Writes do not overlap.** A place of an output belongs to one share; results of a channel, or of its part, are
 //!   written only by the unit of rank 0.
 //! - **An output that overwrites a tensor** (`written_over`) is the gradient or the input that the same unit reads at
-//!   that place before it writes there, and that nobody else holds.
+//!   that place before it writes there, and that nobody else holds. A unit reads only its own places of `gated` after
+//!   it has written them.
 //! - **Loops** run over the steps of a share, twice at most, or halve a distance until it is below `lanes`, which is at
 //!   least 1.
 
@@ -31,12 +32,13 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::affine::Activation;
 use super::plan::{Plan, UNITS};
 use super::{average, backward, forward};
 use crate::dtype::at_least_f32;
 use crate::norm::op::layout::Rows;
 use crate::norm::op::{
-    BatchNormForward, BatchNormGradients, BatchNormMoments, BatchNormStatistics,
+    BatchNormForward, BatchNormMoments, BatchNormStatistics, BatchNormThenGradients, TailActivation,
 };
 
 /// A tensor and how its values are divided.
@@ -45,11 +47,21 @@ pub struct Job {
     pub plan: Plan,
     /// Added to the variance.
     pub epsilon: f64,
-    /// Whether a ReLU follows.
-    pub relu: bool,
+    /// What follows the normalisation and the residual.
+    pub activation: TailActivation,
 }
 
 impl Job {
+    /// The activation, and its slope.
+    fn activation(&self) -> (Activation, InputScalar) {
+        let (activation, slope) = match self.activation {
+            TailActivation::None => (Activation::None, 1.0),
+            TailActivation::Relu => (Activation::Relu, 0.0),
+            TailActivation::LeakyRelu { slope } => (Activation::LeakyRelu, slope),
+        };
+        (activation, self.scalar(slope))
+    }
+
     /// A scalar of the type of the statistics.
     fn scalar(&self, value: f64) -> InputScalar {
         InputScalar::new(value, elem(at_least_f32(self.input.dtype)))
@@ -70,9 +82,15 @@ impl Job {
     }
 }
 
-/// Normalises by the statistics of the batch.
-pub fn forward(job: Job, [gamma, beta]: [CubeTensor; 2]) -> BatchNormForward<CubeBackend> {
+/// Normalises by the statistics of the batch. The residual has the same memory layout as the input.
+pub fn forward(
+    job: Job,
+    residual: Option<CubeTensor>,
+    [gamma, beta]: [CubeTensor; 2],
+) -> BatchNormForward<CubeBackend> {
     let [gamma, beta] = [gamma, beta].map(into_contiguous);
+    let residual = residual.map(CubeTensor::into_tensor_arg);
+    let (activation, slope) = job.activation();
     let channels = job.plan.channels();
     let [mean, mean_rest, variance] = [(); 3].map(|()| job.new_statistics([channels]));
     let output = empty_alike(&job.input, job.plan.rows());
@@ -88,6 +106,7 @@ pub fn forward(job: Job, [gamma, beta]: [CubeTensor; 2]) -> BatchNormForward<Cub
                 job.address_type(),
                 plan.vector,
                 job.input.clone().into_tensor_arg(),
+                residual.into(),
                 gamma.into_tensor_arg(),
                 beta.into_tensor_arg(),
                 output.clone().into_tensor_arg(),
@@ -95,10 +114,11 @@ pub fn forward(job: Job, [gamma, beta]: [CubeTensor; 2]) -> BatchNormForward<Cub
                 mean_rest.clone().into_tensor_arg(),
                 variance.clone().into_tensor_arg(),
                 job.scalar(job.epsilon),
+                slope,
                 plan.extent(),
                 plan.tile,
                 plan.held(1),
-                job.relu,
+                activation,
                 job.elems(),
             );
         }
@@ -139,17 +159,18 @@ pub fn forward(job: Job, [gamma, beta]: [CubeTensor; 2]) -> BatchNormForward<Cub
                 job.address_type(),
                 plan.vector,
                 job.input.clone().into_tensor_arg(),
+                residual.into(),
                 gamma.into_tensor_arg(),
                 beta.into_tensor_arg(),
                 mean.clone().into_tensor_arg(),
-                mean_rest.clone().into_tensor_arg(),
+                Some(mean_rest.clone().into_tensor_arg()).into(),
                 variance.clone().into_tensor_arg(),
                 output.clone().into_tensor_arg(),
                 job.scalar(job.epsilon),
+                slope,
                 plan.extent(),
                 plan.tile,
-                true,
-                job.relu,
+                activation,
                 job.elems(),
             );
         }
@@ -162,9 +183,10 @@ pub fn forward(job: Job, [gamma, beta]: [CubeTensor; 2]) -> BatchNormForward<Cub
     }
 }
 
-/// Normalises by given statistics.
+/// Normalises by given statistics. The residual has the same memory layout as the input.
 pub fn inference(
     job: Job,
+    residual: Option<CubeTensor>,
     [gamma, beta]: [CubeTensor; 2],
     [mean, variance]: [CubeTensor; 2],
 ) -> CubeTensor {
@@ -172,7 +194,8 @@ pub fn inference(
     let (plan, client) = (&job.plan, job.input.client.clone());
     let (output, output_arg) = written_over(&job.input, plan.rows(), 0);
     let (address_type, epsilon, elems) = (job.address_type(), job.scalar(job.epsilon), job.elems());
-    // SAFETY: see the module. `mean` stands in for the rest of the mean, which is not read.
+    let (activation, slope) = job.activation();
+    // SAFETY: see the module.
     unsafe {
         forward::apply::launch_unchecked(
             &client,
@@ -181,32 +204,37 @@ pub fn inference(
             address_type,
             plan.vector,
             job.input.into_tensor_arg(),
+            residual.map(CubeTensor::into_tensor_arg).into(),
             gamma.into_tensor_arg(),
             beta.into_tensor_arg(),
-            mean.clone().into_tensor_arg(),
             mean.into_tensor_arg(),
+            None.into(),
             variance.into_tensor_arg(),
             output_arg,
             epsilon,
+            slope,
             plan.extent(),
             plan.tile,
-            false,
-            job.relu,
+            activation,
             elems,
         );
     }
     output
 }
 
-/// Computes the gradients of [`forward()`], or with `frozen` of [`inference`], from the gradient of the output, which
-/// has the same memory layout as the input.
+/// Computes the gradients of [`forward()`], or with `frozen` of [`inference`], from the gradient of the output. It has
+/// the same memory layout as the input, and so has the residual.
+///
+/// The residual is given only if there is an activation: otherwise it does not matter, and its gradient is that of the
+/// output.
 pub fn backward(
     job: Job,
     gradient: CubeTensor,
+    residual: Option<CubeTensor>,
     [gamma, beta]: [CubeTensor; 2],
     statistics: BatchNormStatistics<CubeBackend>,
     frozen: bool,
-) -> BatchNormGradients<CubeBackend> {
+) -> BatchNormThenGradients<CubeBackend> {
     let [gamma, beta] = [gamma, beta].map(into_contiguous);
     let BatchNormStatistics {
         mean,
@@ -217,7 +245,18 @@ pub fn backward(
     let channels = job.plan.channels();
     let [for_gamma, for_beta] = [(); 2].map(|()| job.new_statistics([channels]));
     let (plan, client) = (&job.plan, job.input.client.clone());
-    let (output, output_arg) = written_over(&gradient, plan.rows(), 0);
+    let (activation, slope) = job.activation();
+    // What passes the activation overwrites the gradient if it is returned, else the gradient of the input does.
+    let (first, first_arg) = written_over(&gradient, plan.rows(), 0);
+    let (for_residual, gated_arg, output, output_arg) = match &residual {
+        None => (None, None, first, first_arg),
+        Some(_) => {
+            let output = empty_alike(&job.input, plan.rows());
+            let output_arg = output.clone().into_tensor_arg();
+            (Some(first), Some(first_arg), output, output_arg)
+        }
+    };
+    let residual = residual.map(CubeTensor::into_tensor_arg);
     let epsilon = job.scalar(job.epsilon);
     let values_per_channel = job.scalar(plan.values_per_channel() as f64);
 
@@ -232,21 +271,24 @@ pub fn backward(
                 plan.vector,
                 gradient.into_tensor_arg(),
                 job.input.clone().into_tensor_arg(),
+                residual.into(),
                 gamma.into_tensor_arg(),
                 beta.into_tensor_arg(),
                 mean.into_tensor_arg(),
                 mean_rest.into_tensor_arg(),
                 variance.into_tensor_arg(),
+                gated_arg.into(),
                 output_arg,
                 for_gamma.clone().into_tensor_arg(),
                 for_beta.clone().into_tensor_arg(),
                 epsilon,
+                slope,
                 values_per_channel,
                 plan.extent(),
                 plan.tile,
                 plan.held(2),
                 frozen,
-                job.relu,
+                activation,
                 job.elems(),
             );
         }
@@ -254,10 +296,10 @@ pub fn backward(
         let parts = job.new_statistics([2, plan.parts, channels]);
         let lines = job.new_statistics([4, channels]);
         let merge = plan.of_parts();
-        // SAFETY: see the module. Without a ReLU `mean` stands in for the scale, which is not read.
+        // SAFETY: see the module. Without an activation, `mean` stands in for the scale, which is not read.
         unsafe {
             let mut scale = mean.clone();
-            if job.relu {
+            if activation != Activation::None {
                 scale = job.new_statistics([channels]);
                 backward::forward_scale::launch_unchecked(
                     &client,
@@ -278,14 +320,17 @@ pub fn backward(
                 plan.vector,
                 gradient.clone().into_tensor_arg(),
                 job.input.clone().into_tensor_arg(),
+                residual.into(),
                 mean.clone().into_tensor_arg(),
                 mean_rest.clone().into_tensor_arg(),
                 scale.into_tensor_arg(),
                 beta.clone().into_tensor_arg(),
+                gated_arg.into(),
                 parts.clone().into_tensor_arg(),
+                slope,
                 plan.extent(),
                 plan.tile,
-                job.relu,
+                activation,
                 job.elems(),
             );
             backward::backward_merge::launch_unchecked(
@@ -307,6 +352,11 @@ pub fn backward(
                 frozen,
                 job.elems()[1],
             );
+            // What has passed the activation does not pass it again.
+            let (gradient, activation) = match &for_residual {
+                None => (gradient, activation),
+                Some(gated) => (gated.clone(), Activation::None),
+            };
             backward::backward_apply::launch_unchecked(
                 &client,
                 plan.cubes(),
@@ -319,17 +369,19 @@ pub fn backward(
                 mean_rest.into_tensor_arg(),
                 lines.into_tensor_arg(),
                 output_arg,
+                slope,
                 plan.extent(),
                 plan.tile,
-                job.relu,
+                activation,
                 job.elems(),
             );
         }
     }
-    BatchNormGradients {
+    BatchNormThenGradients {
         input: output,
         gamma: for_gamma,
         beta: for_beta,
+        residual: for_residual.into(),
     }
 }
 

@@ -16,26 +16,30 @@
 //!       y = (x - mean) * scale + beta            merge the parts; mean, variance -> memory
 //!                                              apply: for each value: y, as on the left
 //!
-//!   scale = gamma / sqrt(variance + epsilon); y passes through the ReLU, if one follows
+//!   scale = gamma / sqrt(variance + epsilon)
+//!   y: the residual r is added, if there is one; then y passes through the activation, if one follows
 //!
 //! backward, one kernel (backward_whole)      backward, several cubes per channel
 //!
-//!   for each channel, in parallel:             forward_scale (for a ReLU): scale of each channel
+//!   for each channel, in parallel:             forward_scale (for an activation): scale of each channel
 //!     sums of each unit's dy, dy * (x - mean)  backward_parts: sums of each part -> memory
 //!     add them over the units                  backward_merge: add the parts; dgamma, dbeta -> memory
 //!     dgamma, dbeta -> memory                  backward_apply: for each value: dx, as on the left
 //!     for each value: dx from dy, x, the sums
+//!
+//!   dy: what the activation lets through, computed from x and r; with r, written too, as dr, by those who add up
 //! ```
 //!
 //! Inference is `apply` alone. If nobody else holds the overwritten tensor, the output of inference overwrites its
-//! input, and the gradient of the input overwrites the gradient of the output.
+//! input, and the gradient of the residual, or else that of the input, overwrites the gradient of the output. Without an
+//! activation, the gradient of the residual is that of the output, and no kernel sees the residual.
 //!
 //! | file | content |
 //! | --- | --- |
 //! | `plan` | divides a tensor among cubes and units |
 //! | `launch` | allocates outputs and launches kernels; says why that is sound |
 //! | `index` | the part of a tensor that a unit processes; a diagram of a cube |
-//! | `affine` | the function from an input to its output, and the ReLU's gate |
+//! | `affine` | the function from an input to its output, and the activation's gate |
 //! | `forward`, `backward` | the kernels |
 //! | `average` | the kernel that updates running statistics |
 //! | `cost` | what they cost: launches, bytes moved, shared memory |
@@ -58,10 +62,12 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::average::RunningAverageBackend;
-use super::layout::{Order, Strided, check};
+use super::layout::{Dims, Order, Rows, Strided, check};
+use super::then::impl_batch_norm_by_then;
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
-    BatchNormMoments, FusedActivation, portable,
+    BatchNormMoments, BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward,
+    BatchNormThenGradients, FusedActivation, Tail, TailActivation, portable,
 };
 use launch::Job;
 use plan::Plan;
@@ -79,50 +85,62 @@ impl Strided for CubeBackend {
     }
 }
 
-/// Tensors that no plan fits (empty ones, or more channels than a grid has cubes) go through `portable`.
-impl BatchNormBackend for CubeBackend {
-    fn batch_norm_forward(
+impl_batch_norm_by_then!(CubeBackend);
+
+/// Tensors that no plan fits go through `portable`: empty ones, those with more channels than a grid has cubes, or with
+/// a residual on a device with too few bindings.
+impl BatchNormThenBackend for CubeBackend {
+    fn batch_norm_then_forward(
         input: FloatTensor<Self>,
         affine: BatchNormAffine<Self>,
+        residual: BatchNormResidual<Self>,
         epsilon: f64,
-        activation: FusedActivation,
+        tail: Tail,
+        parts: usize,
     ) -> BatchNormForward<Self> {
-        check::<Self>(&input, &[], &[&affine.gamma, &affine.beta]);
-        let order = Order::of::<Self>(&input);
-        let (input, rows) = order.apply::<Self>(input);
-        let dims = order.dims::<Self>(&input);
-        let Some(plan) = Plan::new(&input.client, input.dtype, dims, rows) else {
-            let input = order.undo::<Self>(input);
-            return portable::forward::<Self>(input, affine, epsilon, activation);
+        let residual = residual.tensor();
+        let activation = activation(tail, parts);
+        let like_input: Vec<_> = residual.iter().collect();
+        check::<Self>(&input, &like_input, &[&affine.gamma, &affine.beta]);
+        let laid = Laid::new(input, [residual]);
+        let Some(plan) = laid.plan() else {
+            let (input, [residual]) = laid.undo();
+            return portable::forward::<Self>(input, affine, residual, epsilon, activation);
         };
+        let [residual] = laid.others;
         let job = Job {
-            input,
+            input: laid.input,
             plan,
             epsilon,
-            relu: activation.is_relu(),
+            activation,
         };
-        let result = launch::forward(job, [affine.gamma, affine.beta]);
+        let result = launch::forward(job, residual, [affine.gamma, affine.beta]);
         BatchNormForward {
-            output: order.undo::<Self>(result.output),
+            output: laid.order.undo::<Self>(result.output),
             ..result
         }
     }
 
-    fn batch_norm_backward(
-        saved: BatchNormBackward<Self>,
+    fn batch_norm_then_backward(
+        saved: BatchNormThenBackward<Self>,
         epsilon: f64,
         frozen: bool,
-        activation: FusedActivation,
-    ) -> BatchNormGradients<Self> {
-        let BatchNormBackward {
+        tail: Tail,
+        parts: usize,
+    ) -> BatchNormThenGradients<Self> {
+        let BatchNormThenBackward {
             input,
             gradient,
+            residual,
             affine,
             statistics,
         } = saved;
+        let mut residual = residual.tensor();
+        let activation = activation(tail, parts);
+        let like_input: Vec<_> = [&gradient].into_iter().chain(&residual).collect();
         check::<Self>(
             &input,
-            &[&gradient],
+            &like_input,
             &[
                 &affine.gamma,
                 &affine.beta,
@@ -131,71 +149,150 @@ impl BatchNormBackend for CubeBackend {
                 &statistics.variance,
             ],
         );
-        let order = Order::of::<Self>(&input);
-        let (mut input, mut rows) = order.apply::<Self>(input);
-        let (mut gradient, rows_of_gradient) = order.apply::<Self>(gradient);
-        if rows_of_gradient != rows {
-            [input, gradient] = [input, gradient].map(into_contiguous);
-            rows = None;
+        // Without an activation, the residual has the gradient of the output.
+        let mut for_residual = None;
+        if activation == TailActivation::None && residual.take().is_some() {
+            for_residual = Some(gradient.clone());
         }
-        let dims = order.dims::<Self>(&input);
-        let Some(plan) = Plan::new(&input.client, input.dtype, dims, rows) else {
-            let [input, gradient] = [input, gradient].map(|tensor| order.undo::<Self>(tensor));
+        let laid = Laid::new(input, [Some(gradient), residual]);
+        let Some(plan) = laid.plan() else {
+            let (input, [gradient, residual]) = laid.undo();
             let saved = BatchNormBackward {
                 input,
-                gradient,
+                gradient: gradient.expect("it was given"),
                 affine,
                 statistics,
             };
-            return portable::backward::<Self>(saved, epsilon, frozen, activation);
+            let (found, gated) =
+                portable::backward::<Self>(saved, residual, epsilon, frozen, activation);
+            return BatchNormThenGradients {
+                input: found.input,
+                gamma: found.gamma,
+                beta: found.beta,
+                residual: gated.or(for_residual).into(),
+            };
         };
+        let [gradient, residual] = laid.others;
         let job = Job {
-            input,
+            input: laid.input,
             plan,
             epsilon,
-            relu: activation.is_relu(),
+            activation,
         };
         let result = launch::backward(
             job,
-            gradient,
+            gradient.expect("it was given"),
+            residual,
             [affine.gamma, affine.beta],
             statistics,
             frozen,
         );
-        BatchNormGradients {
-            input: order.undo::<Self>(result.input),
-            ..result
+        let gated = result.residual.tensor();
+        BatchNormThenGradients {
+            input: laid.order.undo::<Self>(result.input),
+            gamma: result.gamma,
+            beta: result.beta,
+            residual: gated
+                .map(|it| laid.order.undo::<Self>(it))
+                .or(for_residual)
+                .into(),
         }
     }
 
-    fn batch_norm_inference(
+    fn batch_norm_then_inference(
         input: FloatTensor<Self>,
         affine: BatchNormAffine<Self>,
         moments: BatchNormMoments<Self>,
+        residual: BatchNormResidual<Self>,
         epsilon: f64,
-        activation: FusedActivation,
+        tail: Tail,
     ) -> FloatTensor<Self> {
+        let residual = residual.tensor();
+        let activation = activation(tail, 1);
+        let like_input: Vec<_> = residual.iter().collect();
         let BatchNormMoments { mean, variance } = &moments;
-        check::<Self>(&input, &[], &[&affine.gamma, &affine.beta, mean, variance]);
-        let order = Order::of::<Self>(&input);
-        let (input, rows) = order.apply::<Self>(input);
-        let dims = order.dims::<Self>(&input);
-        let Some(plan) = Plan::new(&input.client, input.dtype, dims, rows) else {
-            let input = order.undo::<Self>(input);
-            return portable::inference::<Self>(input, affine, moments, epsilon, activation);
+        let per_channel = [&affine.gamma, &affine.beta, mean, variance];
+        check::<Self>(&input, &like_input, &per_channel);
+        let laid = Laid::new(input, [residual]);
+        let Some(plan) = laid.plan() else {
+            let (input, [residual]) = laid.undo();
+            return portable::inference::<Self>(
+                input, affine, moments, residual, epsilon, activation,
+            );
         };
+        let [residual] = laid.others;
         let job = Job {
-            input,
+            input: laid.input,
             plan,
             epsilon,
-            relu: activation.is_relu(),
+            activation,
         };
         let output = launch::inference(
             job,
+            residual,
             [affine.gamma, affine.beta],
             [moments.mean, moments.variance],
         );
-        order.undo::<Self>(output)
+        laid.order.undo::<Self>(output)
+    }
+}
+
+/// The activation, which is all that the kernels do of a tail.
+///
+/// # Panics
+///
+/// If there is more: `Then` leaves poolings to Burn, and the caller divides a batch.
+fn activation(tail: Tail, parts: usize) -> TailActivation {
+    assert!(
+        tail.pooling.is_none() && parts == 1,
+        "on a GPU, batch norm takes no pooling and a batch of one part, found {:?} and {parts} parts",
+        tail.pooling
+    );
+    tail.activation
+}
+
+/// The input and `N` tensors of its shape, all in one memory order, with the same gaps between their rows.
+struct Laid<const N: usize> {
+    order: Order,
+    input: CubeTensor,
+    others: [Option<CubeTensor>; N],
+    dims: Dims,
+    rows: Option<Rows>,
+}
+
+impl<const N: usize> Laid<N> {
+    fn new(input: CubeTensor, others: [Option<CubeTensor>; N]) -> Self {
+        let order = Order::of::<CubeBackend>(&input);
+        let (mut input, mut rows) = order.apply::<CubeBackend>(input);
+        let laid = others.map(|it| it.map(|tensor| order.apply::<CubeBackend>(tensor)));
+        let even = laid.iter().flatten().all(|(_, found)| *found == rows);
+        let mut others = laid.map(|it| it.map(|(tensor, _)| tensor));
+        if !even {
+            input = into_contiguous(input);
+            others = others.map(|it| it.map(into_contiguous));
+            rows = None;
+        }
+        let dims = order.dims::<CubeBackend>(&input);
+        Self {
+            order,
+            input,
+            others,
+            dims,
+            rows,
+        }
+    }
+
+    fn plan(&self) -> Option<Plan> {
+        // The last of the others is the residual.
+        let residual = matches!(self.others.last(), Some(Some(_)));
+        let dtype = self.input.dtype;
+        Plan::new(&self.input.client, dtype, self.dims, self.rows, residual)
+    }
+
+    /// The tensors in their natural order.
+    fn undo(self) -> (CubeTensor, [Option<CubeTensor>; N]) {
+        let undo = |tensor| self.order.undo::<CubeBackend>(tensor);
+        (undo(self.input), self.others.map(|it| it.map(undo)))
     }
 }
 

@@ -23,8 +23,11 @@ const HELD: usize = 16;
 const TOGETHER: usize = 4;
 /// Cubes that fill any device.
 const CUBES: usize = 1024;
-/// The most tensors that a kernel takes. Its scalars take one more binding.
-const MOST_TENSORS: u32 = 10;
+/// The most tensors that the kernel of a whole operation takes, then those that work on parts of a channel. Their
+/// scalars take one more binding.
+const MOST_TENSORS: [u32; 2] = [10, 7];
+/// Tensors that a residual adds: itself and its gradient.
+const OF_RESIDUAL: u32 = 2;
 
 /// How the values of a tensor are divided among cubes and units.
 pub struct Plan {
@@ -42,9 +45,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an operation on a tensor of the client's device. None if it is empty, or has more channels than a grid has
-    /// cubes.
-    pub fn new(client: &Client, dtype: DType, dims: Dims, rows: Option<Rows>) -> Option<Self> {
+    /// Plans an operation on a tensor of the client's device, with a residual or without. None if the tensor is empty,
+    /// or has more channels than a grid has cubes, or if the device has too few bindings.
+    pub fn new(
+        client: &Client,
+        dtype: DType,
+        dims: Dims,
+        rows: Option<Rows>,
+        residual: bool,
+    ) -> Option<Self> {
         if dims.len() == 0 {
             return None;
         }
@@ -62,6 +71,14 @@ impl Plan {
             .max()
             .unwrap_or(1);
         let hardware = &client.properties().hardware;
+        let [whole_fits, part_fits] = MOST_TENSORS.map(|tensors| {
+            let of_residual = if residual { OF_RESIDUAL } else { 0 };
+            hardware.max_bindings > tensors + of_residual
+        });
+        // Without a residual, the kernels of parts fit: every device has 8 bindings.
+        if residual && !part_fits {
+            return None;
+        }
         let units = UNITS.min(prior_power_of_two(hardware.max_units_per_cube as usize));
         let lanes = if across {
             let of_line = LINE / dtype.size() / vector;
@@ -84,7 +101,7 @@ impl Plan {
             tile,
             vector,
             parts: 1,
-            single_kernel: hardware.max_bindings > MOST_TENSORS,
+            single_kernel: whole_fits,
         };
         if plan.vectors_per_channel() > tile.units_per_lane * ALONE {
             let useful = plan.vectors_per_channel() / (tile.units_per_lane * TOGETHER);

@@ -1,15 +1,18 @@
-//! The operations of a normalisation and what follows it, for the backends with kernels for all of it.
+//! The operations of a normalisation and what follows it, for the backends with kernels.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
 use super::Tail;
+#[cfg(feature = "fusion")]
+use crate::norm::op::BatchNormForwardMetadata;
 use crate::norm::op::{
     BatchNormAffine, BatchNormBackend, BatchNormForward, BatchNormMoments, BatchNormStatistics,
 };
 
 /// The tensor that is added to the normalised input.
 #[derive(Clone, Debug, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub enum BatchNormResidual<B: Backend> {
     /// None.
     Absent,
@@ -34,6 +37,7 @@ impl<B: Backend> From<Option<FloatTensor<B>>> for BatchNormResidual<B> {
 
 /// The tensors that [`BatchNormThenBackend::batch_norm_then_backward`] needs.
 #[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormThenBackward<B: Backend> {
     /// The input of the forward pass, `[batch, channels, ...]`.
     pub input: FloatTensor<B>,
@@ -52,6 +56,7 @@ pub struct BatchNormThenBackward<B: Backend> {
 
 /// What [`BatchNormThenBackend::batch_norm_then_backward`] returns.
 #[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub struct BatchNormThenGradients<B: Backend> {
     /// Gradient of the input, `[batch, channels, ...]`.
     pub input: FloatTensor<B>,
@@ -66,17 +71,26 @@ pub struct BatchNormThenGradients<B: Backend> {
 
 /// The operations of [`BatchNormBackend`] with all that [`Then`](super::Then) can say.
 ///
-/// The output has the input's shape or, after a pooling, `[batch, channels, height out, width out]`.
+/// The output has the input's shape or, after a pooling, `[batch, channels, height out, width out]`. Only the CPU
+/// backends pool, or divide a batch into parts.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
     Autodiff,
+    Fusion: cfg(feature = "fusion"),
 )]
 pub trait BatchNormThenBackend: BatchNormBackend {
     /// Normalises by the statistics of the batch, then does what follows.
     ///
     /// The batch has `parts` parts of equal size, each of which is normalised by its own statistics: these are
     /// `[parts * channels]`.
+    #[fusion(id = "burn_kindling::batch_norm_then_forward", meta = |input, affine, _residual, _epsilon, _tail, _parts| BatchNormForwardMetadata {
+        output: input.clone(),
+        mean: affine.gamma.clone(),
+        mean_rest: affine.gamma.clone(),
+        variance: affine.gamma.clone(),
+    })]
     fn batch_norm_then_forward(
         input: FloatTensor<Self>,
         #[extension_type] affine: BatchNormAffine<Self>,
@@ -90,6 +104,12 @@ pub trait BatchNormThenBackend: BatchNormBackend {
     ///
     /// With `frozen`, the gradients of [`batch_norm_then_inference`](Self::batch_norm_then_inference), whose statistics
     /// do not depend on the input. `epsilon`, `tail` and `parts` are those of the forward pass.
+    #[fusion(id = "burn_kindling::batch_norm_then_backward", meta = |saved, _epsilon, _frozen, _tail, _parts| BatchNormThenGradientsMetadata {
+        input: saved.input.clone(),
+        gamma: saved.affine.gamma.clone(),
+        beta: saved.affine.beta.clone(),
+        residual: saved.residual.clone(),
+    })]
     fn batch_norm_then_backward(
         #[extension_type] saved: BatchNormThenBackward<Self>,
         epsilon: f64,
@@ -99,6 +119,7 @@ pub trait BatchNormThenBackend: BatchNormBackend {
     ) -> BatchNormThenGradients<Self>;
 
     /// Normalises by a given mean and variance, then does what follows.
+    #[fusion(id = "burn_kindling::batch_norm_then_inference", dtype = input, shape = input)]
     fn batch_norm_then_inference(
         input: FloatTensor<Self>,
         #[extension_type] affine: BatchNormAffine<Self>,
@@ -108,3 +129,54 @@ pub trait BatchNormThenBackend: BatchNormBackend {
         tail: Tail,
     ) -> FloatTensor<Self>;
 }
+
+/// Implements [`BatchNormBackend`] for a backend by its [`BatchNormThenBackend`]: without a residual, and with a ReLU at
+/// most.
+macro_rules! impl_batch_norm_by_then {
+    ($backend:ty) => {
+        impl BatchNormBackend for $backend {
+            fn batch_norm_forward(
+                input: FloatTensor<Self>,
+                affine: BatchNormAffine<Self>,
+                epsilon: f64,
+                activation: FusedActivation,
+            ) -> BatchNormForward<Self> {
+                let residual = BatchNormResidual::Absent;
+                let tail = activation.into();
+                Self::batch_norm_then_forward(input, affine, residual, epsilon, tail, 1)
+            }
+
+            fn batch_norm_backward(
+                saved: BatchNormBackward<Self>,
+                epsilon: f64,
+                frozen: bool,
+                activation: FusedActivation,
+            ) -> BatchNormGradients<Self> {
+                let saved = BatchNormThenBackward {
+                    input: saved.input,
+                    gradient: saved.gradient,
+                    residual: BatchNormResidual::Absent,
+                    affine: saved.affine,
+                    statistics: saved.statistics,
+                };
+                let BatchNormThenGradients {
+                    input, gamma, beta, ..
+                } = Self::batch_norm_then_backward(saved, epsilon, frozen, activation.into(), 1);
+                BatchNormGradients { input, gamma, beta }
+            }
+
+            fn batch_norm_inference(
+                input: FloatTensor<Self>,
+                affine: BatchNormAffine<Self>,
+                moments: BatchNormMoments<Self>,
+                epsilon: f64,
+                activation: FusedActivation,
+            ) -> FloatTensor<Self> {
+                let residual = BatchNormResidual::Absent;
+                let tail = activation.into();
+                Self::batch_norm_then_inference(input, affine, moments, residual, epsilon, tail)
+            }
+        }
+    };
+}
+pub(in crate::norm::op) use impl_batch_norm_by_then;

@@ -1,27 +1,27 @@
 //! What follows a normalisation in the same operation.
 
-#[cfg(feature = "cpu-kernels")]
+#[cfg(feature = "kernels")]
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, MaxPool2d};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{leaky_relu, relu};
 
 use super::FusedActivation;
-#[cfg(feature = "cpu-kernels")]
-use super::has_cpu_kernels;
+#[cfg(feature = "kernels")]
+use super::{has_cpu_kernels, has_gpu_kernels};
 
-#[cfg(feature = "cpu-kernels")]
+#[cfg(feature = "kernels")]
 mod autodiff;
-#[cfg(feature = "cpu-kernels")]
+#[cfg(feature = "kernels")]
 mod backend;
-#[cfg(feature = "cpu-kernels")]
 mod tail;
 
-#[cfg(feature = "cpu-kernels")]
+#[cfg(feature = "kernels")]
+pub(super) use backend::impl_batch_norm_by_then;
+#[cfg(feature = "kernels")]
 pub use backend::{
     BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward, BatchNormThenGradients,
 };
-#[cfg(feature = "cpu-kernels")]
 pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 
 /// What follows a normalisation in the same operation: a residual to add, then an activation, then a 2-D pooling, each
@@ -50,8 +50,11 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 ///
 /// On Flex and NdArray, the passes of the normalisation do all of it, forward and backward. Only the last result is
 /// written: with a 2x2 pooling, a quarter of the values. For the backward pass the operation keeps its input and the
-/// residual, which the model holds anyway; the activation's gate and the pooling's choice are computed again. Other
-/// backends fuse a ReLU without a residual, and Burn's tensor operations do the rest.
+/// residual, which the model holds anyway; the activation's gate and the pooling's choice are computed again.
+///
+/// On a GPU, the kernels of the normalisation do all but the pooling. Forward, the residual costs one more read, and no
+/// launch; backward, one more read and one more write, its gradient. Burn pools afterwards. On a remote device, only a
+/// ReLU without a residual is part of the operation.
 ///
 /// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is
 /// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite. Burn computes these, on every backend.
@@ -59,7 +62,7 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 /// # Ties, and what is not a number
 ///
 /// As in PyTorch: where the input of a ReLU is 0, the gradient is 0, and where that of a leaky ReLU is, the gradient is
-/// that below 0. (Burn's leaky ReLU, which does the work on other backends, takes that above 0.) The gradient of a max
+/// that below 0. (Burn's leaky ReLU, which does the work where none is fused, takes that above 0.) The gradient of a max
 /// pooling goes to the first of equal maxima in a window, row by row, and to the last NaN if there is one. NaN goes
 /// through every step.
 #[derive(Clone, Debug)]
@@ -83,9 +86,9 @@ enum Pool {
 
 /// How the operation is carried out.
 pub(super) enum Plan<const D: usize> {
-    /// By kernels that do everything.
-    #[cfg(feature = "cpu-kernels")]
-    Kernels(BatchNormResidual<burn::backend::Dispatch>, Tail),
+    /// By kernels, then the rest in Burn's tensor operations.
+    #[cfg(feature = "kernels")]
+    Kernels(BatchNormResidual<burn::backend::Dispatch>, Tail, Then<D>),
     /// By an operation that every backend has, then the rest in Burn's tensor operations.
     Steps(FusedActivation, Then<D>),
 }
@@ -234,14 +237,19 @@ impl<const D: usize> Then<D> {
     }
 
     /// Decides how the operation is carried out for this input, which is not empty.
-    #[cfg_attr(not(feature = "cpu-kernels"), allow(unused_mut))]
+    #[cfg_attr(not(feature = "kernels"), allow(unused_mut))]
     pub(super) fn plan(mut self, input: &Tensor<D>) -> Plan<D> {
-        #[cfg(feature = "cpu-kernels")]
-        if (self.residual.is_some() || self.pool.is_some() || !self.activation_is_fused())
-            && has_cpu_kernels(&input.device())
-            && let Some((residual, tail)) = self.for_kernels(input)
+        #[cfg(feature = "kernels")]
         {
-            return Plan::Kernels(residual, tail);
+            let device = &input.device();
+            let beyond_a_relu = self.residual.is_some() || !self.activation_is_fused();
+            let wanted = match has_cpu_kernels(device) {
+                true => beyond_a_relu || self.pool.is_some(),
+                false => beyond_a_relu && has_gpu_kernels(device),
+            };
+            if wanted && let Some((residual, tail)) = self.for_kernels(input) {
+                return Plan::Kernels(residual, tail, self);
+            }
         }
         let _ = input;
         match self.activation {
@@ -256,29 +264,12 @@ impl<const D: usize> Then<D> {
         }
     }
 
-    /// What the kernels of the CPU backends are given, the residual being taken out. `None` if they do not take it.
-    #[cfg(feature = "cpu-kernels")]
+    /// Takes out what the kernels of the input's device do, or `None` if they cannot do it.
+    #[cfg(feature = "kernels")]
     pub(super) fn for_kernels(
         &mut self,
         input: &Tensor<D>,
     ) -> Option<(BatchNormResidual<burn::backend::Dispatch>, Tail)> {
-        let tail = self.tail(input.dims())?;
-        let residual = match self.residual.take() {
-            None => BatchNormResidual::Absent,
-            Some(residual) => BatchNormResidual::Added(residual.into_dispatch()),
-        };
-        Some((residual, tail))
-    }
-
-    /// Whether every backend fuses the activation.
-    #[cfg(feature = "cpu-kernels")]
-    fn activation_is_fused(&self) -> bool {
-        matches!(self.activation, None | Some(Activation::Relu))
-    }
-
-    /// Activation and pooling for the kernels, or `None` if they do not take them.
-    #[cfg(feature = "cpu-kernels")]
-    fn tail(&self, dims: [usize; D]) -> Option<Tail> {
         let activation = match self.activation {
             None => TailActivation::None,
             Some(Activation::Relu) => TailActivation::Relu,
@@ -288,13 +279,31 @@ impl<const D: usize> Then<D> {
             Some(Activation::LeakyRelu { .. }) => return None,
         };
         let pooling = match &self.pool {
-            None => None,
-            Some(pool) => Some(pool.plan([dims[2], dims[3]])?),
+            Some(pool) if has_cpu_kernels(&input.device()) => {
+                let dims = input.dims();
+                Some(pool.plan([dims[2], dims[3]])?)
+            }
+            _ => None,
         };
-        Some(Tail {
+        self.activation = None;
+        if pooling.is_some() {
+            self.pool = None;
+        }
+        let residual = match self.residual.take() {
+            None => BatchNormResidual::Absent,
+            Some(residual) => BatchNormResidual::Added(residual.into_dispatch()),
+        };
+        let tail = Tail {
             activation,
             pooling,
-        })
+        };
+        Some((residual, tail))
+    }
+
+    /// Whether every backend fuses the activation.
+    #[cfg(feature = "kernels")]
+    fn activation_is_fused(&self) -> bool {
+        matches!(self.activation, None | Some(Activation::Relu))
     }
 }
 
@@ -335,7 +344,7 @@ impl Then<4> {
     }
 }
 
-#[cfg(feature = "cpu-kernels")]
+#[cfg(feature = "kernels")]
 impl Pool {
     /// The pooling of images of this height and width, or `None` if the kernels do not take it.
     fn plan(&self, input: [usize; 2]) -> Option<Pooling> {

@@ -21,12 +21,8 @@ impl Tail {
 
 impl From<FusedActivation> for Tail {
     fn from(activation: FusedActivation) -> Self {
-        let activation = match activation {
-            FusedActivation::None => TailActivation::None,
-            FusedActivation::Relu => TailActivation::Relu,
-        };
         Self {
-            activation,
+            activation: activation.into(),
             pooling: None,
         }
     }
@@ -44,6 +40,15 @@ pub enum TailActivation {
         /// Above 0, and finite.
         slope: f64,
     },
+}
+
+impl From<FusedActivation> for TailActivation {
+    fn from(activation: FusedActivation) -> Self {
+        match activation {
+            FusedActivation::None => Self::None,
+            FusedActivation::Relu => Self::Relu,
+        }
+    }
 }
 
 /// The value of a window.
