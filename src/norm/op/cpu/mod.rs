@@ -53,6 +53,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 
 use super::average::RunningAverageBackend;
+use super::then::impl_batch_norm_by_then;
 use super::{
     BatchMomentsBackend, BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward,
     BatchNormGradients, BatchNormMoments, BatchNormResidual, BatchNormThenBackend,
