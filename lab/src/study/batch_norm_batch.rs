@@ -212,7 +212,7 @@ fn batch_figure(runs: &Runs<Network>) -> Figure {
         "batch",
         "One unit in one batch: before, normalised, and after gamma and beta",
         format!(
-            "The values of a unit for the {} images of a batch.",
+            "The values of a unit for the {} images of the last batch.",
             last.sums.len()
         ),
     )

@@ -170,8 +170,8 @@ fn claims(runs: &Runs<Deep>, depths: &[usize]) -> Vec<Claim> {
             )
             .holds_if(Bound::AtMost(0.2))
             .why(
-                "It guesses for most of the training, then begins to learn. Width matters: the networks in \
-                     which it stalled for good are far wider than 100 units.",
+                "At first it only guesses, then it begins to learn. Width matters: the networks in which it stalled \
+                 for good are far wider than 100 units.",
             ),
         HE.says("At 30 layers, a network with He learns")
             .measured("validation accuracy at the end", accuracy(30, Kind::He))

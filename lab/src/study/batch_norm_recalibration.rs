@@ -223,7 +223,8 @@ fn claims(first_steps: &Runs<FirstSteps>, epochs: &Runs<BatchSize>) -> Vec<Claim
                 "their lead over the exponential average, batches of 2048, in percentage points",
                 by_size[by_size.len() - 1],
             )
-            .holds_if(Bound::AtLeast(10.0)),
+            .holds_if(Bound::AtLeast(10.0))
+            .why("The lead depends much on the seed."),
     ]
 }
 

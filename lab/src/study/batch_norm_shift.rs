@@ -167,8 +167,7 @@ fn claims(runs: &Runs<Norms>) -> Vec<Claim> {
             .holds_if(Bound::AtLeast(2.0))
             .why(
                 "By the theory of wide layers (Schoenholz et al. 2017, arXiv:1611.01232), a ReLU layer with He \
-                 initialisation neither stretches nor shrinks small differences: a change passes through \
-                 unchanged.",
+                 initialisation neither stretches nor shrinks small differences: nothing amplifies the change.",
             ),
         IOFFE
             .says("Batch norm at every layer prevents this")
@@ -185,8 +184,8 @@ fn claims(runs: &Runs<Norms>) -> Vec<Claim> {
             )
             .holds_if(Bound::AtLeast(2.0))
             .why(
-                "The first batch norm already removes most of the change, and the layers after it do not \
-                 amplify the rest.",
+                "The first batch norm already removes most of the change. The rest doubles in the next layer, but no \
+                 later layer amplifies it.",
             ),
     ]
 }

@@ -213,10 +213,13 @@ fn claims(runs: &Runs<Network>, epochs: usize) -> Vec<Claim> {
         IOFFE
             .says("With batch norm, the network trains faster")
             .measured(
-                "epochs until it reaches the final accuracy without batch norm, divided by all epochs",
-                reaches(Normalization::Batch) / epochs as f64,
+                "epochs to the final accuracy without batch norm, with batch norm divided by without",
+                reaches(Normalization::Batch) / reaches(Normalization::None),
             )
-            .holds_if(Bound::AtMost(0.5)),
+            .holds_if(Bound::Below(1.0))
+            .why(
+                "Batch norm is ahead in the first epochs and at the end, but not in between.",
+            ),
         IOFFE
             .says("With batch norm, the network ends at a higher accuracy")
             .measured(

@@ -324,8 +324,8 @@ impl Trainings {
                 )
                 .holds_if(Bound::AtLeast(0.75))
                 .why(
-                    "At the ends of the range, learning takes longer than these epochs. Saito shows curves and gives \
-                 no number.",
+                    "With the largest weights, learning takes longer than these epochs. With the smallest, it halts on \
+                     plateaus. Saito shows curves and gives no number.",
                 ),
             SAITO
                 .says("Without batch norm, it learns something from few of them")

@@ -219,13 +219,14 @@ fn backward(runs: &Runs<Start>) -> Figure {
     figure.row("", panels).fold()
 }
 
-/// The numbers that the story names.
+/// The numbers that the story names: those of the network in the histograms.
 fn facts(runs: &Runs<Start>) -> Vec<(&'static str, String)> {
     use Activation::Sigmoid;
     use InitStrategy::{StandardNormal, Xavier};
     let of = |strategy, number: fn(&Layer) -> f64| -> Vec<String> {
-        let numbers = by_layer(runs, &Start(Sigmoid, strategy), number);
-        numbers.into_iter().map(short).collect()
+        let first = runs.of(&Start(Sigmoid, strategy)).next();
+        let layers = first.into_iter().flatten();
+        layers.map(|layer| short(number(layer))).collect()
     };
     let (std, spread) = (
         of(Xavier, |it| it.data.std),

@@ -254,8 +254,8 @@ fn claims(runs: &Runs<Start>, rates: &[f64]) -> Vec<Claim> {
             )
             .holds_if(Bound::Between(0.5, 2.0))
             .why(
-                "The theory is about layers much wider than the network is deep. With n squared singular values, \
-                 variance / mean² cannot exceed n - 1, here 99.",
+                "The theory is about layers much wider than the network is deep. For n positive numbers, variance / mean² \
+                 cannot exceed n - 1, here 99.",
             ),
         PENNINGTON
             .says("With orthogonal weights at criticality, a tanh network keeps them together")

@@ -179,7 +179,7 @@ impl Grid<'_> {
         Figure::new(
             "grid",
             "Accuracy of tanh networks after a short training, by depth and weight variance",
-            "Medians over seeds. n is the number of inputs of a layer, so Xavier is at 1. Up to there, the two lines are the same.",
+            "n is the number of inputs of a layer, so Xavier is at 1. Up to there, the two lines are the same.",
         )
         .panel(panel)
     }

@@ -27,7 +27,7 @@ pub(super) fn histogram(values: &Summary, depth: usize, color: Color, x: Axis) -
     let drawn: f64 = bars.iter().map(|bar| bar[2]).sum();
     let finite = values.count - values.nan - values.infinite;
     let beyond = finite as f64 / values.count as f64 - drawn;
-    let beyond = (beyond > 0.005).then(|| format!("{:.0} % off", 100.0 * beyond));
+    let beyond = (beyond > 0.005).then(|| format!("{:.0} % off axis", 100.0 * beyond));
     let std = match values.std.is_nan() {
         true => "not finite".into(),
         false => format!("std {}", short(values.std)),
