@@ -39,6 +39,13 @@ fn error(found: &[f64], expected: &[f64]) -> f64 {
     difference.fold(0.0, |worst, it| if it <= worst { worst } else { it }) / largest
 }
 
+/// Lays out a tensor anew, with the same values.
+type Lay = fn(Tensor<4>) -> Tensor<4>;
+
+fn as_it_is(tensor: Tensor<4>) -> Tensor<4> {
+    tensor
+}
+
 impl Window {
     fn padding(&self) -> PaddingConfig2d {
         let [y, x] = self.padding;
@@ -87,16 +94,16 @@ impl Problem {
 
     /// What the crate answers, on a device in a type.
     fn ask(&self, weights: &[f64], dtype: DType, device: &Device) -> Answer {
-        self.ask_with(weights, dtype, device, |input| input)
+        self.ask_with(weights, dtype, device, [as_it_is; 2])
     }
 
-    /// What the crate answers for an input and a residual that `lay` has laid out anew.
+    /// What the crate answers for an input and a residual that were laid out anew.
     fn ask_with(
         &self,
         weights: &[f64],
         dtype: DType,
         device: &Device,
-        lay: impl Fn(Tensor<4>) -> Tensor<4>,
+        [lay_input, lay_residual]: [Lay; 2],
     ) -> Answer {
         let device = &device.clone().autodiff();
         let channels = [self.shape[1]];
@@ -112,16 +119,16 @@ impl Problem {
             parameter(&self.beta),
         );
         let residual = self.residual.as_deref().map(leaf);
-        let then = self.then(residual.clone().map(&lay));
+        let then = self.then(residual.clone().map(lay_residual));
         let affine = [Some(gamma.clone()), Some(beta.clone())];
         let output = match &self.given {
             Some(statistics) => {
                 let given = [0, 1].map(|it| tensor(&statistics[it], channels, of_channels, device));
-                batch_norm_then_inference(lay(input.clone()), given, affine, EPSILON, then)
+                batch_norm_then_inference(lay_input(input.clone()), given, affine, EPSILON, then)
             }
             None => {
                 let [gamma, beta] = affine;
-                batch_norm_then_train(lay(input.clone()), gamma, beta, EPSILON, then).output
+                batch_norm_then_train(lay_input(input.clone()), gamma, beta, EPSILON, then).output
             }
         };
         assert_eq!(output.dims(), self.output_shape());
@@ -141,7 +148,7 @@ impl Problem {
 
 impl Problem {
     /// Compares what a device answers with the oracle, in the precision that it has.
-    fn check(&self, device: &Device, lay: impl Fn(Tensor<4>) -> Tensor<4>) {
+    fn check(&self, device: &Device, lay: [Lay; 2]) {
         let weights = weights(self);
         let (error, allowed) = if is_processor(device) {
             let found = self.ask_with(&weights, DType::F64, device, lay);
