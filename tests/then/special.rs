@@ -6,6 +6,7 @@ use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, Then, freeze};
+use burn_kindling::observe::Tap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::devices::{any_device, devices, processors};
@@ -180,6 +181,23 @@ fn a_leaky_relu_has_the_slope_below_0_at_0_as_in_pytorch() {
         });
         assert_eq!(output, [0.0; 4]);
         assert_eq!(gradient, [0.25, 0.5, 0.75, 1.0]);
+    }
+}
+
+/// Nothing stands between them, so the kernels have no gradient to compute, and must not take memory for one.
+#[test]
+fn a_residual_alone_gets_the_gradient_of_the_output_though_others_hold_it() {
+    for device in devices() {
+        let device = device.autodiff();
+        let values: Vec<f64> = (0..2 * 3 * 40).map(|it| (it as f64).sin()).collect();
+        let leaf = || tensor(&values, [2, 3, 8, 5], DType::F32, &device).require_grad();
+        let (input, skip) = (leaf(), leaf());
+        let norm: BatchNorm = BatchNormConfig::new(3).init(&device);
+        let output = norm.forward_then(input, Then::new().add_residual(skip.clone()));
+        let (output, tap) = Tap::of(output);
+        let gradients = output.sin().sum().backward();
+        let of_output = tap.unwrap().gradient(&gradients).unwrap();
+        assert_eq!(numbers(skip.grad(&gradients).unwrap()), numbers(of_output));
     }
 }
 

@@ -40,8 +40,8 @@ use crate::norms::norms_of;
 ///
 /// This takes three forward passes. Layers that these cannot tell apart take one more each.
 ///
-/// A norm is also not folded if it is called twice, if it keeps no running statistics, if its epsilon is 1 or more, or
-/// if it is Burn's. The table has these norms too.
+/// A norm is also not folded if the sample shows it nothing but zeros, if it is called twice, if it keeps no running
+/// statistics, if its epsilon is 1 or more, or if it is Burn's. The table has these norms too.
 ///
 /// ```
 /// use burn::module::Module;

@@ -423,7 +423,8 @@ where
         parameters.fold(first, kernels::added)
     };
     // The gradient of the residual, if there is one, and that of the input.
-    // SAFETY: the kernel writes all values of `output`, and of `gated` if a residual is added, before it reads them.
+    // SAFETY: the kernel writes all values of `output` and, if something follows the normalisation, of `gated`, before it
+    // reads them.
     let (for_residual, (for_input, parameters)) = unsafe {
         match (&residual, tail.pooling) {
             (None, None) => {
@@ -431,6 +432,15 @@ where
                     kernel(gradient, output, output)
                 });
                 (None, written)
+            }
+            // Nothing stands between the residual and the output: they have one gradient.
+            (Some(_), None) if tail == Tail::NOTHING => {
+                let values = Input::of(<B as Values<T>>::values(&gradient));
+                let written = B::written(shape, |start| {
+                    let output = Target::new(start, len);
+                    kernel(values, output, output)
+                });
+                (Some(gradient), written)
             }
             (Some(_), None) => {
                 let (gated, written) = write_over::<B, T, _>(gradient, |gradient, gated| {
