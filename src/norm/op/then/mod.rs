@@ -84,7 +84,8 @@ enum Pool {
     Average(AvgPool2d),
 }
 
-/// How the operation is carried out.
+/// How the operation is carried out. It is taken apart as soon as it is made, so its size does not matter.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Plan<const D: usize> {
     /// By kernels, then the rest in Burn's tensor operations.
     #[cfg(feature = "kernels")]
