@@ -1,7 +1,7 @@
 //! Tests batch norm with what follows it in one operation: a residual, an activation, a pooling.
 //!
-//! On the CPU backends, which have kernels for all of it, in f64. On GPUs, in f32 and without a pooling, which Burn does
-//! there.
+//! On the CPU backends, which have kernels for all of it, in f64. On GPUs, in f32 and without a pooling, which Burn
+//! does there.
 
 // Burn 0.22 deprecates NdArray; it is tested as long as Burn has it.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]

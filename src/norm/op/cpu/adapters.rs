@@ -422,9 +422,8 @@ where
         let first = parameters.next().expect("a batch has at least one part");
         parameters.fold(first, kernels::added)
     };
-    // The gradient of the residual, if there is one, and that of the input.
-    // SAFETY: the kernel writes all values of `output` and, if something follows the normalisation, of `gated`, before it
-    // reads them.
+    // The gradient of the residual, if there is one, and that of the input. SAFETY: the kernel writes all values of
+    // `output` and, if something follows the normalisation, of `gated`, before it reads them.
     let (for_residual, (for_input, parameters)) = unsafe {
         match (&residual, tail.pooling) {
             (None, None) => {

@@ -33,8 +33,8 @@ macro_rules! in_blocks {
 }
 pub(super) use in_blocks;
 
-/// Evaluates the body for blocks of 16, 8 or 1 lanes that cover `0..len`. The last may overlap the one before it, so the
-/// body must be right if it does a lane twice.
+/// Evaluates the body for blocks of 16, 8 or 1 lanes that cover `0..len`. The last may overlap the one before it, so
+/// the body must be right if it does a lane twice.
 macro_rules! in_covering_blocks {
     ($len:expr, |$at:ident, $lanes:ident| $body:block) => {{
         let len: usize = $len;

@@ -198,8 +198,8 @@ unsafe fn values_before_pooling<S: Source, G: Gate<RealOf<S>>>(
     });
 }
 
-/// Writes the gradient of the activation's input of an image to `gated`. `values` are those before the pooling, `unpooled`
-/// is their gradient.
+/// Writes the gradient of the activation's input of an image to `gated`. `values` are those before the pooling,
+/// `unpooled` is their gradient.
 ///
 /// # Safety
 ///
@@ -220,8 +220,8 @@ unsafe fn gate_image<T: Value, G: Gate<T::Real>>(
     });
 }
 
-/// The sums of an image of `len` values. `of_lanes` is memory for those of each lane. It must not be a local array, which
-/// the compiler would take apart and put together again in pairs of a lane's two sums.
+/// The sums of an image of `len` values. `of_lanes` is memory for those of each lane. It must not be a local array,
+/// which the compiler would take apart and put together again in pairs of a lane's two sums.
 ///
 /// # Safety
 ///

@@ -2,8 +2,8 @@
 //!
 //! A ReLU lets a gradient through where its input `z` is above 0: the normalised input and the residual, if one is
 //! added. The backward pass does not keep `z`: it computes it again, from the same stored statistics, by the same
-//! operations in the same order, rounded to the output's type. Both passes use [`Affine::output`] and [`plus`] for that,
-//! so the gate never disagrees with the output, even where it is exactly 0.
+//! operations in the same order, rounded to the output's type. Both passes use [`Affine::output`] and [`plus`] for
+//! that, so the gate never disagrees with the output, even where it is exactly 0.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;

@@ -14,8 +14,8 @@
 //! If a residual was added before the activation, its gradient is `dy`. The loops that add up write it to `gated`, and
 //! the loops that compute `dx` read it there. Otherwise they compute it again.
 //!
-//! [`backward_whole`] does everything; [`forward_scale`] (for an activation), [`backward_parts`], [`backward_merge`] and
-//! [`backward_apply`] do the same in steps, for channels that several cubes share.
+//! [`backward_whole`] does everything; [`forward_scale`] (for an activation), [`backward_parts`], [`backward_merge`]
+//! and [`backward_apply`] do the same in steps, for channels that several cubes share.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;

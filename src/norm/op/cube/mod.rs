@@ -31,8 +31,8 @@
 //! ```
 //!
 //! Inference is `apply` alone. If nobody else holds the overwritten tensor, the output of inference overwrites its
-//! input, and the gradient of the residual, or else that of the input, overwrites the gradient of the output. Without an
-//! activation, the gradient of the residual is that of the output, and no kernel sees the residual.
+//! input, and the gradient of the residual, or else that of the input, overwrites the gradient of the output. Without
+//! an activation, the gradient of the residual is that of the output, and no kernel sees the residual.
 //!
 //! | file | content |
 //! | --- | --- |

@@ -130,8 +130,8 @@ pub trait BatchNormThenBackend: BatchNormBackend {
     ) -> FloatTensor<Self>;
 }
 
-/// Implements [`BatchNormBackend`] for a backend by its [`BatchNormThenBackend`]: without a residual, and with a ReLU at
-/// most.
+/// Implements [`BatchNormBackend`] for a backend by its [`BatchNormThenBackend`]: without a residual, and with a ReLU
+/// at most.
 macro_rules! impl_batch_norm_by_then {
     ($backend:ty) => {
         impl BatchNormBackend for $backend {

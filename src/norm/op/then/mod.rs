@@ -62,8 +62,8 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 /// # Ties, and what is not a number
 ///
 /// As in PyTorch: where the input of a ReLU is 0, the gradient is 0, and where that of a leaky ReLU is, the gradient is
-/// that below 0. (Burn's leaky ReLU, which does the work where none is fused, takes that above 0.) The gradient of a max
-/// pooling goes to the first of equal maxima in a window, row by row, and to the last NaN if there is one. NaN goes
+/// that below 0. (Burn's leaky ReLU, which does the work where none is fused, takes that above 0.) The gradient of a
+/// max pooling goes to the first of equal maxima in a window, row by row, and to the last NaN if there is one. NaN goes
 /// through every step.
 #[derive(Clone, Debug)]
 pub struct Then<const D: usize> {
