@@ -27,7 +27,7 @@ struct Args {
     #[arg(long)]
     fold: bool,
 
-    /// Part of the file that is the network, such as `model` or `ema.module` [default: found by the usual names]
+    /// Part of the file that holds the network, such as `model` or `ema.module` [default: found by the usual names]
     #[arg(long, value_name = "NAME")]
     under: Option<String>,
 

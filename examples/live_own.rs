@@ -16,7 +16,7 @@ use burn_kindling::observe::{Point, Sink, watch};
 use burn_kindling_lab::data::{Batches, Mnist};
 use burn_kindling_lab::live::Live;
 
-/// Two convolutions and a linear layer between them and the answer.
+/// Two convolutions, a hidden linear layer, and an output layer.
 #[derive(Module, Debug)]
 struct Net {
     conv: [Conv2d; 2],

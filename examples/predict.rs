@@ -10,7 +10,7 @@ use burn_kindling_lab::cli::{self, DataFlag, DeviceFlag};
 use burn_kindling_lab::data::{ImageSet, Picture, draw, normalise};
 use clap::Parser;
 
-/// Say which digit an image shows, by a trained network.
+/// Say which digit an image shows, with a trained network.
 #[derive(Parser)]
 #[command(name = "predict", max_term_width = 100)]
 struct Args {
@@ -18,7 +18,7 @@ struct Args {
     /// needs a config.json beside it
     network: PathBuf,
 
-    /// Part of the file that is the network, such as `model` or `ema.module` [default: found by the usual names]
+    /// Part of the file that holds the network, such as `model` or `ema.module` [default: found by the usual names]
     #[arg(long, value_name = "NAME")]
     under: Option<String>,
 
@@ -62,7 +62,7 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     let (config, model) = cli::open_network(&args.network, args.under.as_deref(), &device)?;
     if config.pixels() != Some(ImageSet::PIXELS) {
         return Err(format!(
-            "{} takes images of other than {} pixels",
+            "{} does not take images of {} pixels",
             args.network.display(),
             ImageSet::PIXELS
         )

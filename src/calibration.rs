@@ -100,7 +100,10 @@ impl Calibrator {
     ///
     /// Panics unless `tolerance` is above 0.
     pub fn with_tolerance(mut self, tolerance: f64) -> Self {
-        assert!(tolerance > 0.0, "a tolerance is above 0, found {tolerance}");
+        assert!(
+            tolerance > 0.0,
+            "a tolerance must be above 0, found {tolerance}"
+        );
         self.tolerance = tolerance;
         self
     }

@@ -2,8 +2,8 @@
 //! Weight initialisation and batch normalisation for [Burn](burn): what makes a deep network train.
 //!
 //! Most deep networks that do not train fail in one of two places: the scale of the initial weights,
-//! or the scale of the signal, which drifts from layer to layer. This crate has a cure for each. Its
-//! repository also has a lab that shows what they do.
+//! or the scale of the signal, which drifts from layer to layer. This crate has a cure for each. The lab
+//! in its repository shows what both do.
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
@@ -26,7 +26,7 @@
 //!             norm: BatchNormConfig::new(100).init(device),
 //!             output: LinearConfig::new(100, 10).init(device),
 //!         };
-//!         // Weights by fan-in, for ReLU; biases 0. The seed decides, on every backend.
+//!         // Weights by fan-in, for ReLU; biases 0. The same seed gives the same weights on every backend.
 //!         let (net, _table) = initialize(net, InitStrategy::He, 42);
 //!         net
 //!     }

@@ -2,8 +2,8 @@
 //! The lab of [burn-kindling](burn_kindling): what initialisation and batch normalisation do, shown on MNIST.
 //!
 //! - [`data`]: reads MNIST and its relatives, and makes batches.
-//! - [`model`]: a multi-layer perceptron and a convolutional network, built from one kind of block: affine layer,
-//!   normalisation, activation.
+//! - [`model`]: a multi-layer perceptron, a convolutional network and a residual network, built from one kind of block:
+//!   affine layer, normalisation, activation.
 //! - [`train`]: a training run, from its configuration to its result, through Burn's learner.
 //! - [`study`]: the experiments, one file per question.
 //! - [`figure`] and [`page`]: figures, and the report that holds them.

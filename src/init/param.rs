@@ -1,4 +1,4 @@
-//! What a parameter does not say plainly. None of this draws the values of a lazy parameter.
+//! Properties of a parameter that Burn does not state. Reading them does not draw the values of a lazy parameter.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};

@@ -138,7 +138,7 @@ impl Scheme {
     pub fn uniform_between(low: f64, high: f64) -> Self {
         assert!(
             low.is_finite() && high.is_finite() && low <= high,
-            "The bounds of a uniform distribution are finite, and the lower one comes first; got {low} and {high}."
+            "The bounds of a uniform distribution must be finite, the lower one first; got {low} and {high}."
         );
         Self {
             mean: low.midpoint(high),
@@ -207,7 +207,7 @@ impl Scheme {
     ///
     /// A weight of more than two axes counts as a matrix: its first axis by all others. In a convolution with groups,
     /// each group has its own matrix, because the groups see different inputs. PyTorch makes one matrix of all groups;
-    /// if that has more rows than columns, its filters are shorter than 1.
+    /// if that has more rows than columns, the norms of its filters are below 1.
     ///
     /// The matrix is orthogonalised on the host, in f64. The time grows with the cube of its side.
     pub const fn orthogonal() -> Self {

@@ -39,7 +39,7 @@ pub struct Microbatches {
 }
 
 impl Microbatches {
-    /// Takes every `count` micro-batches for one batch.
+    /// Treats every `count` micro-batches as one batch.
     ///
     /// # Panics
     ///
@@ -55,8 +55,8 @@ impl Microbatches {
     /// Calls `step`, the forward pass of one micro-batch and, if you like, its backward pass. After the last one of a
     /// step, updates the running statistics.
     ///
-    /// As to threads, see [`Mode::run`](super::Mode::run). If `step` panics, the call does not count, but the layers
-    /// that it reached keep its statistics.
+    /// For threads, see [`Mode::run`](super::Mode::run). If `step` panics, the call does not count, but the layers that
+    /// it reached keep its statistics.
     pub fn run<T: Send>(&self, step: impl FnOnce() -> T + Send) -> T {
         let output = scope::run(self.collected.clone(), step);
         let mut collected = self.collected.lock();

@@ -11,7 +11,7 @@ use super::sync::{self, Met};
 
 /// What makes the statistics of a batch.
 pub(super) struct Batch {
-    /// Where values count; everywhere without it.
+    /// Which values count; `None` if all do.
     mask: Option<Mask>,
     /// The workers whose batches count too.
     met: Option<Met>,

@@ -27,8 +27,8 @@ pub struct GhostBatches {
 }
 
 impl GhostBatches {
-    /// Parts of `rows` rows each. What is left over is a smaller part or, if it has one value per channel, belongs to
-    /// the part before it.
+    /// Parts of `rows` rows each. The remaining rows are a smaller part or, if they have only one value per channel,
+    /// belong to the part before them.
     ///
     /// # Panics
     ///
@@ -41,7 +41,7 @@ impl GhostBatches {
     /// Calls `step`, in which every batch norm layer that normalises by its batch's statistics does so part by part.
     ///
     /// Within a [`SyncGroup`](super::SyncGroup), a layer panics: the parts of one worker's batch are not those of
-    /// another's. As to threads, see [`Mode::run`](super::Mode::run).
+    /// another's. For threads, see [`Mode::run`](super::Mode::run).
     pub fn run<T: Send>(self, step: impl FnOnce() -> T + Send) -> T {
         scope::run(Arc::new(self), step)
     }

@@ -4,8 +4,8 @@
 //! So on Flex, the memory of a dropped output is kept for the next one of about its size. What this saves is in the
 //! repository's `docs/benchmarks.md`: most where the system has no huge pages.
 //!
-//! Kept and used memory together never exceed what outputs used at some earlier moment, and after some smaller steps at
-//! most twice what those use. To evaluate a small batch after training on large ones, or to lend the memory to
+//! Kept and used memory together never exceed the most that outputs have used so far. After some smaller steps, they
+//! are at most twice what those use. To evaluate a small batch after training on large ones, or to lend the memory to
 //! something else, [release](release()) it or [limit] it. Other backends manage their memory themselves, and both
 //! functions do nothing there.
 //!

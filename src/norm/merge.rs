@@ -10,8 +10,8 @@ use super::fields::CONTAINER;
 /// Returns the model with the average of its running statistics and those of `others`.
 ///
 /// The running mean becomes the mean of the models' means. The running variance becomes the mean of their variances
-/// plus the variance of their means, as in a mixture. Use it for models with the same weights and statistics of their
-/// own, such as the workers of a training. The rest of the model stays as it is.
+/// plus the variance of their means, as in a mixture. Use it for models with the same weights but separate statistics,
+/// such as the workers of a training. The rest of the model stays as it is.
 ///
 /// After averaging *weights* (stochastic weight averaging), use [`recalibrate`](super::recalibrate()): the layers
 /// compute something new, which no average describes.

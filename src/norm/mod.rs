@@ -15,7 +15,7 @@
 //!
 //! Batch norm goes between an affine layer and the activation. The affine layer then needs no bias, because beta
 //! replaces it. The scale of its weights no longer changes the output, so networks with batch norm train from more
-//! initial scales than networks without: from 9 of 16 in the lab's experiment, instead of 2.
+//! initial scales than networks without: from 9 of 16 in the lab's experiment, instead of 1.
 //!
 //! ```
 //! use burn::module::Module;
@@ -57,8 +57,8 @@
 //!
 //! # Three choices
 //!
-//! There are three choices: whether gamma and beta train, which statistics normalise, and whether the batch updates the
-//! running statistics. The parameters decide the first, as everywhere in Burn; a [`Mode`] decides the other two.
+//! Three things can be chosen: whether gamma and beta train, which statistics normalise, and whether the batch updates
+//! the running statistics. The parameters decide the first, as everywhere in Burn; a [`Mode`] decides the other two.
 //!
 //! | known as | gamma, beta | normalised with | running statistics | how |
 //! | --- | --- | --- | --- | --- |

@@ -1,4 +1,4 @@
-//! Looks at what reaches each batch norm layer, and cuts the model apart at them.
+//! Records the input of each batch norm layer, and cuts the model apart at these layers.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,8 @@ use crate::scope;
 
 /// Notes the input of every call of a batch norm layer in a forward pass.
 ///
-/// In the first pass each layer normalises its input. In later passes it normalises the input of the first pass. So if
-/// the layers in front of a norm change, the inputs of this norm change, and nothing behind it.
+/// In the first pass each layer normalises its input. In later passes it normalises the input of the first pass. So a
+/// change of the layers before a norm changes the input of this norm, and nothing after it.
 #[derive(Default)]
 pub(super) struct Probe(Mutex<Passes>);
 

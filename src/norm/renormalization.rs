@@ -66,7 +66,7 @@ impl Renormalization {
     /// Calls `step`, in which every batch norm layer that normalises by its batch's statistics corrects them within
     /// these limits.
     ///
-    /// A layer without running statistics panics there. As to threads, see [`Mode::run`](super::Mode::run).
+    /// A layer without running statistics panics there. For threads, see [`Mode::run`](super::Mode::run).
     pub fn run<T: Send>(self, step: impl FnOnce() -> T + Send) -> T {
         scope::run(Arc::new(self), step)
     }

@@ -185,7 +185,7 @@ impl StatisticsSet {
         Self(Choice::Index(index))
     }
 
-    /// Calls `forward` with this set. As to threads, see [`Mode::run`](super::Mode::run).
+    /// Calls `forward` with this set. For threads, see [`Mode::run`](super::Mode::run).
     pub fn run<T: Send>(self, forward: impl FnOnce() -> T + Send) -> T {
         scope::run(Arc::new(self), forward)
     }

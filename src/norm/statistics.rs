@@ -20,7 +20,7 @@ pub(super) struct BatchStatistics {
     pub(super) variance: Tensor<1>,
     /// The number of values per channel.
     pub(super) values: usize,
-    /// The meeting of workers that found them, of whom each that shares the running statistics will report it.
+    /// The meeting in which workers found them. Every worker that shares the running statistics reports the same one.
     pub(super) occasion: Option<Occasion>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct RunningStatistics<'a> {
     pub(super) variance: &'a State,
     /// The weight of the average. `None` for the exponential average, whose weight is always 1.
     pub(super) weight: Option<&'a State>,
-    /// Held while the fields are read or replaced. As many hold it as share the values.
+    /// Locked while the fields are read or replaced. Its reference count tells how many share them.
     pub(super) lock: &'a Arc<Lock>,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Own {
     pub(super) lock: Arc<Lock>,
 }
 
-/// Held while running statistics are read or replaced. Contains the last meeting of workers that has updated them.
+/// Locked while running statistics are read or replaced. Contains the last meeting of workers that has updated them.
 pub(super) type Lock = Mutex<Option<Occasion>>;
 
 /// Fields that share their values with a layer.

@@ -59,10 +59,10 @@ use crate::scope;
 /// They are updated once a step, by the moments of all batches together: forks that share them update them once, and
 /// workers with their own compute the same values to the bit.
 ///
-/// # No worker waits for ever
+/// # No worker waits forever
 ///
-/// If a worker panics, ends its step without coming to a layer where others wait, or does not come within the
-/// [timeout](Self::with_timeout), the others panic with a sentence that says who did not come to which layer. A worker
+/// If a worker panics, ends its step without reaching a layer where others wait, or does not reach it within the
+/// [timeout](Self::with_timeout), the others panic with a message that says who did not reach which layer. A worker
 /// that has no more batches calls [`leave`](Self::leave).
 ///
 /// A group that is not `run` changes nothing. Models trained at the same time need a group each.
@@ -243,7 +243,7 @@ enum Current {
 /// A meeting of the workers at a layer.
 pub(super) struct Met {
     pub(super) meeting: Meeting,
-    /// What tells it from all other meetings, if workers may share running statistics.
+    /// Identifies the meeting, if workers may share running statistics.
     pub(super) occasion: Option<Occasion>,
 }
 

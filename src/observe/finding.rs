@@ -55,7 +55,7 @@ pub enum Finding {
     /// Measured: their share of its values; NaN for a parameter, whose values are not counted.
     NotFinite(Place),
     /// Weights got no gradient, so they cannot learn: the forward pass did not use them, the graph was cut, or they
-    /// require none. On purpose or not: this cannot be told apart. Names the first one. Measured: the share of all
+    /// require none. This may be on purpose; a report cannot tell. Names the first one. Measured: the share of all
     /// weights.
     NoGradient(Place),
     /// Units repeat others, or all weights of a layer are equal. Measured: the share of copies.
@@ -81,12 +81,12 @@ pub enum Finding {
     /// The norm of the gradient grows on the way back. Measured: the same norm.
     GradientExplodes(Change),
     /// A step moves weights by far more than a thousandth. Measured: the root mean square of the update divided by that
-    /// of the weights, or by 1/√n for n inputs if that is more. For weights that start small, as a last layer may, are
-    /// soon overwritten anyway.
+    /// of the weights, or by 1/√n for n inputs if that is more. Weights that start small, as those of a last layer may,
+    /// are soon overwritten anyway.
     UpdatesTooLarge(Place),
-    /// A step moves half of all weights by far less than a thousandth, or large weights: small updates of a single
-    /// layer are otherwise those of its gradient. Measured: the root mean square of the update divided by that of the
-    /// weights.
+    /// A step moves half of all weights, or large weights, by far less than a thousandth. Small updates of a single
+    /// layer without large weights only show that its gradient is small. Measured: the root mean square of the update
+    /// divided by that of the weights.
     UpdatesTooSmall(Place),
 }
 

@@ -54,7 +54,7 @@
 //! In a model with batch norm, [`Observer::of`] watches the output of every norm by itself: the model needs no points.
 //!
 //! A block that occurs several times names its points once: [`inside`] puts the name of the block before them. A
-//! [`Sink`] chooses the steps to watch and takes what was seen, such as for a page in a browser.
+//! [`Sink`] chooses the steps to watch and takes their reports, for example for a page in a browser.
 //!
 //! # What to look for
 //!

@@ -1,4 +1,4 @@
-//! Somebody who looks on while a network trains.
+//! Receives the statistics of a training.
 
 use burn::tensor::Tensor;
 
@@ -6,10 +6,10 @@ use super::observation::Observation;
 use super::observer::Observer;
 use super::report::Report;
 
-/// Looks on while a network trains: a page in a browser, a file, a test.
+/// Receives statistics while a network trains: a page in a browser, a file, a test.
 ///
-/// An implementation says when it wants to see a step, and takes what was seen. A training loop then needs one line
-/// around its forward pass, and one at the end of the step:
+/// An implementation chooses the steps to watch, and takes their statistics. A training loop then needs one line around
+/// its forward pass, and one at the end of the step:
 ///
 /// ```
 /// use burn::module::Module;

@@ -60,8 +60,8 @@ pub enum RecordError {
         /// The value.
         value: f64,
     },
-    /// A parameter has a floating-point type, but its tensor has not.
-    #[error("{origin}: {} should be of floating-point numbers, found {dtype:?}", shortened(.name))]
+    /// A parameter has a floating-point type, but its tensor has another.
+    #[error("{origin}: {} should hold floating-point numbers, found {dtype:?}", shortened(.name))]
     NotFloat {
         /// The file.
         origin: String,

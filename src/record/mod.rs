@@ -43,10 +43,10 @@
 //!
 //! # Files from `torch.save`
 //!
-//! [`Record::open`] reads a `state_dict`, a checkpoint that holds one, and a whole module; of PyTorch before 1.6, the
-//! first two. [`Record::load`] finds a part called `state_dict`, `model_state_dict` or `model`, and removes the
-//! prefixes `module` and `_orig_mod` that PyTorch's wrappers put before every name. [`Record::under`] chooses any other
-//! part. Tensors of integers are skipped. If a parameter needs one, that is an error.
+//! [`Record::open`] reads a `state_dict`, a checkpoint that holds one, and a whole module. From PyTorch before 1.6, it
+//! reads only the first two. [`Record::load`] finds a part called `state_dict`, `model_state_dict` or `model`, and
+//! removes the prefixes `module` and `_orig_mod` that PyTorch's wrappers put before every name. [`Record::under`]
+//! chooses any other part. Tensors of integers are skipped. If a parameter needs one, that is an error.
 //!
 //! # Untrusted files
 //!

@@ -46,7 +46,7 @@ impl Place {
     /// Panics because the module has a parameter that does not hold floating-point numbers.
     pub(super) fn only_floats(&self) -> ! {
         let name = self.path();
-        panic!("a record holds parameters of floating-point numbers, but {name} is not one.")
+        panic!("a record holds only floating-point parameters, but {name} has another type.")
     }
 }
 

@@ -1,6 +1,7 @@
-//! Figures: their content, and drawing them.
+//! Describes figures, and draws them.
 //!
-//! A [`Figure`] shows the same as SVG, as PNG, and on the [`page`](crate::page), which chooses the size of its panels.
+//! A [`Figure`] has the same content as SVG, as PNG and on the [`page`](crate::page), which chooses the size of its
+//! panels.
 
 mod axes;
 mod color;
@@ -152,7 +153,7 @@ pub fn median(values: &[f64]) -> f64 {
 pub struct Panel {
     /// A line above the axes; may be empty.
     pub title: String,
-    /// Numbers for the picture: behind the title, or one below the other within the cell of a grid.
+    /// Numbers to print: after the title, or one below the other in the cell of a grid.
     pub notes: Vec<String>,
     /// The axes.
     pub axes: Axes,

@@ -1,7 +1,7 @@
 //! Bounds on connections.
 //!
-//! A connection is a stranger until it has shown the token. Strangers are few: another one ends the oldest, so whoever
-//! opens a thousand connections and says nothing only competes with himself.
+//! A connection is a stranger until it has shown the token. Few strangers are allowed at once: another one ends the
+//! oldest, so a client that opens a thousand connections and sends nothing competes only with itself.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

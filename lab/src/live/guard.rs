@@ -1,8 +1,8 @@
 //! Who may ask.
 //!
-//! A page elsewhere must not steer the lab through the reader's browser. So a request must name a host that no foreign
-//! name can stand for (against DNS rebinding), a request from a page must come from the lab's own, and whatever tells
-//! or changes anything needs the token, which only the lab's own page knows.
+//! A page elsewhere must not steer the lab through the reader's browser. So a request must name `localhost` or an
+//! address of the server as its host (against DNS rebinding). A request from a page must come from the lab's own page.
+//! A request that reads or changes the lab needs the token, which only the lab's own page knows.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,14 +1,14 @@
 //! The live lab: a page in the browser that shows networks while they train, and lets people change them.
 //!
 //! [`Live::start`] starts two threads. One trains a [`Bench`] of networks and never waits for a page: a page that is
-//! slow misses frames, not steps. The other serves HTTP by hyper over tokio. They add 21 s of one core to the first
-//! build, 14 s on two cores. axum takes 48 s, for a router of five paths. tiny_http takes 8 s, but has no timeouts,
-//! starts a thread for every connection, and stops for good when the system refuses one.
+//! slow misses frames, not steps. The other serves HTTP with hyper and tokio. These crates add 21 s of one core to the
+//! first build, 14 s on two cores. axum would add 48 s, for a router of five paths. tiny_http would add 8 s, but it has
+//! no timeouts, starts a thread for every connection, and stops permanently if the system refuses one.
 //!
-//! [`Live::serve`] shows a training loop of somebody else's on the same page.
+//! [`Live::serve`] shows a training loop of the caller's own on the same page.
 //!
-//! Every step can be watched without changing its result. A watched step of four networks costs a quarter to a half
-//! more than one that is not, and there are ten a second.
+//! Watching a step does not change its result. A watched step of four networks takes a quarter to a half longer than an
+//! unwatched one; about ten steps a second are watched.
 //!
 //! | file | question |
 //! | --- | --- |
@@ -18,7 +18,7 @@
 //! | `finding`, `advice` | What is wrong, and what would help? |
 //! | `frame` | What is sent? |
 //! | `trainer`, `pace`, `recording`, `shared` | When is it trained, watched, sent and kept? |
-//! | `own` | How does a training loop of somebody else's come to the page? |
+//! | `own` | How does a training loop of the caller's own get onto the page? |
 //! | `server`, `guard`, `connections`, `respond`, `page` | Who may ask, and what do they get? |
 
 mod act;

@@ -26,7 +26,8 @@ pub struct LiveSink {
 }
 
 impl Live {
-    /// Serves the page for a network of the caller's own, on this machine only, and says its address on standard error.
+    /// Serves the page for a network of the caller's own, on this machine only, and prints its address on standard
+    /// error.
     ///
     /// Five lines show any training loop of Burn:
     ///

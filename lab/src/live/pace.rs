@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 const SLOWEST: Duration = Duration::from_millis(95);
 /// And at most this often.
 const FASTEST: Duration = Duration::from_millis(50);
-/// Nobody watches: the recording goes on.
+/// The time between frames for the recording, while nobody watches.
 const ALONE: Duration = Duration::from_millis(500);
 
-/// Something to do now and then, that may take a share of the time.
+/// Something to do now and then, in at most a share of the time.
 pub(super) struct Now {
     /// One in this many parts of the time.
     share: u32,
@@ -49,7 +49,7 @@ impl Now {
         self.last = None;
     }
 
-    /// Does it, and takes the time.
+    /// Does it, and measures the time.
     pub fn done<T>(&mut self, what: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = what();

@@ -1,4 +1,4 @@
-//! What a request gets.
+//! Answers requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ use super::trainer::{Request, What};
 const BODY: usize = 64 << 10;
 /// The most time for a body to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
-/// The most time for the step that is under way when something is asked for.
+/// The most time that a request waits for the step under way.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The most pages at once.
 const PAGES: usize = 16;
-/// Without news, a stream says this often that it is there.
+/// How often a stream without news sends a sign of life.
 const ALIVE: Duration = Duration::from_secs(15);
 
 pub(super) type Answer = Response<Either<Full<Bytes>, Channel<Bytes>>>;
@@ -41,7 +41,7 @@ pub(super) type Answer = Response<Either<Full<Bytes>, Channel<Bytes>>>;
 pub(super) struct Site {
     pub guard: Guard,
     pub shared: Shared,
-    /// To those who train. `None`: a program of the user's own trains, and nothing can be asked of it.
+    /// Requests to the trainer. `None` if a program of the user's own trains: it takes none.
     pub requests: Option<SyncSender<Request>>,
     /// The shown digits, in JSON.
     pub pictures: String,
@@ -198,7 +198,7 @@ impl Site {
         }
     }
 
-    /// A stream of what is published, that skips what it is too slow for.
+    /// A stream of what is published. It skips what it is too slow for.
     fn events(&self) -> Result<Answer, Refusal> {
         let page = Page::new(&self.pages).ok_or_else(|| {
             Refusal(

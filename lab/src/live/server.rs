@@ -1,4 +1,4 @@
-//! Starting and stopping.
+//! Starts and stops the live lab.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,7 +31,7 @@ const HEAD: Duration = Duration::from_secs(10);
 /// The most bytes of the head of a request.
 const HEAD_BYTES: usize = 32 << 10;
 
-/// What a live lab is made of.
+/// Settings of a live lab.
 #[derive(Debug)]
 pub struct LiveConfig {
     /// The images.
@@ -49,7 +49,7 @@ pub struct LiveConfig {
 /// Why a live lab could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
-    /// The address cannot be listened at.
+    /// The server cannot listen on the address.
     #[error("cannot listen at {address}: {source}; choose another port with `--port`")]
     Listen {
         /// The address.
@@ -57,13 +57,13 @@ pub enum LiveError {
         /// What the system said.
         source: io::Error,
     },
-    /// The system starts no thread or gives no sockets.
+    /// The system refuses a thread or a socket.
     #[error("cannot start the server: {0}")]
     System(#[from] io::Error),
     /// The system gives no random numbers for the token.
     #[error("the system has no random numbers for the token that guards the lab: {0}")]
     Random(#[from] getrandom::Error),
-    /// The bench makes no run.
+    /// The configuration of the bench is invalid.
     #[error("{}", .0.en)]
     Bench(Text),
 }
@@ -80,11 +80,11 @@ pub struct Live {
 impl Live {
     /// Starts the lab.
     ///
-    /// The networks train while a page looks on, and for some seconds after the last one is closed.
+    /// The networks train while a page is open, and for some seconds after the last one is closed.
     ///
     /// # Errors
     ///
-    /// The address is taken; the bench makes no run; the system refuses a thread.
+    /// The address is taken; the configuration of the bench is invalid; the system refuses a thread.
     pub fn start(config: LiveConfig) -> Result<Self, LiveError> {
         let listener = bind(config.address)?;
         let shared = Shared::new();
@@ -177,7 +177,7 @@ impl Live {
         &self.token
     }
 
-    /// Waits until the lab ends, which it does not on its own.
+    /// Waits until the lab ends. It does not end on its own.
     pub fn wait(mut self) {
         self.join();
     }
@@ -229,7 +229,7 @@ async fn serve(listener: net::TcpListener, site: Arc<Site>) {
         };
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let task = tokio::spawn(async move {
-            // An error ends a connection: whoever was there is gone or makes no sense.
+            // An error ends the connection: the client is gone, or sent something invalid.
             let _ = connection.await;
         });
         site.connections.opened(number, task.abort_handle());

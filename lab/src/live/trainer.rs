@@ -19,7 +19,7 @@ use super::text::Text;
 use crate::data::Mnist;
 use crate::panic;
 
-/// The bench trains on for so long when nobody looks on any more.
+/// How long the bench trains on when nobody is watching any more.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a page asks for, and where the answer goes.
@@ -47,7 +47,7 @@ pub(super) struct Trainer {
     names: Names,
     shared: Shared,
     pace: Pace,
-    /// When somebody last looked on or asked for something. The bench waits while nobody does, and the race for its
+    /// When somebody last watched or asked for something. The bench waits while nobody does, and the race waits for its
     /// first spectator.
     attended: Option<Instant>,
 }
@@ -114,7 +114,7 @@ impl Trainer {
         attended && self.bench.playing()
     }
 
-    /// Does something. If that panics, such as for want of memory, the bench starts again and waits.
+    /// Calls `what`. If it panics, for example because memory runs out, the bench starts again and waits.
     fn guarded(&mut self, what: impl FnOnce(&mut Self)) {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| what(self))) else {
             return;

@@ -9,7 +9,7 @@ use crate::device::DeviceError;
 /// Why a training run could not be started, went wrong, or cannot be read back.
 #[derive(Debug, Error)]
 pub enum TrainError {
-    /// The configuration makes no run.
+    /// The configuration is invalid.
     #[error("{0}")]
     Config(String),
     /// A new run was to be put where one is already.
@@ -42,7 +42,7 @@ pub enum TrainError {
         /// What the system said.
         source: io::Error,
     },
-    /// A file of the run was read and makes no sense.
+    /// A file of the run is damaged.
     #[error("{} is damaged or not what it should be: {reason}", .path.display())]
     Damaged {
         /// The file.

@@ -1,4 +1,4 @@
-//! What decides a run's result beside its configuration.
+//! What decides a run's result besides its configuration.
 
 use std::io;
 use std::path::{Path, PathBuf};

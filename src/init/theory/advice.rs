@@ -42,7 +42,7 @@ impl Advice {
     pub fn new(activation: Activation, depth: usize, width: usize) -> Self {
         assert!(
             depth > 0 && width > 0,
-            "a network has layers of units, found depth {depth} and width {width}"
+            "a network needs a depth and a width of at least 1, found depth {depth} and width {width}"
         );
         let mean_field = MeanField::critical(activation);
         let (mut q, mut gradient) = (1.0, mean_field.chi(1.0));

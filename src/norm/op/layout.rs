@@ -221,7 +221,7 @@ pub fn check<B: Backend>(
 ///
 /// # Panics
 ///
-/// If they have not, or the batch cannot be divided so.
+/// If a tensor has another shape or type, or the batch cannot be divided into `parts` equal parts.
 #[cfg(feature = "cpu-kernels")]
 pub fn check_statistics<B: Backend>(
     input: &FloatTensor<B>,
@@ -244,7 +244,7 @@ pub fn check_statistics<B: Backend>(
 ///
 /// # Panics
 ///
-/// If it has not.
+/// If the gradient has another shape or type.
 #[cfg(feature = "cpu-kernels")]
 pub fn check_gradient<B: Backend>(
     input: &FloatTensor<B>,

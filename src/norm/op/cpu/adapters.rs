@@ -1,7 +1,8 @@
 //! From a backend's tensors to the kernels and back.
 //!
-//! A dense tensor is taken as it lies, also transposed or channels-last, and the output lies the same way. A view with
-//! gaps, repeated or reversed values is copied first. A tensor that nobody else holds is overwritten.
+//! A dense tensor is used without a copy, even if it is transposed or channels-last, and the output has the same
+//! layout. A view with gaps, repeated or reversed values is copied first. A tensor that nobody else holds is
+//! overwritten.
 
 use std::ops::Range;
 

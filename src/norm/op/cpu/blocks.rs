@@ -59,10 +59,10 @@ macro_rules! in_covering_blocks {
 }
 pub(super) use in_covering_blocks;
 
-/// The number, as one that the compiler knows nothing about.
+/// Hides the value of a number from the compiler.
 ///
-/// A step from block to block. If the compiler knew that blocks are neighbours, it would vectorise across blocks, lane
-/// by lane, with gathers and scatters, instead of within them.
+/// The number is the step from block to block. If the compiler knew that blocks are neighbours, it would vectorise
+/// across blocks, lane by lane, with gathers and scatters, instead of within them.
 #[inline(always)]
 pub(super) fn opaque(step: usize) -> usize {
     black_box(step)
@@ -158,7 +158,7 @@ impl Real for f64 {
     }
 }
 
-/// A type that tensors hold. It is calculated in itself, or in f32 if it has half precision.
+/// A type that tensors hold. Arithmetic is in this type, or in f32 if it has half precision.
 pub(super) trait Value: Copy + Send + Sync + 'static {
     type Real: Real;
 
@@ -324,7 +324,7 @@ impl<T: Value> Target<T> {
     }
 }
 
-/// Fetches the cache lines that `L` values begin in, on processors where the instruction for it is known.
+/// Prefetches the cache lines that `L` values begin in, on processors whose instruction for this is known.
 #[inline(always)]
 fn fetch<T, const L: usize>(from: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -396,7 +396,7 @@ pub(super) trait Source: Copy + Send + Sync {
         forward: &Normalisation<[RealOf<Self>; L]>,
     ) -> [[RealOf<Self>; L]; 2];
 
-    /// Fetches the cache lines of `L` neighbouring places, in the tensors or beyond them.
+    /// Prefetches the cache lines of `L` neighbouring places, in the tensors or beyond them.
     fn fetch<const L: usize>(self, at: usize);
 }
 
@@ -569,7 +569,7 @@ impl<T: Value> Source for Gradient<T> {
     }
 }
 
-/// What follows the normalisation: an activation. A type each, so that its choice costs nothing in the loops.
+/// What follows the normalisation: an activation. Each is a type, so the choice costs nothing in the loops.
 pub(super) trait Gate<R: Real>: Copy + Send + Sync {
     /// The output of the activation. NaN stays NaN.
     fn activate(self, z: R) -> R;
@@ -719,7 +719,7 @@ pub(super) struct Blocks {
     /// Places from one block to the next.
     pub stride: usize,
     pub count: usize,
-    /// How many places ahead of each block the cache lines are fetched; 0 for none, and wrapping for places behind.
+    /// How many places ahead of each block to prefetch; 0 for none, and wrapping for places behind.
     pub ahead: usize,
 }
 

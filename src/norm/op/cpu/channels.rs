@@ -22,7 +22,7 @@ impl<R: Real> PerChannel<R> {
         Self(arrays)
     }
 
-    /// Normalisations that only take a centre off.
+    /// Normalisations that only subtract a centre.
     pub fn about(centres: &[R]) -> Self {
         Self::new(centres.iter().map(|&centre| Normalisation {
             centre,
@@ -31,8 +31,8 @@ impl<R: Real> PerChannel<R> {
         }))
     }
 
-    /// The lines that map deviations to outputs, of channels that these are the normalisations of. With a slope of 1,
-    /// they add a residual.
+    /// The lines that map deviations to outputs, for channels with these normalisations. With a slope of 1, they add a
+    /// residual.
     pub fn lines(&self, slope: f64) -> Self {
         let [_, scale, shift] = &self.0;
         let slope = vec![R::from_f64(slope); scale.len()];

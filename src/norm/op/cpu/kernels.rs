@@ -1,4 +1,5 @@
-//! The three operations on the values of tensors: what is added up, and the line that values are mapped through.
+//! The three operations on the values of tensors: what is added up, and the line (affine function) that maps the
+//! values.
 
 use super::blocks::{
     Gate, Gating, Gradient, GradientAndInput, Input, InputAndResidual, Leaky, Line, Normalisation,

@@ -7,8 +7,8 @@
 //! takes no new memory.
 //!
 //! The pool belongs to the process, because a tensor may be dropped on any thread. It never affects a result: memory is
-//! written completely before it is read. Free and lent memory together never exceed what was in use at some earlier
-//! moment. After some steps that need less, they are at most twice what those steps need. (Offering free blocks to the
+//! written completely before it is read. Free and lent memory together never exceed the most that was in use so far.
+//! After some steps that need less, they are at most twice what those steps need. (Offering free blocks to the
 //! operating system with `MADV_FREE` costs nothing if it has huge pages. If it has none, it costs as much as one of the
 //! kernels here.)
 

@@ -1,7 +1,7 @@
 //! Kernels for the backends that compute on the CPU, Flex and NdArray.
 //!
-//! A tensor `[batch, channels, ...]` is seen as `[outer, channels, inner]`. Each of the three operations adds up,
-//! computes a few numbers per channel, and maps every value:
+//! A tensor `[batch, channels, ...]` is seen as `[outer, channels, inner]`. Forward and backward add up the values,
+//! compute a few numbers per channel, and map every value; inference only maps:
 //!
 //! ```text
 //! forward:    centre        = mean of a few values                   for each channel
@@ -16,10 +16,10 @@
 //! inference:  y  = scale * (x - mean) + shift                        for each value
 //! ```
 //!
-//! What follows the normalisation is done where `y` is written: a residual is added, the activation applied, and an
-//! image of `y` pooled before only the pooled values are written. The first pass of the backward pass computes this
-//! again, to find the gradient `g` of the normalisation's output, and writes `g`, which is also the residual's
-//! gradient, for the second.
+//! What follows the normalisation is done before `y` is written: a residual is added, the activation is applied, and
+//! each image is pooled; only the pooled values are then written. The backward pass goes over the values twice. The
+//! first time it computes all this again, to find `g`, the gradient of the normalisation's output. It writes `g`, which
+//! is also the residual's gradient, for the second time.
 //!
 //! From the tensor down to the single block of values:
 //!

@@ -1,9 +1,9 @@
 //! Pooling of images `[height, width]`: one channel of one row of the batch each.
 //!
-//! Neighbouring windows are `stride` values apart. So that what they compare lies side by side, an image is sorted by
-//! phase first: the rows 0, stride, 2 stride, ... of the padded image, then the rows 1, stride + 1, ..., and so on; the
-//! columns of each row likewise. The value at one place of all windows is then a single run, and pooling is a loop over
-//! such runs:
+//! Neighbouring windows are `stride` values apart. An image is first sorted by phase, so that the values that they
+//! compare lie side by side: the rows 0, stride, 2 stride, ... of the padded image, then the rows 1, stride + 1, ...,
+//! and so on; the columns of each row likewise. The value at one place of all windows is then a single run, and pooling
+//! is a loop over such runs:
 //!
 //! ```text
 //! a row, stride 2, window 3, padding 1      . a b c d e f          . is padding
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A run goes through all rows of the output. Where the sorted rows are longer than the output's, it has a few values
-//! that belong to no window, which nobody reads.
+//! that belong to no window and are not read.
 
 use std::ops::Range;
 
@@ -331,7 +331,7 @@ impl<R: Real> Pooler<R> {
         }
     }
 
-    /// Sorts an image by phase. Leaves what stands for padding.
+    /// Sorts an image by phase. Leaves the padding as it is.
     #[inline(always)]
     fn sort(&mut self, image: &[R]) {
         let [_, width] = self.pooling.input;

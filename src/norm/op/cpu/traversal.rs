@@ -208,9 +208,9 @@ impl Region<'_> {
         }
     }
 
-    /// How many places ahead to fetch, with `left` outer indices to come: as many rows of the region's channels as make
-    /// up a page, which processors do not read ahead beyond. 0 if fewer rows are left, or if what is fetched of all
-    /// tensors would not fit into the nearest cache.
+    /// How many places ahead to prefetch, with `left` outer indices to come: as many rows of the region's channels as
+    /// make up a page, beyond which processors do not read ahead. 0 if fewer rows are left, or if the prefetched lines
+    /// of all tensors would not fit into the nearest cache.
     #[inline(always)]
     fn ahead<T>(&self, tensors: usize, left: usize) -> usize {
         let Dims {

@@ -15,7 +15,7 @@ use crate::norm::op::layout::Dims;
 pub enum Operation {
     /// Normalises by the statistics of the batch.
     Forward,
-    /// The gradients of either.
+    /// Computes the gradients of `Forward` or `Inference`.
     Backward,
     /// Normalises by given statistics.
     Inference,

@@ -27,7 +27,8 @@
 //!     dgamma, dbeta -> memory                  backward_apply: for each value: dx, as on the left
 //!     for each value: dx from dy, x, the sums
 //!
-//!   dy: what the activation lets through, computed from x and r; with r, written too, as dr, by those who add up
+//!   dy: the gradient that passes the activation, computed from x and r; if there is an r, the loops that add up also
+//!       write it, as dr
 //! ```
 //!
 //! Inference is `apply` alone. If nobody else holds the overwritten tensor, the output of inference overwrites its

@@ -1,4 +1,4 @@
-//! Merges the moments of several batches, and shares out the gradients.
+//! Merges the moments of several batches, and distributes the gradients.
 
 /// The moments of one worker's batch, in f64.
 pub(super) struct Contribution {

@@ -90,7 +90,7 @@ impl Mask {
         let positions = self.positions();
         let values = positions.count(0);
         if values == 0 {
-            // Tied to the input, so that the backward pass of a group comes by here.
+            // Stays in the graph of the input: the backward pass of a group must reach this worker too.
             let zeros = input.mask_fill(self.marks(dims).bool_not(), 0.0);
             return BatchMoments {
                 values: 0,

@@ -144,9 +144,9 @@ fn in_tensor_operations<const D: usize>(input: Tensor<D>) -> Tensor<2> {
     Tensor::cat(vec![mean, rest.detach(), variance], 1).transpose()
 }
 
-/// A way for workers to exchange numbers, for each call that all of them make.
+/// Lets workers exchange numbers, once for each call that all of them make.
 ///
-/// [`SyncGroup`](crate::norm::SyncGroup) has one for threads. For processes, implement it by what connects them:
+/// [`SyncGroup`](crate::norm::SyncGroup) has one for threads. For processes, implement it over their connection:
 ///
 /// ```
 /// use burn_kindling::norm::op::Exchange;
@@ -278,7 +278,7 @@ pub trait BatchMomentsBackend: BatchNormBackend {
         tensor
     }
 
-    /// Passes on the moments that `local` ones were merged to, and their gradients by way of all workers.
+    /// Returns `merged`, the moments that `local` was merged into. Gradients go back by an exchange with all workers.
     #[fusion(default)]
     fn batch_norm_exchange(
         _local: FloatTensor<Self>,
