@@ -15,7 +15,8 @@
 //! the loops that compute `dx` read it there. Otherwise they compute it again.
 //!
 //! [`backward_whole`] does everything; [`forward_scale`] (for an activation), [`backward_parts`], [`backward_merge`]
-//! and [`backward_apply`] do the same in steps, for channels that several cubes share.
+//! and [`backward_apply`] do the same in steps, for channels that several cubes share. Where the last of these cubes can
+//! merge what they found, [`backward_joint`] does all steps but the last.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
@@ -23,6 +24,7 @@ use burn_cubecl::cubecl::prelude::*;
 
 use super::affine::{Activation, Affine, gate, inverse_deviation, plus, rounded};
 use super::index::{Extent, Share, Tile};
+use super::joint::is_last;
 
 /// Vectors of one value.
 type One = Const<1>;
@@ -164,13 +166,66 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
     let own = sums_of_unit::<T, P, N>(
         gradient, input, residual, &mut gated, share, affine, activation,
     );
-    let sums = add_lane::<P, N>(own, share);
-    if share.leads {
-        let channels = parts.shape(2);
-        let plane = parts.shape(1) * channels;
-        let part = CUBE_POS_Y as usize * channels;
-        share.store_at::<P, N>(parts, part, sums.gradient);
-        share.store_at::<P, N>(parts, part + plane, sums.product);
+    store_part::<P, N>(own, parts, share);
+}
+
+/// [`backward_parts`], after which the last cube of each group of channels does the work of [`backward_merge`].
+/// Computes the scales itself.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn backward_joint<T: Float, P: Float, N: Size>(
+    gradient: &Tensor<Vector<T, N>>,
+    input: &Tensor<Vector<T, N>>,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    mean: &Tensor<P>,
+    mean_rest: &Tensor<P>,
+    variance: &Tensor<P>,
+    mut gated: ComptimeOption<&mut Tensor<Vector<T, N>>>,
+    parts: &mut Tensor<P>,
+    counters: &mut Tensor<Atomic<u32>>,
+    for_gamma: &mut Tensor<P>,
+    for_beta: &mut Tensor<P>,
+    lines: &mut Tensor<P>,
+    epsilon: InputScalar,
+    slope: InputScalar,
+    values_per_channel: InputScalar,
+    first_counter: u32,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[comptime] frozen: bool,
+    #[comptime] activation: Activation,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    let epsilon = epsilon.get::<P>();
+    let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon);
+    let affine = Affine::<P, N> {
+        mean: share.load::<P, N>(mean),
+        mean_rest: share.load::<P, N>(mean_rest),
+        scale: share.load::<P, N>(gamma) * inverse,
+        shift: share.load::<P, N>(beta),
+        slope: slope.get::<P>(),
+    };
+    let own = sums_of_unit::<T, P, N>(
+        gradient, input, residual, &mut gated, share, affine, activation,
+    );
+    store_part::<P, N>(own, parts, share);
+    if is_last(counters, first_counter) {
+        let values = values_per_channel.get::<P>();
+        if comptime!(tile.across) {
+            let sums = add_parts::<P, N>(&*parts, share);
+            store_results::<P, N>(
+                sums, gamma, beta, variance, for_gamma, for_beta, lines, epsilon, values, share,
+                frozen,
+            );
+        } else {
+            let sums = add_parts::<P, One>(&*parts, share);
+            store_results::<P, One>(
+                sums, gamma, beta, variance, for_gamma, for_beta, lines, epsilon, values, share,
+                frozen,
+            );
+        }
     }
 }
 
@@ -193,29 +248,20 @@ pub fn backward_merge<P: Float>(
     #[define(P)] _dtype: ElemType,
 ) {
     let share = Share::of_unit(extent, tile);
-    let channels = extent.channels;
-    let plane = parts.shape(1) * channels;
-    let mut gradient = Vector::<P, One>::new(P::new(0.0));
-    let mut product = Vector::<P, One>::new(P::new(0.0));
-    for at in 0..share.steps {
-        let place = share.position(at);
-        gradient += Vector::new(parts[place]);
-        product += Vector::new(parts[place + plane]);
-    }
-    let sums = add_lane::<P, One>(Sums::<P, One> { gradient, product }, share);
-    if share.leads {
-        let variance = share.load::<P, One>(variance);
-        let inverse = inverse_deviation::<P, One>(variance, epsilon.get::<P>());
-        share.store::<P, One>(for_gamma, sums.product * inverse);
-        share.store::<P, One>(for_beta, sums.gradient);
-        let values = values_per_channel.get::<P>();
-        let centring = centring::<P, One>(sums, inverse, values, frozen);
-        let scale = share.load::<P, One>(gamma) * inverse;
-        share.store_at::<P, One>(lines, 0, scale);
-        share.store_at::<P, One>(lines, channels, share.load::<P, One>(beta));
-        share.store_at::<P, One>(lines, 2 * channels, centring.offset);
-        share.store_at::<P, One>(lines, 3 * channels, centring.slope);
-    }
+    let sums = add_parts::<P, One>(parts, share);
+    store_results::<P, One>(
+        sums,
+        gamma,
+        beta,
+        variance,
+        for_gamma,
+        for_beta,
+        lines,
+        epsilon.get::<P>(),
+        values_per_channel.get::<P>(),
+        share,
+        frozen,
+    );
 }
 
 /// Computes the gradient of the input from the `lines` of [`backward_merge`]. If a residual was added, `gradient` has
@@ -331,6 +377,64 @@ fn sums_of_unit<T: Float, P: Float, N: Size>(
     Sums::<P, N> {
         gradient: sum,
         product,
+    }
+}
+
+/// Stores the sums of a cube's part of its channels in `[2, parts, channels]`.
+#[cube]
+fn store_part<P: Float, N: Size>(own: Sums<P, N>, parts: &mut Tensor<P>, share: Share) {
+    let sums = add_lane::<P, N>(own, share);
+    if share.leads {
+        let channels = parts.shape(2);
+        let plane = parts.shape(1) * channels;
+        let part = CUBE_POS_Y as usize * channels;
+        share.store_at::<P, N>(parts, part, sums.gradient);
+        share.store_at::<P, N>(parts, part + plane, sums.product);
+    }
+}
+
+/// Adds up all parts of the unit's channels. Vectors lie across channels, or have one value.
+#[cube]
+fn add_parts<P: Float, N: Size>(parts: &Tensor<P>, share: Share) -> Sums<P, N> {
+    let channels = parts.shape(2);
+    let plane = parts.shape(1) * channels;
+    let mut gradient = Vector::<P, N>::new(P::new(0.0));
+    let mut product = Vector::<P, N>::new(P::new(0.0));
+    let mut part = share.rank;
+    while part < parts.shape(1) {
+        gradient += share.load_at::<P, N>(parts, part * channels);
+        product += share.load_at::<P, N>(parts, part * channels + plane);
+        part += share.tile.units_per_lane;
+    }
+    add_lane::<P, N>(Sums::<P, N> { gradient, product }, share)
+}
+
+/// Stores what follows from the sums of the unit's channels: the gradients of gamma and beta, and the `lines`.
+#[cube]
+fn store_results<P: Float, N: Size>(
+    sums: Sums<P, N>,
+    gamma: &Tensor<P>,
+    beta: &Tensor<P>,
+    variance: &Tensor<P>,
+    for_gamma: &mut Tensor<P>,
+    for_beta: &mut Tensor<P>,
+    lines: &mut Tensor<P>,
+    epsilon: P,
+    values_per_channel: P,
+    share: Share,
+    #[comptime] frozen: bool,
+) {
+    if share.leads {
+        let channels = lines.shape(1);
+        let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon);
+        share.store::<P, N>(for_gamma, sums.product * inverse);
+        share.store::<P, N>(for_beta, sums.gradient);
+        let centring = centring::<P, N>(sums, inverse, values_per_channel, frozen);
+        let scale = share.load::<P, N>(gamma) * inverse;
+        share.store_at::<P, N>(lines, 0, scale);
+        share.store_at::<P, N>(lines, channels, share.load::<P, N>(beta));
+        share.store_at::<P, N>(lines, 2 * channels, centring.offset);
+        share.store_at::<P, N>(lines, 3 * channels, centring.slope);
     }
 }
 

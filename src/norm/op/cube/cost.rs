@@ -45,9 +45,9 @@ pub struct Launch {
     pub passes_written: usize,
     /// Bytes of a tensor that the loops go through: the input, or the results of the parts.
     pub bytes_per_pass: usize,
-    /// Values per channel that a cube reads outside its loops.
+    /// Values per channel that a cube reads outside its loops, or at most, if only the last cube reads some of them.
     pub channel_reads: usize,
-    /// Values per channel that a cube writes.
+    /// Values per channel that a cube writes, or at most, if only the last cube writes some of them.
     pub channel_writes: usize,
     /// Bytes of one value per channel, for all cubes that share the channels.
     pub bytes_per_channel_value: usize,
@@ -103,6 +103,8 @@ struct Kernel {
     per_unit: [usize; 2],
     vectors_per_lane: usize,
     held: usize,
+    /// Whether the last cube merges the parts.
+    joint: bool,
 }
 
 impl Extras {
@@ -124,6 +126,7 @@ impl Plan {
             per_unit: [0, 0],
             vectors_per_lane: 0,
             held: 0,
+            joint: false,
         };
         // Units share their moments: three vectors and a count; a lane shares its mean.
         let merging = |kernel: Kernel| Kernel {
@@ -137,6 +140,11 @@ impl Plan {
         // Units share two sums.
         let adding = |kernel: Kernel| Kernel {
             per_unit: [2, 0],
+            ..kernel
+        };
+        // What only the last cube reads and writes counts for every cube.
+        let joint = |kernel: Kernel| Kernel {
+            joint: true,
             ..kernel
         };
         let on_input = |kernel| self.launch(kernel, dtype, dtype);
@@ -159,6 +167,10 @@ impl Plan {
                 let kernel = kernel("ForwardWhole", [residual, 0], [2, 3]);
                 vec![whole(with_mean(kernel), 1)]
             }
+            Operation::Forward if self.joint => vec![
+                on_input(joint(with_mean(kernel("ForwardJoint", [1, 0], [4, 4 + 3])))),
+                on_input(kernel("Apply", [1 + residual, 1], [5, 0])),
+            ],
             Operation::Forward => vec![
                 on_input(merging(kernel("ForwardParts", [1, 0], [0, 4]))),
                 of_parts(with_mean(kernel("ForwardMerge", [4, 0], [0, 3]))),
@@ -168,6 +180,14 @@ impl Plan {
                 // Reads the residual, writes its gradient.
                 let kernel = kernel("BackwardWhole", [residual; 2], [5, 2]);
                 vec![whole(adding(kernel), 2)]
+            }
+            Operation::Backward if self.joint => {
+                let per_channel = [5 + 2 + 3, 2 + 6];
+                let sums = kernel("BackwardJoint", [2 + residual, residual], per_channel);
+                vec![
+                    on_input(joint(adding(sums))),
+                    on_input(kernel("BackwardApply", [2, 1], [6, 0])),
+                ]
             }
             Operation::Backward => {
                 let scale = kernel("ForwardScale", [0, 0], [2, 1]);
@@ -188,7 +208,20 @@ impl Plan {
     fn launch(&self, kernel: Kernel, dtype: DType, values: DType) -> Launch {
         let of_statistics = at_least_f32(dtype).size();
         let vector = self.vector * of_statistics;
-        let [vectors, singles] = kernel.per_unit;
+        let of_units = |vector| {
+            let [vectors, singles] = kernel.per_unit;
+            self.tile.units() * (vectors * vector + singles * of_statistics)
+        };
+        // The last cube merges vectors of channels, or single values, in shared memory of its own, and has a counter.
+        let merged = if self.tile.across {
+            vector
+        } else {
+            of_statistics
+        };
+        let [of_parts, of_lane] = match kernel.joint {
+            true => [of_units(merged) + size_of::<u32>(), merged],
+            false => [0, vector],
+        };
         Launch {
             kernel: kernel.name,
             passes_read: kernel.passes[0],
@@ -197,8 +230,9 @@ impl Plan {
             channel_reads: kernel.per_channel[0],
             channel_writes: kernel.per_channel[1],
             bytes_per_channel_value: self.channels() * self.parts * of_statistics,
-            shared_memory: self.tile.units() * (vectors * vector + singles * of_statistics)
-                + self.tile.lanes * kernel.vectors_per_lane * vector,
+            shared_memory: of_units(vector)
+                + of_parts
+                + self.tile.lanes * kernel.vectors_per_lane * of_lane,
             held: kernel.held,
         }
     }

@@ -1,7 +1,8 @@
 //! The forward kernels: statistics of a channel, then its output.
 //!
 //! [`forward_whole`] does both; [`forward_parts`], [`forward_merge`] and [`apply`] do the same in three steps, for
-//! channels that several cubes share. [`apply`] alone is inference.
+//! channels that several cubes share. Where the last of these cubes can merge what they found, [`forward_joint`] does
+//! the first two steps. [`apply`] alone is inference.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
@@ -9,6 +10,7 @@ use burn_cubecl::cubecl::prelude::*;
 
 use super::affine::{Activation, Affine, gate, inverse_deviation, not_negative, plus};
 use super::index::{Extent, Share, Tile};
+use super::joint::is_last;
 
 /// Vectors of one value.
 type One = Const<1>;
@@ -71,17 +73,31 @@ pub fn forward_parts<T: Float, P: Float, N: Size>(
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
-    let own = moments_of_unit::<T, P, N>(input, &share.hold::<T, N>(input, 0usize), share, 0usize);
-    let moments = merge_lane::<P, N>(own, share);
-    if share.leads {
-        let channels = parts.shape(2);
-        let plane = parts.shape(1) * channels;
-        let part = CUBE_POS_Y as usize * channels;
-        let count = Vector::<P, N>::new(moments.count);
-        share.store_at::<P, N>(parts, part, count);
-        share.store_at::<P, N>(parts, part + plane, moments.shift);
-        share.store_at::<P, N>(parts, part + 2 * plane, moments.offset);
-        share.store_at::<P, N>(parts, part + 3 * plane, moments.squares);
+    store_part::<T, P, N>(input, parts, share);
+}
+
+/// [`forward_parts`], after which the last cube of each group of channels does the work of [`forward_merge`].
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub fn forward_joint<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    parts: &mut Tensor<P>,
+    counters: &mut Tensor<Atomic<u32>>,
+    mean: &mut Tensor<P>,
+    mean_rest: &mut Tensor<P>,
+    variance: &mut Tensor<P>,
+    first_counter: u32,
+    extent: Extent,
+    #[comptime] tile: Tile,
+    #[define(T, P)] _dtypes: [ElemType; 2],
+) {
+    let share = Share::of_unit(extent, tile);
+    store_part::<T, P, N>(input, parts, share);
+    if is_last(counters, first_counter) {
+        if comptime!(tile.across) {
+            merge_parts::<P, N>(&*parts, mean, mean_rest, variance, share);
+        } else {
+            merge_parts::<P, One>(&*parts, mean, mean_rest, variance, share);
+        }
     }
 }
 
@@ -98,34 +114,7 @@ pub fn forward_merge<P: Float>(
     #[define(P)] _dtype: ElemType,
 ) {
     let share = Share::of_unit(extent, tile);
-    let plane = parts.shape(1) * parts.shape(2);
-    let zero = Vector::<P, One>::new(P::new(0.0));
-    let mut own = Moments::<P, One> {
-        count: P::new(0.0),
-        shift: zero,
-        offset: zero,
-        squares: zero,
-    };
-    for at in 0..share.steps {
-        let place = share.position(at);
-        let part = Moments::<P, One> {
-            count: parts[place],
-            shift: Vector::new(parts[place + plane]),
-            offset: Vector::new(parts[place + 2 * plane]),
-            squares: Vector::new(parts[place + 3 * plane]),
-        };
-        if at == 0 {
-            own = part;
-        } else {
-            own = merge::<P, One>(own, part);
-        }
-    }
-    let found = statistics::<P, One>(merge_lane::<P, One>(own, share), share);
-    if share.leads {
-        share.store::<P, One>(mean, found.mean);
-        share.store::<P, One>(mean_rest, found.mean_rest);
-        share.store::<P, One>(variance, found.variance);
-    }
+    merge_parts::<P, One>(parts, mean, mean_rest, variance, share);
 }
 
 /// Normalises by given statistics.
@@ -161,6 +150,69 @@ pub fn apply<T: Float, P: Float, N: Size>(
         slope: slope.get::<P>(),
     };
     normalise::<T, P, N>(input, residual, output, share, affine, activation);
+}
+
+/// Stores the moments of a cube's part of its channels in `[4, parts, channels]`.
+#[cube]
+fn store_part<T: Float, P: Float, N: Size>(
+    input: &Tensor<Vector<T, N>>,
+    parts: &mut Tensor<P>,
+    share: Share,
+) {
+    let own = moments_of_unit::<T, P, N>(input, &share.hold::<T, N>(input, 0usize), share, 0usize);
+    let moments = merge_lane::<P, N>(own, share);
+    if share.leads {
+        let channels = parts.shape(2);
+        let plane = parts.shape(1) * channels;
+        let part = CUBE_POS_Y as usize * channels;
+        let count = Vector::<P, N>::new(moments.count);
+        share.store_at::<P, N>(parts, part, count);
+        share.store_at::<P, N>(parts, part + plane, moments.shift);
+        share.store_at::<P, N>(parts, part + 2 * plane, moments.offset);
+        share.store_at::<P, N>(parts, part + 3 * plane, moments.squares);
+    }
+}
+
+/// Merges all parts of the unit's channels, and stores their statistics. Vectors lie across channels, or have one value.
+#[cube]
+fn merge_parts<P: Float, N: Size>(
+    parts: &Tensor<P>,
+    mean: &mut Tensor<P>,
+    mean_rest: &mut Tensor<P>,
+    variance: &mut Tensor<P>,
+    share: Share,
+) {
+    let channels = parts.shape(2);
+    let plane = parts.shape(1) * channels;
+    let zero = Vector::<P, N>::new(P::new(0.0));
+    let mut own = Moments::<P, N> {
+        count: P::new(0.0),
+        shift: zero,
+        offset: zero,
+        squares: zero,
+    };
+    let mut part = share.rank;
+    while part < parts.shape(1) {
+        let place = part * channels;
+        let next = Moments::<P, N> {
+            count: share.load_at::<P, N>(parts, place).extract(0usize),
+            shift: share.load_at::<P, N>(parts, place + plane),
+            offset: share.load_at::<P, N>(parts, place + 2 * plane),
+            squares: share.load_at::<P, N>(parts, place + 3 * plane),
+        };
+        if part == share.rank {
+            own = next;
+        } else {
+            own = merge::<P, N>(own, next);
+        }
+        part += share.tile.units_per_lane;
+    }
+    let found = statistics::<P, N>(merge_lane::<P, N>(own, share), share);
+    if share.leads {
+        share.store::<P, N>(mean, found.mean);
+        share.store::<P, N>(mean_rest, found.mean_rest);
+        share.store::<P, N>(variance, found.variance);
+    }
 }
 
 /// Writes the output of a unit's share, last values first: those just read for the statistics are still in the cache.

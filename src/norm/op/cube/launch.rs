@@ -14,13 +14,17 @@
 //!   shapes (`layout::check`), [`into_contiguous`] removes gaps, and new ones are allocated here with that shape.
 //! - **Results of parts, and lines.** They are allocated here as `[_, parts, channels]` and `[_, channels]`. A kernel
 //!   takes its strides in them from that shape, and its part from the y axis of the grid, which has
-//!   [`Plan::parts`] cubes. The merging kernels read them by the extent of [`Plan::of_parts`].
+//!   [`Plan::parts`] cubes. The merging kernels have the channels of [`Plan::of_parts`], the joint ones those of the
+//!   plan. Both read as many parts as the shape says.
+//! - **Counters.** There is one for each group of channels, the x axis of the grid: [`joint::counters`] are asked for
+//!   [`Plan::groups`]. What the last cube reads, the others have made visible to it (`joint`), and none of them writes
+//!   what it writes.
 //! - **Writes do not overlap.** A place of an output belongs to one share; results of a channel, or of its part, are
 //!   written only by the unit of rank 0.
 //! - **An output that overwrites a tensor** (`written_over`) is the gradient or the input that the same unit reads at
 //!   that place before it writes there, and that nobody else holds. A unit reads only its own places of `gated` after
 //!   it has written them.
-//! - **Loops** run over the steps of a share, twice at most, or halve a distance until it is below `lanes`, which is at
+//! - **Loops** run over the steps of a share, twice at most, over parts, or halve a distance until it is below `lanes`, which is at
 //!   least 1.
 
 use burn::backend::TensorMetadata;
@@ -34,7 +38,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::affine::Activation;
 use super::plan::{Plan, UNITS};
-use super::{average, backward, forward};
+use super::{average, backward, forward, joint};
 use crate::dtype::at_least_f32;
 use crate::norm::op::layout::Rows;
 use crate::norm::op::{
@@ -124,34 +128,55 @@ pub fn forward(
         }
     } else {
         let parts = job.new_statistics([4, plan.parts, channels]);
-        let merge = plan.of_parts();
         // SAFETY: see the module.
         unsafe {
-            forward::forward_parts::launch_unchecked(
-                &client,
-                plan.cubes(),
-                plan.units(),
-                job.address_type(),
-                plan.vector,
-                job.input.clone().into_tensor_arg(),
-                parts.clone().into_tensor_arg(),
-                plan.extent(),
-                plan.tile,
-                job.elems(),
-            );
-            forward::forward_merge::launch_unchecked(
-                &client,
-                merge.cubes(),
-                merge.units(),
-                job.address_type(),
-                parts.into_tensor_arg(),
-                mean.clone().into_tensor_arg(),
-                mean_rest.clone().into_tensor_arg(),
-                variance.clone().into_tensor_arg(),
-                merge.extent(),
-                merge.tile,
-                job.elems()[1],
-            );
+            if plan.joint {
+                let (counters, first_counter) = joint::counters(&job.input, plan.groups());
+                forward::forward_joint::launch_unchecked(
+                    &client,
+                    plan.cubes(),
+                    plan.units(),
+                    job.address_type(),
+                    plan.vector,
+                    job.input.clone().into_tensor_arg(),
+                    parts.into_tensor_arg(),
+                    counters.into_tensor_arg(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    variance.clone().into_tensor_arg(),
+                    first_counter,
+                    plan.extent(),
+                    plan.tile,
+                    job.elems(),
+                );
+            } else {
+                let merge = plan.of_parts();
+                forward::forward_parts::launch_unchecked(
+                    &client,
+                    plan.cubes(),
+                    plan.units(),
+                    job.address_type(),
+                    plan.vector,
+                    job.input.clone().into_tensor_arg(),
+                    parts.clone().into_tensor_arg(),
+                    plan.extent(),
+                    plan.tile,
+                    job.elems(),
+                );
+                forward::forward_merge::launch_unchecked(
+                    &client,
+                    merge.cubes(),
+                    merge.units(),
+                    job.address_type(),
+                    parts.into_tensor_arg(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    variance.clone().into_tensor_arg(),
+                    merge.extent(),
+                    merge.tile,
+                    job.elems()[1],
+                );
+            }
             forward::apply::launch_unchecked(
                 &client,
                 plan.cubes(),
@@ -295,63 +320,98 @@ pub fn backward(
     } else {
         let parts = job.new_statistics([2, plan.parts, channels]);
         let lines = job.new_statistics([4, channels]);
-        let merge = plan.of_parts();
-        // SAFETY: see the module. Without an activation, `mean` stands in for the scale, which is not read.
+        // SAFETY: see the module.
         unsafe {
-            let mut scale = mean.clone();
-            if activation != Activation::None {
-                scale = job.new_statistics([channels]);
-                backward::forward_scale::launch_unchecked(
+            if plan.joint {
+                let (counters, first_counter) = joint::counters(&job.input, plan.groups());
+                backward::backward_joint::launch_unchecked(
                     &client,
-                    plan.cubes_for_channels(),
+                    plan.cubes(),
                     plan.units(),
-                    gamma.clone().into_tensor_arg(),
-                    variance.clone().into_tensor_arg(),
-                    scale.clone().into_tensor_arg(),
+                    job.address_type(),
+                    plan.vector,
+                    gradient.clone().into_tensor_arg(),
+                    job.input.clone().into_tensor_arg(),
+                    residual.into(),
+                    gamma.into_tensor_arg(),
+                    beta.into_tensor_arg(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    variance.into_tensor_arg(),
+                    gated_arg.into(),
+                    parts.into_tensor_arg(),
+                    counters.into_tensor_arg(),
+                    for_gamma.clone().into_tensor_arg(),
+                    for_beta.clone().into_tensor_arg(),
+                    lines.clone().into_tensor_arg(),
                     epsilon,
+                    slope,
+                    values_per_channel,
+                    first_counter,
+                    plan.extent(),
+                    plan.tile,
+                    frozen,
+                    activation,
+                    job.elems(),
+                );
+            } else {
+                let merge = plan.of_parts();
+                // Without an activation, `mean` stands in for the scale, which is not read.
+                let mut scale = mean.clone();
+                if activation != Activation::None {
+                    scale = job.new_statistics([channels]);
+                    backward::forward_scale::launch_unchecked(
+                        &client,
+                        plan.cubes_for_channels(),
+                        plan.units(),
+                        gamma.clone().into_tensor_arg(),
+                        variance.clone().into_tensor_arg(),
+                        scale.clone().into_tensor_arg(),
+                        epsilon,
+                        job.elems()[1],
+                    );
+                }
+                backward::backward_parts::launch_unchecked(
+                    &client,
+                    plan.cubes(),
+                    plan.units(),
+                    job.address_type(),
+                    plan.vector,
+                    gradient.clone().into_tensor_arg(),
+                    job.input.clone().into_tensor_arg(),
+                    residual.into(),
+                    mean.clone().into_tensor_arg(),
+                    mean_rest.clone().into_tensor_arg(),
+                    scale.into_tensor_arg(),
+                    beta.clone().into_tensor_arg(),
+                    gated_arg.into(),
+                    parts.clone().into_tensor_arg(),
+                    slope,
+                    plan.extent(),
+                    plan.tile,
+                    activation,
+                    job.elems(),
+                );
+                backward::backward_merge::launch_unchecked(
+                    &client,
+                    merge.cubes(),
+                    merge.units(),
+                    job.address_type(),
+                    parts.into_tensor_arg(),
+                    gamma.into_tensor_arg(),
+                    beta.into_tensor_arg(),
+                    variance.into_tensor_arg(),
+                    for_gamma.clone().into_tensor_arg(),
+                    for_beta.clone().into_tensor_arg(),
+                    lines.clone().into_tensor_arg(),
+                    epsilon,
+                    values_per_channel,
+                    merge.extent(),
+                    merge.tile,
+                    frozen,
                     job.elems()[1],
                 );
             }
-            backward::backward_parts::launch_unchecked(
-                &client,
-                plan.cubes(),
-                plan.units(),
-                job.address_type(),
-                plan.vector,
-                gradient.clone().into_tensor_arg(),
-                job.input.clone().into_tensor_arg(),
-                residual.into(),
-                mean.clone().into_tensor_arg(),
-                mean_rest.clone().into_tensor_arg(),
-                scale.into_tensor_arg(),
-                beta.clone().into_tensor_arg(),
-                gated_arg.into(),
-                parts.clone().into_tensor_arg(),
-                slope,
-                plan.extent(),
-                plan.tile,
-                activation,
-                job.elems(),
-            );
-            backward::backward_merge::launch_unchecked(
-                &client,
-                merge.cubes(),
-                merge.units(),
-                job.address_type(),
-                parts.into_tensor_arg(),
-                gamma.into_tensor_arg(),
-                beta.into_tensor_arg(),
-                variance.into_tensor_arg(),
-                for_gamma.clone().into_tensor_arg(),
-                for_beta.clone().into_tensor_arg(),
-                lines.clone().into_tensor_arg(),
-                epsilon,
-                values_per_channel,
-                merge.extent(),
-                merge.tile,
-                frozen,
-                job.elems()[1],
-            );
             // What has passed the activation does not pass it again.
             let (gradient, activation) = match &for_residual {
                 None => (gradient, activation),

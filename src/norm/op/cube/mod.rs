@@ -31,6 +31,9 @@
 //!       write it, as dr
 //! ```
 //!
+//! On devices with fences between cubes, the last cube of a channel merges the parts: `forward_joint` does the work of
+//! `forward_parts` and `forward_merge`, `backward_joint` that of all backward kernels before `backward_apply`.
+//!
 //! Inference is `apply` alone. If nobody else holds the overwritten tensor, the output of inference overwrites its
 //! input, and the gradient of the residual, or else that of the input, overwrites the gradient of the output. Without
 //! an activation, the gradient of the residual is that of the output, and no kernel sees the residual.
@@ -40,6 +43,7 @@
 //! | `plan` | divides a tensor among cubes and units |
 //! | `launch` | allocates outputs and launches kernels; says why that is sound |
 //! | `index` | the part of a tensor that a unit processes; a diagram of a cube |
+//! | `joint` | how the last of several cubes knows that the others are done |
 //! | `affine` | the function from an input to its output, and the activation's gate |
 //! | `forward`, `backward` | the kernels |
 //! | `average` | the kernel that updates running statistics |
@@ -54,6 +58,7 @@ mod backward;
 pub mod cost;
 mod forward;
 mod index;
+mod joint;
 mod launch;
 mod plan;
 

@@ -5,6 +5,7 @@ use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::index::{ExtentLaunch, Tile};
+use super::joint;
 use crate::dtype::at_least_f32;
 use crate::norm::op::layout::{Dims, Rows};
 
@@ -23,9 +24,9 @@ const HELD: usize = 16;
 const TOGETHER: usize = 4;
 /// Cubes that fill any device.
 const CUBES: usize = 1024;
-/// The most tensors that the kernel of a whole operation takes, then those that work on parts of a channel. Their
-/// scalars take one more binding.
-const MOST_TENSORS: [u32; 2] = [10, 7];
+/// The most tensors that the kernel of a whole operation takes, then those that work on parts of a channel, then those
+/// that merge the parts too. Their scalars take one more binding.
+const MOST_TENSORS: [u32; 3] = [10, 7, 12];
 /// Tensors that a residual adds: itself and its gradient.
 const OF_RESIDUAL: u32 = 2;
 
@@ -42,6 +43,8 @@ pub struct Plan {
     /// Whether one kernel does the whole operation: one cube has all values of a channel, and the device has enough
     /// bindings.
     pub single_kernel: bool,
+    /// Whether the last of the cubes that share a channel merges what they found.
+    pub joint: bool,
 }
 
 impl Plan {
@@ -71,7 +74,7 @@ impl Plan {
             .max()
             .unwrap_or(1);
         let hardware = &client.properties().hardware;
-        let [whole_fits, part_fits] = MOST_TENSORS.map(|tensors| {
+        let [whole_fits, part_fits, joint_fits] = MOST_TENSORS.map(|tensors| {
             let of_residual = if residual { OF_RESIDUAL } else { 0 };
             hardware.max_bindings > tensors + of_residual
         });
@@ -102,11 +105,13 @@ impl Plan {
             vector,
             parts: 1,
             single_kernel: whole_fits,
+            joint: false,
         };
         if plan.vectors_per_channel() > tile.units_per_lane * ALONE {
             let useful = plan.vectors_per_channel() / (tile.units_per_lane * TOGETHER);
             plan.parts = CUBES.div_ceil(plan.groups()).min(useful).max(1);
             plan.single_kernel &= plan.parts == 1;
+            plan.joint = plan.parts > 1 && joint_fits && joint::is_possible(client);
         }
         let groups = plan.groups().max(plan.of_parts().groups());
         let (most_groups, most_parts, _) = hardware.max_cube_count;
@@ -134,6 +139,7 @@ impl Plan {
             vector: 1,
             parts: 1,
             single_kernel: true,
+            joint: false,
         }
     }
 
@@ -223,7 +229,7 @@ impl Plan {
     }
 
     /// Groups of channels that a cube processes at a time.
-    fn groups(&self) -> usize {
+    pub fn groups(&self) -> usize {
         self.vectors_of_channels().div_ceil(self.tile.lanes)
     }
 }
