@@ -10,9 +10,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{Element, Shape, TensorData};
 
-use super::blocks::{Input, Real, Target, Value};
+use super::blocks::{Input, Target};
 use super::kernels::{self, Affine, Backward, Forward, Statistics};
 use super::regions::Part;
+use super::value::{Real, Value};
 use crate::norm::op::layout::{Dims, Order, Strided, check, check_gradient, check_statistics};
 use crate::norm::op::{
     BatchNormAffine, BatchNormForward, BatchNormMoments, BatchNormThenBackward,

@@ -7,10 +7,10 @@
 //! The number of lanes alone fixes the order of all additions, and no product is fused with a sum: results are
 //! bit-identical on every instruction set.
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use std::hint::black_box;
-use std::ops::{Add, Div, Mul, Sub};
+
+use super::gate::Gate;
+use super::value::{Real, Value};
 
 /// Cuts `0..len` into blocks of `$widest`, then of 8, then of 1 lane, and evaluates the body for each group of up to
 /// `$most` blocks of one width.
@@ -33,7 +33,7 @@ macro_rules! in_blocks {
 }
 pub(super) use in_blocks;
 
-/// Evaluates the body for blocks of 16, 8 or 1 lanes that cover `0..len`. The last may overlap the one before it, so
+/// Evaluates the body for blocks of 16, 8, 4 or 1 lanes that cover `0..len`. The last may overlap the one before it, so
 /// the body must be right if it does a lane twice.
 macro_rules! in_covering_blocks {
     ($len:expr, |$at:ident, $lanes:ident| $body:block) => {{
@@ -42,6 +42,8 @@ macro_rules! in_covering_blocks {
             in_covering_blocks!(@width 16, len, $at, $lanes, $body);
         } else if len >= 8 {
             in_covering_blocks!(@width 8, len, $at, $lanes, $body);
+        } else if len >= 4 {
+            in_covering_blocks!(@width 4, len, $at, $lanes, $body);
         } else {
             in_covering_blocks!(@width 1, len, $at, $lanes, $body);
         }
@@ -67,152 +69,6 @@ pub(super) use in_covering_blocks;
 pub(super) fn opaque(step: usize) -> usize {
     black_box(step)
 }
-
-/// A floating point type to calculate in.
-pub(super) trait Real:
-    Copy
-    + Default
-    + Send
-    + Sync
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + PartialOrd
-{
-    fn from_f64(value: f64) -> Self;
-    fn to_f64(self) -> f64;
-
-    /// The first and the second values of pairs.
-    fn split<const P: usize>(pairs: [[Self; 2]; P]) -> [[Self; P]; 2];
-
-    /// The pairs of these first and second values.
-    fn join<const P: usize>(values: [[Self; P]; 2]) -> [[Self; 2]; P];
-}
-
-/// Pairs are taken as integers of twice the size, whose halves vector instructions separate.
-impl Real for f32 {
-    #[inline(always)]
-    fn split<const P: usize>(pairs: [[f32; 2]; P]) -> [[f32; P]; 2] {
-        // SAFETY: both types are `2 * P` words of 32 bits, of which every value is valid.
-        let words: [u64; P] = unsafe { (&raw const pairs).cast::<[u64; P]>().read_unaligned() };
-        let [mut low, mut high] = [[0.0; P]; 2];
-        for i in 0..P {
-            low[i] = f32::from_bits(words[i] as u32);
-        }
-        for i in 0..P {
-            high[i] = f32::from_bits((words[i] >> 32) as u32);
-        }
-        if cfg!(target_endian = "little") {
-            [low, high]
-        } else {
-            [high, low]
-        }
-    }
-
-    #[inline(always)]
-    fn join<const P: usize>([first, second]: [[f32; P]; 2]) -> [[f32; 2]; P] {
-        let [low, high] = if cfg!(target_endian = "little") {
-            [first, second]
-        } else {
-            [second, first]
-        };
-        let mut words = [0; P];
-        for i in 0..P {
-            words[i] = u64::from(low[i].to_bits()) | u64::from(high[i].to_bits()) << 32;
-        }
-        // SAFETY: both types are `2 * P` words of 32 bits, of which every value is valid.
-        unsafe { (&raw const words).cast::<[[f32; 2]; P]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    fn from_f64(value: f64) -> Self {
-        value as f32
-    }
-
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Real for f64 {
-    #[inline(always)]
-    fn split<const P: usize>(pairs: [[f64; 2]; P]) -> [[f64; P]; 2] {
-        [pairs.map(|pair| pair[0]), pairs.map(|pair| pair[1])]
-    }
-
-    #[inline(always)]
-    fn join<const P: usize>([first, second]: [[f64; P]; 2]) -> [[f64; 2]; P] {
-        std::array::from_fn(|i| [first[i], second[i]])
-    }
-
-    #[inline(always)]
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self
-    }
-}
-
-/// A type that tensors hold. Arithmetic is in this type, or in f32 if it has half precision.
-pub(super) trait Value: Copy + Send + Sync + 'static {
-    type Real: Real;
-
-    fn widen<const L: usize>(block: [Self; L]) -> [Self::Real; L];
-    fn narrow<const L: usize>(block: [Self::Real; L]) -> [Self; L];
-
-    /// Rounds to this type.
-    #[inline(always)]
-    fn round<const L: usize>(block: [Self::Real; L]) -> [Self::Real; L] {
-        Self::widen(Self::narrow(block))
-    }
-}
-
-macro_rules! value_of_itself {
-    ($($real:ty),*) => {$(
-        impl Value for $real {
-            type Real = $real;
-
-            #[inline(always)]
-            fn widen<const L: usize>(block: [$real; L]) -> [$real; L] {
-                block
-            }
-
-            #[inline(always)]
-            fn narrow<const L: usize>(block: [$real; L]) -> [$real; L] {
-                block
-            }
-        }
-    )*};
-}
-value_of_itself!(f32, f64);
-
-macro_rules! value_of_half_precision {
-    ($($half:ty),*) => {$(
-        impl Value for $half {
-            type Real = f32;
-
-            #[inline(always)]
-            fn widen<const L: usize>(block: [$half; L]) -> [f32; L] {
-                let mut wide = [0.0; L];
-                block.as_slice().convert_to_f32_slice(&mut wide);
-                wide
-            }
-
-            #[inline(always)]
-            fn narrow<const L: usize>(block: [f32; L]) -> [$half; L] {
-                let mut narrow = [<$half>::ZERO; L];
-                narrow.as_mut_slice().convert_from_f32_slice(&block);
-                narrow
-            }
-        }
-    )*};
-}
-value_of_half_precision!(f16, bf16);
 
 /// The values of a tensor, to read.
 ///
@@ -566,90 +422,6 @@ impl<T: Value> Source for Gradient<T> {
     #[inline(always)]
     fn fetch<const L: usize>(self, at: usize) {
         self.0.fetch::<L>(at);
-    }
-}
-
-/// What follows the normalisation: an activation. Each is a type, so the choice costs nothing in the loops.
-pub(super) trait Gate<R: Real>: Copy + Send + Sync {
-    /// The output of the activation. NaN stays NaN.
-    fn activate(self, z: R) -> R;
-
-    /// The gradient of `z`, given that of the activation's output. Above 0 and for NaN, it is the same.
-    fn let_through(self, gradient: R, z: R) -> R;
-
-    /// [`activate`](Self::activate) for a block. It is a new block: a choice over `z` itself would become a masked
-    /// store, and whatever reads that next would wait for memory.
-    #[inline(always)]
-    fn activate_block<const L: usize>(self, z: &[R; L]) -> [R; L] {
-        let mut y = [R::default(); L];
-        for lane in 0..L {
-            y[lane] = self.activate(z[lane]);
-        }
-        y
-    }
-
-    /// [`let_through`](Self::let_through) for a block.
-    #[inline(always)]
-    fn let_block_through<const L: usize>(self, gradient: &[R; L], z: &[R; L]) -> [R; L] {
-        let mut let_through = [R::default(); L];
-        for lane in 0..L {
-            let_through[lane] = self.let_through(gradient[lane], z[lane]);
-        }
-        let_through
-    }
-}
-
-/// No activation.
-#[derive(Clone, Copy)]
-pub(super) struct Open;
-
-impl<R: Real> Gate<R> for Open {
-    #[inline(always)]
-    fn activate(self, z: R) -> R {
-        z
-    }
-
-    #[inline(always)]
-    fn let_through(self, gradient: R, _: R) -> R {
-        gradient
-    }
-}
-
-/// A ReLU.
-#[derive(Clone, Copy)]
-pub(super) struct Relu;
-
-impl<R: Real> Gate<R> for Relu {
-    #[inline(always)]
-    fn activate(self, z: R) -> R {
-        if z <= R::default() { R::default() } else { z }
-    }
-
-    #[inline(always)]
-    fn let_through(self, gradient: R, z: R) -> R {
-        if z <= R::default() {
-            R::default()
-        } else {
-            gradient
-        }
-    }
-}
-
-/// A leaky ReLU with this slope.
-#[derive(Clone, Copy)]
-pub(super) struct Leaky<R>(pub R);
-
-impl<R: Real> Gate<R> for Leaky<R> {
-    #[inline(always)]
-    fn activate(self, z: R) -> R {
-        let below = self.0 * z;
-        if z <= R::default() { below } else { z }
-    }
-
-    #[inline(always)]
-    fn let_through(self, gradient: R, z: R) -> R {
-        let below = self.0 * gradient;
-        if z <= R::default() { below } else { gradient }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::iter::repeat_n;
 
-use super::blocks::{Line, Normalisation, Real};
+use super::blocks::{Line, Normalisation};
+use super::value::Real;
 
 /// Three numbers for each channel, or for each column of a row: those of a [`Normalisation`] or of a [`Line`].
 ///

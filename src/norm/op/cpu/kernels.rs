@@ -2,13 +2,15 @@
 //! values.
 
 use super::blocks::{
-    Gate, Gating, Gradient, GradientAndInput, Input, InputAndResidual, Leaky, Line, Normalisation,
-    Open, Real, RealOf, Relu, Source, Target, Value,
+    Gating, Gradient, GradientAndInput, Input, InputAndResidual, Line, Normalisation, RealOf,
+    Source, Target,
 };
 use super::channels::PerChannel;
-use super::planes::{Pooled, PooledBackward, for_gate};
+use super::gate::{Gate, Leaky, Open, Relu, for_gate};
+use super::planes::{Pooled, PooledBackward};
 use super::regions::{Part, Region, all_channels, in_regions};
 use super::traversal::{Mapping, Sums};
+use super::value::{Real, Value};
 use std::ops::Range;
 
 use crate::norm::op::layout::Dims;

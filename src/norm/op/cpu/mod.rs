@@ -27,19 +27,23 @@
 //! - [`kernels`]: the three operations;
 //! - [`regions`]: groups of channels and pieces of a tensor; [`parallel`] shares them among threads;
 //! - [`traversal`]: the way over the values, run by run or row by row;
-//! - [`planes`]: the way over images that are pooled; [`pool`]: pooling of one image;
+//! - [`planes`]: the way over images that are pooled; [`pooling`]: pooling of one image,
+//!   and [`quads`] by windows of 2x2;
 //! - [`blocks`]: the loops over neighbouring values, which become vector instructions; [`channels`]: what they know of
-//!   each channel.
+//!   each channel; [`gate`]: the activation; [`value`]: the types of the values.
 
 mod adapters;
 mod blocks;
 mod channels;
+mod gate;
 mod kernels;
 mod parallel;
 mod planes;
-mod pool;
+mod pooling;
+mod quads;
 mod regions;
 mod traversal;
+mod value;
 
 #[cfg(feature = "flex")]
 mod flex;

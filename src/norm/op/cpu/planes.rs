@@ -4,14 +4,17 @@ use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 
 use super::blocks::{
-    self, Blocks, Gate, GradientAndInput, Input, Leaky, Line, Open, Real, RealOf, Relu, Source,
-    Summand, Target, Value, in_blocks, in_covering_blocks, opaque,
+    self, Blocks, GradientAndInput, Input, Line, RealOf, Source, Summand, Target, in_blocks,
+    in_covering_blocks, opaque,
 };
 use super::channels::PerChannel;
+use super::gate::{Gate, Leaky, Open, Relu, for_gate};
 use super::parallel::share;
-use super::pool::{self, Pooler};
-use super::regions::Region;
+use super::pooling::{self, Pooler};
+use super::quads::{Quads, is_of_quads};
+use super::regions::{Image, Region};
 use super::traversal::{LANES, SUM_LANES, Sums, block};
+use super::value::{Real, Value};
 use crate::norm::op::{Pooling, TailActivation};
 
 /// What becomes of the images.
@@ -23,40 +26,7 @@ pub(super) struct Pooled<'a, R> {
     pub pooling: Pooling,
 }
 
-/// An image: a channel of a row of the batch.
-struct Image {
-    /// The channel, counted from the region's first.
-    channel: usize,
-    /// The place of its first value.
-    start: usize,
-    /// The place of the first value of its output.
-    output: usize,
-}
-
 impl Region<'_> {
-    fn images(&self) -> usize {
-        self.part.outer.len() * self.channels.len()
-    }
-
-    /// The images of one of the region's pieces.
-    fn images_of_piece(&self, piece: usize) -> Range<usize> {
-        let images = self.images();
-        images * piece / self.pieces..images * (piece + 1) / self.pieces
-    }
-
-    #[inline(always)]
-    fn image(&self, index: usize, pooling: &Pooling) -> Image {
-        let channel = index % self.channels.len();
-        let outer = self.part.outer.start + index / self.channels.len();
-        let place = outer * self.part.dims.channels + self.channels.start + channel;
-        let [height, width] = pooling.output;
-        Image {
-            channel,
-            start: place * self.part.dims.inner,
-            output: place * height * width,
-        }
-    }
-
     /// Normalises each value, applies the activation, and pools. `source` is the input, or input and residual.
     ///
     /// # Safety
@@ -148,28 +118,6 @@ impl<T> Clone for PooledBackward<T> {
 }
 impl<T> Copy for PooledBackward<T> {}
 
-/// Calls a function for the gate of an activation.
-macro_rules! for_gate {
-    ($activation:expr, |$gate:ident| $body:expr) => {
-        match $activation {
-            TailActivation::None => {
-                let $gate = Open;
-                $body
-            }
-            TailActivation::Relu => {
-                let $gate = Relu;
-                $body
-            }
-            TailActivation::LeakyRelu { slope } => {
-                let $gate = Leaky(Real::from_f64(slope));
-                $body
-            }
-        }
-    };
-}
-
-pub(super) use for_gate;
-
 /// Calculates the values of an image before the pooling, rounded to the type of the tensor.
 ///
 /// # Safety
@@ -193,7 +141,7 @@ unsafe fn values_before_pooling<S: Source, G: Gate<RealOf<S>>>(
             // SAFETY: by this function's conditions.
             let [u, d] = unsafe { source.read::<L>(image.start + at, &forward) };
             let block = S::Value::round(gate.activate_block(&line.of::<S>(&u, &d)));
-            pool::store(values, at, block);
+            pooling::store(values, at, block);
         }
     });
 }
@@ -213,7 +161,7 @@ unsafe fn gate_image<T: Value, G: Gate<T::Real>>(
     [values, unpooled]: [&[T::Real]; 2],
 ) {
     in_covering_blocks!(values.len(), |at, L| {
-        let (gradient, values) = (pool::block(unpooled, at), pool::block(values, at));
+        let (gradient, values) = (pooling::block(unpooled, at), pooling::block(values, at));
         let u: [_; L] = gate.let_block_through(&gradient, &values);
         // SAFETY: by this function's conditions.
         unsafe { gated.write(image.start + at, u) };
@@ -277,10 +225,28 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
             activation,
             pooling,
         } = self.pooled;
+        let outputs = pooling.output.iter().product();
+        let images = self.images.rev();
+        let images = images.map(|index| self.region.image(index, outputs));
+        if is_of_quads(&pooling) {
+            for_gate!(activation, |gate| {
+                for image in images {
+                    let quads = Quads {
+                        source: self.source,
+                        forward,
+                        gate,
+                        image,
+                        size: pooling.input,
+                    };
+                    // SAFETY: the image is one of the tensor's.
+                    unsafe { quads.pool(self.target) };
+                }
+            });
+            return;
+        }
         let mut pooler = Pooler::new(pooling);
         let mut values = vec![RealOf::<S>::default(); self.region.part.dims.inner];
-        for index in self.images.rev() {
-            let image = self.region.image(index, &pooling);
+        for image in images {
             // SAFETY: the image is one of the tensor's.
             unsafe {
                 for_gate!(activation, |gate| {
@@ -290,7 +256,7 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
             pooler.forward(&values, |first, outputs| {
                 let start = image.output + first;
                 in_covering_blocks!(outputs.len(), |at, L| {
-                    let block: [_; L] = pool::block(outputs, at);
+                    let block: [_; L] = pooling::block(outputs, at);
                     // SAFETY: these are outputs of the image.
                     unsafe { self.target.write(start + at, block) };
                 });
@@ -324,13 +290,37 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
             activation,
             pooling,
         } = self.pooled;
-        let mut pooler = Pooler::new(pooling);
-        let [mut values, mut unpooled] =
-            [(); 2].map(|()| vec![RealOf::<S>::default(); self.region.part.dims.inner]);
+        let len = self.region.part.dims.inner;
         let mut of_lanes = vec![[0.0; SUM_LANES]; 2];
         let mut sums = Vec::with_capacity(self.images.len());
-        for index in self.images {
-            let image = self.region.image(index, &pooling);
+        let sums_of = GradientAndInput {
+            gradient: gated.as_input(),
+            input,
+        };
+        let outputs = pooling.output.iter().product();
+        let images = self.images.map(|index| self.region.image(index, outputs));
+        if is_of_quads(&pooling) {
+            for_gate!(activation, |gate| {
+                for image in images {
+                    let quads = Quads {
+                        source: self.source,
+                        forward,
+                        gate,
+                        image,
+                        size: pooling.input,
+                    };
+                    // SAFETY: the image is one of the tensors'.
+                    sums.push(unsafe {
+                        quads.unpool(gradient, gated);
+                        sums_of_image(sums_of, &image, len, forward, &mut of_lanes)
+                    });
+                }
+            });
+            return sums;
+        }
+        let mut pooler = Pooler::new(pooling);
+        let [mut values, mut unpooled] = [(); 2].map(|()| vec![RealOf::<S>::default(); len]);
+        for image in images {
             // SAFETY: the image is one of the tensor's.
             unsafe {
                 for_gate!(activation, |gate| {
@@ -342,18 +332,14 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
                 in_covering_blocks!(gradients.len(), |at, L| {
                     // SAFETY: these are gradients of the image's output.
                     let block: [_; L] = unsafe { gradient.load(start + at) };
-                    pool::store(gradients, at, block);
+                    pooling::store(gradients, at, block);
                 });
             });
             let of_image = [&values[..], &unpooled];
-            let sums_of = GradientAndInput {
-                gradient: gated.as_input(),
-                input,
-            };
             // SAFETY: the image is one of the tensors'.
             sums.push(unsafe {
                 for_gate!(activation, |gate| gate_image(gated, &image, gate, of_image));
-                sums_of_image(sums_of, &image, values.len(), forward, &mut of_lanes)
+                sums_of_image(sums_of, &image, len, forward, &mut of_lanes)
             });
         }
         sums

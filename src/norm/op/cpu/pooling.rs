@@ -18,7 +18,8 @@
 
 use std::ops::Range;
 
-use super::blocks::{Real, in_blocks, in_covering_blocks};
+use super::blocks::{in_blocks, in_covering_blocks};
+use super::value::Real;
 use crate::norm::op::{Pooling, PoolingKind};
 
 /// Lanes of a full block.
@@ -420,7 +421,7 @@ pub(super) fn block<R: Real, const L: usize>(values: &[R], at: usize) -> [R; L] 
 /// Whether a value takes the place of the best one: it is larger, or it is NaN.
 #[inline(always)]
 #[allow(clippy::eq_op)]
-fn is_larger<R: Real>(value: R, best: R) -> bool {
+pub(super) fn is_larger<R: Real>(value: R, best: R) -> bool {
     value > best || value != value
 }
 
@@ -435,7 +436,7 @@ pub(super) fn store<R: Real, const L: usize>(values: &mut [R], at: usize, block:
 
 /// The larger of two values in each lane; NaN if either is.
 #[inline(always)]
-fn larger<R: Real, const L: usize>(best: &[R; L], values: &[R; L]) -> [R; L] {
+pub(super) fn larger<R: Real, const L: usize>(best: &[R; L], values: &[R; L]) -> [R; L] {
     let mut found = [R::default(); L];
     for lane in 0..L {
         let is_better = is_larger(values[lane], best[lane]);

@@ -63,6 +63,17 @@ pub(super) struct Region<'a> {
     pub pieces: usize,
 }
 
+/// An image: a channel of a row of the batch.
+#[derive(Clone, Copy)]
+pub(super) struct Image {
+    /// The channel, counted from the region's first.
+    pub channel: usize,
+    /// The place of its first value.
+    pub start: usize,
+    /// The place of the first value of its output.
+    pub output: usize,
+}
+
 impl Region<'_> {
     /// Columns that each channel has in a row, row by row; else 1.
     pub fn columns_per_channel(&self) -> usize {
@@ -96,6 +107,30 @@ impl Region<'_> {
     pub fn outer(&self, places: &Range<usize>) -> Range<usize> {
         let inner = self.part.dims.inner;
         places.start / inner..places.end.div_ceil(inner)
+    }
+
+    /// Images of the region: channels of a row.
+    fn images(&self) -> usize {
+        self.part.outer.len() * self.channels.len()
+    }
+
+    /// The images of one of the region's pieces.
+    pub fn images_of_piece(&self, piece: usize) -> Range<usize> {
+        let images = self.images();
+        images * piece / self.pieces..images * (piece + 1) / self.pieces
+    }
+
+    /// An image of the region that has so many outputs.
+    #[inline(always)]
+    pub fn image(&self, index: usize, outputs: usize) -> Image {
+        let channel = index % self.channels.len();
+        let outer = self.part.outer.start + index / self.channels.len();
+        let place = outer * self.part.dims.channels + self.channels.start + channel;
+        Image {
+            channel,
+            start: place * self.part.dims.inner,
+            output: place * outputs,
+        }
     }
 }
 

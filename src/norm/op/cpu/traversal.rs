@@ -11,10 +11,12 @@ use rayon::prelude::*;
 use std::iter::repeat_with;
 use std::ops::Range;
 
-use super::blocks::{self, Blocks, Gate, Real, RealOf, Source, Summand, Target, in_blocks};
+use super::blocks::{self, Blocks, RealOf, Source, Summand, Target, in_blocks};
 use super::channels::PerChannel;
+use super::gate::Gate;
 use super::parallel::share;
 use super::regions::Region;
+use super::value::Real;
 use crate::norm::op::layout::Dims;
 
 /// Lanes of a full block that is mapped.
