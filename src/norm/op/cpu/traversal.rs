@@ -190,7 +190,7 @@ impl Region<'_> {
         let forward = &*mapping.forward.of_columns(columns);
         let lines = &*mapping.lines.of_columns(columns);
         let gate = mapping.gate;
-        let of_piece = |places: Range<usize>| {
+        let of_piece = |runs: Range<usize>, places: Range<usize>| {
             Arch::new().dispatch(MapPiece {
                 region: self,
                 source,
@@ -198,16 +198,29 @@ impl Region<'_> {
                 forward,
                 lines,
                 gate,
+                runs,
                 places,
             });
         };
+        let all = self.part.places();
+        let channels = self.channels.len();
+        let runs_of = |outer: Range<usize>| outer.start * channels..outer.end * channels;
+        let runs = runs_of(self.part.outer.clone());
         if self.pieces == 1 {
-            of_piece(self.part.places());
-        } else {
-            (0..self.pieces)
-                .into_par_iter()
-                .for_each(|index| of_piece(self.piece(index)));
+            return of_piece(runs, all);
         }
+        // Whole runs, which lie one after the other in memory, if there are enough of them.
+        let by_whole_runs = self.part.by_runs && runs.len() >= 2 * self.pieces;
+        (0..self.pieces).into_par_iter().for_each(|piece| {
+            if by_whole_runs {
+                let at = |piece: usize| runs.start + runs.len() * piece / self.pieces;
+                of_piece(at(piece)..at(piece + 1), all.clone());
+            } else {
+                let places = self.piece(piece);
+                let by_runs = self.part.by_runs.then(|| runs_of(self.outer(&places)));
+                of_piece(by_runs.unwrap_or_default(), places);
+            }
+        });
     }
 
     /// How many places ahead to prefetch, with `left` outer indices to come: as many rows of the region's channels as
@@ -365,6 +378,9 @@ struct MapPiece<'a, S: Source, G> {
     forward: &'a PerChannel<RealOf<S>>,
     lines: &'a PerChannel<RealOf<S>>,
     gate: G,
+    /// Run by run: the runs of each outer index, one for each channel of the region.
+    runs: Range<usize>,
+    /// Only these are mapped.
     places: Range<usize>,
 }
 
@@ -385,26 +401,27 @@ impl<S: Source, G: Gate<RealOf<S>>> MapPiece<'_, S, G> {
     /// Last runs first: those that were just added up are still in the cache.
     #[inline(always)]
     fn run_by_run(self) {
-        let runs = self.region.outer(&self.places);
-        for outer in runs.clone().rev() {
-            let ahead = self.region.ahead::<S::Value>(1, outer - runs.start);
-            for (index, channel) in self.region.channels.clone().enumerate() {
-                let (offset, len) = self.region.run(channel, outer, &self.places);
-                in_blocks!(len, LANES, usize::MAX, |at, count, L| {
-                    let blocks = Blocks {
-                        start: offset + at,
-                        stride: L,
-                        count,
-                        ahead: ahead.wrapping_neg(),
-                    };
-                    let forward = self.forward.copies::<L, _>(index);
-                    let line = self.lines.copies::<L, _>(index);
-                    // SAFETY: the run is within the tensors, and the blocks are within the run.
-                    unsafe {
-                        blocks::map(self.source, self.target, blocks, &forward, &line, self.gate);
-                    }
-                });
-            }
+        let channels = self.region.channels.clone();
+        let outer_of = |run: usize| run / channels.len();
+        for run in self.runs.clone().rev() {
+            let (outer, index) = (outer_of(run), run % channels.len());
+            let left = outer - outer_of(self.runs.start);
+            let ahead = self.region.ahead::<S::Value>(1, left);
+            let (offset, len) = self.region.run(channels.start + index, outer, &self.places);
+            in_blocks!(len, LANES, usize::MAX, |at, count, L| {
+                let blocks = Blocks {
+                    start: offset + at,
+                    stride: L,
+                    count,
+                    ahead: ahead.wrapping_neg(),
+                };
+                let forward = self.forward.copies::<L, _>(index);
+                let line = self.lines.copies::<L, _>(index);
+                // SAFETY: the run is within the tensors, and the blocks are within the run.
+                unsafe {
+                    blocks::map(self.source, self.target, blocks, &forward, &line, self.gate);
+                }
+            });
         }
     }
 
