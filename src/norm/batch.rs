@@ -2,11 +2,10 @@
 
 use burn::tensor::{FloatDType, Tensor};
 
-use super::batch_norm::{BatchNorm, assert_has_variance};
 use super::ghost::GhostBatches;
 use super::op::{self, BatchMoments, Mask, Then};
 use super::renormalization::Renormalization;
-use super::statistics::BatchStatistics;
+use super::statistics::{BatchStatistics, NO_STATISTICS, RunningStatistics};
 use super::sync::{self, Met};
 
 /// What makes the statistics of a batch.
@@ -40,32 +39,41 @@ impl Batch {
     }
 }
 
-impl BatchNorm {
+/// The layer that normalises a batch.
+pub(super) struct Layer<'a> {
+    /// Gamma and beta.
+    pub affine: [Option<Tensor<1>>; 2],
+    pub epsilon: f64,
+    pub statistics: Option<RunningStatistics<'a>>,
+}
+
+impl Batch {
     /// Normalises by the batch's statistics, and returns them; `None` if there is no value.
-    pub(super) fn forward_batch<const D: usize>(
-        &self,
+    pub(super) fn normalise<const D: usize>(
+        self,
         input: Tensor<D>,
-        batch: Batch,
+        layer: Layer,
         then: Then<D>,
     ) -> (Tensor<D>, Option<BatchStatistics>) {
         assert!(
-            !(batch.met.is_some() && GhostBatches::are_asked_for()),
+            !(self.met.is_some() && GhostBatches::are_asked_for()),
             "ghost batches are parts of one worker's batch, so a layer cannot also be synchronised by a SyncGroup; use one \
              of the two"
         );
-        let moments = op::moments_where(input.clone(), batch.mask);
-        let (moments, occasion) = match batch.met {
+        let moments = op::moments_where(input.clone(), self.mask);
+        let (moments, occasion) = match self.met {
             None => (moments, None),
             Some(met) => (op::exchange(moments, met.meeting), met.occasion),
         };
         let values = moments.values;
         assert_has_variance(&input, values);
 
-        let affine = match batch.renormalization {
-            Some(renormalization) if values > 0 => self.renormalized(renormalization, &moments),
-            _ => [self.gamma(), self.beta()],
+        let epsilon = layer.epsilon;
+        let affine = match self.renormalization {
+            Some(limits) if values > 0 => layer.renormalized(limits, &moments),
+            _ => layer.affine,
         };
-        let moments = match self.statistics() {
+        let moments = match layer.statistics {
             // No value describes the batch, so nothing depends on it either.
             Some(statistics) if values == 0 => {
                 let (mean, variance) = statistics.read(&input.device());
@@ -79,26 +87,23 @@ impl BatchNorm {
             values,
             occasion,
         });
-        let beta = moments.corrected_beta(affine.clone(), self.epsilon);
+        let beta = moments.corrected_beta(affine.clone(), epsilon);
         let [gamma, _] = affine;
         let statistics = [moments.mean, moments.variance];
-        let output = op::batch_norm_then_inference(
-            input,
-            statistics,
-            [gamma, Some(beta)],
-            self.epsilon,
-            then,
-        );
+        let output =
+            op::batch_norm_then_inference(input, statistics, [gamma, Some(beta)], epsilon, then);
         (output, found)
     }
+}
 
+impl Layer<'_> {
     /// Gamma and beta with the correction of batch renormalisation: `gamma * r` and `beta + gamma * d`.
     fn renormalized(
         &self,
         limits: Renormalization,
         moments: &BatchMoments,
     ) -> [Option<Tensor<1>>; 2] {
-        let statistics = self.tracked();
+        let statistics = self.statistics.as_ref().expect(NO_STATISTICS);
         let dtype = FloatDType::from(moments.mean.dtype());
         let (mean, variance) = statistics.read(&moments.mean.device());
         let [mean, variance] = [mean, variance].map(|tensor| tensor.cast(dtype));
@@ -109,17 +114,30 @@ impl BatchNorm {
         let r = r.clamp(1.0 / scale, scale);
         let d = (moments.mean.clone().detach() - mean) / running;
         let d = d.clamp(-shift, shift);
-        match self.gamma() {
+        let [gamma, beta] = &self.affine;
+        match gamma {
             None => [Some(r), Some(d)],
             Some(gamma) => {
-                let gamma = gamma.cast(dtype);
+                let gamma = gamma.clone().cast(dtype);
                 let shift = gamma.clone() * d;
-                let beta = match self.beta() {
-                    Some(beta) => beta.cast(dtype) + shift,
+                let beta = match beta {
+                    Some(beta) => beta.clone().cast(dtype) + shift,
                     None => shift,
                 };
                 [Some(gamma * r), Some(beta)]
             }
         }
     }
+}
+
+/// # Panics
+///
+/// If a channel has a single value.
+pub(super) fn assert_has_variance<const D: usize>(input: &Tensor<D>, values: usize) {
+    assert!(
+        values != 1,
+        "BatchNorm needs at least two values per channel to normalise by the batch's statistics, but the input of \
+         shape {:?} has one; use a larger batch, or the running statistics (`valid()`, `freeze()`).",
+        input.dims()
+    );
 }

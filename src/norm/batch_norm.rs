@@ -7,13 +7,13 @@ use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
 use super::accumulate::Collected;
 use super::average::{RunningAverage, Weighting};
-use super::batch::Batch;
+use super::batch::{Batch, Layer, assert_has_variance};
 use super::ghost::GhostBatches;
 use super::mode::Mode;
 use super::op::{self, BatchNormOutput, Mask, Then};
 use super::probe::{Met, Probe};
 use super::recalibrate::{Recorder, Seat};
-use super::statistics::{BatchStatistics, Lock, Own, RunningStatistics, State};
+use super::statistics::{BatchStatistics, Lock, NO_STATISTICS, Own, RunningStatistics, State};
 use crate::observe::watch::watch_norm;
 
 /// Batch normalisation of an input `[batch, channels, ...]` of rank 2 or more.
@@ -345,7 +345,12 @@ impl BatchNorm {
     ) -> (Tensor<D>, Option<BatchStatistics>) {
         let batch = Batch::here(mask);
         if !batch.is_plain() {
-            return self.forward_batch(input, batch, then);
+            let layer = Layer {
+                affine: [self.gamma(), self.beta()],
+                epsilon: self.epsilon,
+                statistics: self.statistics(),
+            };
+            return batch.normalise(input, layer, then);
         }
         let values = values_per_channel(&input);
         assert_has_variance(&input, values);
@@ -444,10 +449,7 @@ impl BatchNorm {
     }
 
     pub(super) fn tracked(&self) -> RunningStatistics<'_> {
-        self.statistics().expect(
-            "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), so there is nothing to read or \
-             set.",
-        )
+        self.statistics().expect(NO_STATISTICS)
     }
 
     /// What a probe notes of the layer.
@@ -582,16 +584,4 @@ impl BatchNorm {
 /// The number of values per channel of an input with channels.
 fn values_per_channel<const D: usize>(input: &Tensor<D>) -> usize {
     input.shape().num_elements() / input.dims()[1]
-}
-
-/// # Panics
-///
-/// If a channel has a single value.
-pub(super) fn assert_has_variance<const D: usize>(input: &Tensor<D>, values: usize) {
-    assert!(
-        values != 1,
-        "BatchNorm needs at least two values per channel to normalise by the batch's statistics, but the input of \
-         shape {:?} has one; use a larger batch, or the running statistics (`valid()`, `freeze()`).",
-        input.dims()
-    );
 }

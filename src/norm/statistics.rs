@@ -12,6 +12,10 @@ use super::sync::Occasion;
 use crate::dtype::at_least_f32;
 use crate::processor::is_processor;
 
+/// The panic of whatever needs running statistics in a layer without them.
+pub(super) const NO_STATISTICS: &str = "this BatchNorm keeps no running statistics (`with_running_statistics(false)`), \
+    so there is nothing to read or set.";
+
 /// The statistics of one batch.
 pub(super) struct BatchStatistics {
     /// The mean, `[channels]`.
