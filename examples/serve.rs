@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let found = args.device.pick()?;
     let listener = TcpListener::bind(args.listen)
-        .map_err(|error| format!("cannot listen at {}: {error}", args.listen))?;
+        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
     cli::print(format_args!(
         "lending {found} at {}",
         listener.local_addr()?

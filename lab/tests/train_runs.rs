@@ -530,7 +530,7 @@ fn a_record_that_is_damaged_or_of_another_network_is_an_error_that_says_so() {
         assert!(text.contains("model.bpk"), "{text}");
     }
     let text = message(&fs::read(normed.record()).unwrap());
-    assert!(text.contains("model.bpk is of another network"), "{text}");
+    assert!(text.contains("model.bpk holds another network"), "{text}");
     assert!(text.contains("hidden.0.affine.bias"), "{text}");
 
     fs::write(plain.record(), &good).unwrap();

@@ -4,7 +4,7 @@
 ///
 /// The message says what was expected, what was found, and which names are valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} `{found}`; the names are: {}", .names.join(", "))]
+#[error("unknown {what} `{found}`; valid names are: {}", .names.join(", "))]
 pub struct UnknownName {
     /// The kind of thing that the name should name, such as `initialisation`.
     pub what: &'static str,

@@ -129,7 +129,7 @@ impl Observer {
         for rank in &self.settings.percentiles {
             assert!(
                 (0.0..=100.0).contains(rank),
-                "a percentile is a number from 0 to 100, found {rank}"
+                "a percentile must be a number from 0 to 100, found {rank}"
             );
         }
         self

@@ -31,7 +31,7 @@ pub enum RecordError {
         reason: Reason,
     },
     /// The record belongs to another network.
-    #[error("{origin} is of another network: {differences}")]
+    #[error("{origin} holds another network: {differences}")]
     OtherNetwork {
         /// The file.
         origin: String,
@@ -89,7 +89,7 @@ pub enum RecordError {
         found: Vec<String>,
     },
     /// The record has no configuration of its network.
-    #[error("{origin} does not say which network it is of: it has no configuration")]
+    #[error("{origin} does not say which network it holds: it has no configuration")]
     NoConfig {
         /// The file.
         origin: String,

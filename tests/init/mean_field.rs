@@ -426,7 +426,7 @@ fn an_impossible_correlation_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "variance of weights is finite and not negative, found -1")]
+#[should_panic(expected = "variance of weights must be finite and not negative, found -1")]
 fn a_negative_variance_is_refused() {
     MeanField::new(Activation::Tanh, -1.0);
 }

@@ -88,7 +88,7 @@ fn names_round_trip() {
 #[test]
 fn an_unknown_name_is_told_the_known_ones() {
     let error = "glorot".parse::<InitStrategy>().unwrap_err();
-    let message = "unknown initialisation `glorot`; the names are: \
+    let message = "unknown initialisation `glorot`; valid names are: \
                    zeros, standard-normal, small-normal, xavier, he";
     assert_eq!(error.to_string(), message);
     let error = serde_json::from_str::<InitStrategy>("\"glorot\"").unwrap_err();
@@ -97,7 +97,7 @@ fn an_unknown_name_is_told_the_known_ones() {
     let error = "ReLU".parse::<Activation>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "unknown activation `ReLU`; the names are: sigmoid, tanh, relu, leaky-relu, gelu, selu, silu"
+        "unknown activation `ReLU`; valid names are: sigmoid, tanh, relu, leaky-relu, gelu, selu, silu"
     );
 }
 

@@ -176,7 +176,7 @@ fn wide_networks_do_as_predicted() {
 }
 
 #[test]
-#[should_panic(expected = "is finite and not negative, found -1")]
+#[should_panic(expected = "must be finite and not negative, found -1")]
 fn a_negative_second_moment_is_refused() {
     layer(Activation::Tanh, -1.0);
 }

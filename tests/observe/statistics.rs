@@ -335,7 +335,7 @@ fn a_range_without_end_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "a percentile is a number from 0 to 100, found 101")]
+#[should_panic(expected = "a percentile must be a number from 0 to 100, found 101")]
 fn a_percentile_beyond_100_is_refused() {
     Observer::new().with_percentiles([50.0, 101.0]);
 }

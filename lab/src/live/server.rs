@@ -50,7 +50,7 @@ pub struct LiveConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// The server cannot listen on the address.
-    #[error("cannot listen at {address}: {source}; choose another port with `--port`")]
+    #[error("cannot listen on {address}: {source}; choose another port with `--port`")]
     Listen {
         /// The address.
         address: SocketAddr,

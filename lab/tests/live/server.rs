@@ -518,7 +518,7 @@ fn the_lab_ends_when_it_is_dropped_and_says_when_its_port_is_taken() {
         .err()
         .expect("the port is taken");
     assert!(
-        error.to_string().contains("cannot listen at 127.0.0.1:"),
+        error.to_string().contains("cannot listen on 127.0.0.1:"),
         "{error}"
     );
     let start = Instant::now();

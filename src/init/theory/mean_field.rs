@@ -185,13 +185,13 @@ impl InitStrategy {
 fn assert_variance(of: &str, variance: f64) {
     assert!(
         variance.is_finite() && variance >= 0.0,
-        "the variance of {of} is finite and not negative, found {variance}"
+        "the variance of {of} must be finite and not negative, found {variance}"
     );
 }
 
 fn assert_second_moment(q: f64) {
     assert!(
         q.is_finite() && q >= 0.0,
-        "the second moment of a signal is finite and not negative, found {q}"
+        "the second moment of a signal must be finite and not negative, found {q}"
     );
 }

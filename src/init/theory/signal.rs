@@ -35,7 +35,7 @@ impl LayerSignal {
     pub(super) fn of(activation: Activation, q: f64, weight_variance: f64) -> Self {
         assert!(
             q.is_finite() && q >= 0.0,
-            "the second moment of a signal is finite and not negative, found {q}"
+            "the second moment of a signal must be finite and not negative, found {q}"
         );
         let output = |z: f64| value(activation, q.sqrt() * z);
         let mean = normal_expectation(output);
