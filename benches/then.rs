@@ -27,10 +27,12 @@ const SHAPES: [[usize; 4]; 4] = [
 /// What follows, given the residual.
 type Case = (&'static str, fn(Tensor<4>, &Pools) -> Then<4>);
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     ("alone", |_, _| Then::new()),
     ("relu", |_, _| Then::new().relu()),
     ("leaky relu", |_, _| Then::new().leaky_relu(0.01)),
+    ("silu", |_, _| Then::new().silu()),
+    ("gelu", |_, _| Then::new().gelu()),
     ("add, relu", |residual, _| {
         Then::new().add_residual(residual).relu()
     }),

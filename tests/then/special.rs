@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
-use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::activation::{gelu, leaky_relu, relu, sigmoid, silu, tanh};
 use burn::tensor::{DType, Device, Tensor};
 use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, Then, freeze};
 use burn_kindling::observe::Tap;
@@ -168,6 +168,47 @@ fn poolings_and_slopes_that_are_not_fused_are_done_by_burn() {
                 norm.forward_then(input(), then),
                 leaky_relu(norm.forward(input()), slope),
             );
+        }
+    }
+}
+
+/// The kernels add the residual; activation and pooling are Burn's, in this order: SiLU and GELU fall before they rise.
+#[test]
+fn smooth_activations_are_burns() {
+    type Pair = (fn(Then<4>) -> Then<4>, fn(Tensor<4>) -> Tensor<4>);
+    let activations: [Pair; 4] = [
+        (Then::sigmoid, sigmoid),
+        (Then::tanh, tanh),
+        (Then::silu, silu),
+        (Then::gelu, gelu),
+    ];
+    let shape = [2, 3, 6, 8];
+    let values: Vec<f64> = (0..shape.iter().product())
+        .map(|it| (1.3 * it as f64).sin())
+        .collect();
+    let skip: Vec<f64> = values.iter().map(|it| 2.0 * it * it - 1.0).collect();
+    let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+    for device in processors() {
+        let norm: BatchNorm = BatchNormConfig::new(3).init(&device.clone().autodiff());
+        let skip = || tensor(&skip, shape, DType::F32, &device.clone().autodiff());
+        for (then, activation) in activations {
+            let same = |fused: &dyn Fn(Tensor<4>) -> Tensor<4>,
+                        apart: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+                let [found, expected] =
+                    [fused, apart].map(|of| run(&values, shape, DType::F32, &device, of));
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert!(crate::error(found, expected) < 1e-5, "{device:?}");
+                }
+            };
+            let after = |x| norm.forward_then(x, then(Then::new()));
+            same(&after, &|x| activation(norm.forward(x)));
+            let added = |x| norm.forward_then(x, then(Then::new().add_residual(skip())));
+            same(&added, &|x| activation(norm.forward(x) + skip()));
+            let pooled =
+                |x| norm.forward_then(x, then(Then::new().add_residual(skip())).max_pool(&pool));
+            same(&pooled, &|x| {
+                pool.forward(activation(norm.forward(x) + skip()))
+            });
         }
     }
 }

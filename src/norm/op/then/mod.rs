@@ -4,7 +4,7 @@
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, MaxPool2d};
 use burn::tensor::Tensor;
-use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::activation::{gelu, leaky_relu, relu, sigmoid, silu, tanh};
 
 use super::FusedActivation;
 #[cfg(feature = "kernels")]
@@ -57,7 +57,8 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 /// ReLU without a residual is part of the operation.
 ///
 /// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is
-/// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite. Burn computes these, on every backend.
+/// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite, nor are sigmoid, tanh, SiLU and GELU. Burn
+/// computes these after the operation, on every backend.
 ///
 /// # Ties, and what is not a number
 ///
@@ -76,6 +77,10 @@ pub struct Then<const D: usize> {
 enum Activation {
     Relu,
     LeakyRelu { slope: f64 },
+    Sigmoid,
+    Tanh,
+    Silu,
+    Gelu,
 }
 
 #[derive(Clone, Debug)]
@@ -146,6 +151,43 @@ impl<const D: usize> Then<D> {
         self.activate(Activation::LeakyRelu { slope })
     }
 
+    /// Applies a sigmoid: `1 / (1 + exp(-z))`. Burn does it, after the operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an activation or a pooling was given before.
+    pub fn sigmoid(self) -> Self {
+        self.activate(Activation::Sigmoid)
+    }
+
+    /// Applies a tanh. Burn does it, after the operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an activation or a pooling was given before.
+    pub fn tanh(self) -> Self {
+        self.activate(Activation::Tanh)
+    }
+
+    /// Applies a SiLU, or swish: `z / (1 + exp(-z))`. Burn does it, after the operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an activation or a pooling was given before.
+    pub fn silu(self) -> Self {
+        self.activate(Activation::Silu)
+    }
+
+    /// Applies a GELU: `z Phi(z)`, where `Phi` is the distribution function of N(0, 1). Burn does it, after the
+    /// operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an activation or a pooling was given before.
+    pub fn gelu(self) -> Self {
+        self.activate(Activation::Gelu)
+    }
+
     fn activate(mut self, activation: Activation) -> Self {
         assert!(
             self.activation.is_none() && self.pool.is_none(),
@@ -160,6 +202,10 @@ impl<const D: usize> Then<D> {
         self.activation.map(|activation| match activation {
             Activation::Relu => crate::init::Activation::Relu,
             Activation::LeakyRelu { .. } => crate::init::Activation::LeakyRelu,
+            Activation::Sigmoid => crate::init::Activation::Sigmoid,
+            Activation::Tanh => crate::init::Activation::Tanh,
+            Activation::Silu => crate::init::Activation::Silu,
+            Activation::Gelu => crate::init::Activation::Gelu,
         })
     }
 
@@ -186,8 +232,12 @@ impl<const D: usize> Then<D> {
         };
         // The largest value stays the largest through an activation that never falls. After the pooling, there is less
         // to apply it to.
-        let before = matches!(pool, Pool::Average(_))
-            || matches!(self.activation, Some(Activation::LeakyRelu { slope }) if slope < 0.0);
+        let falls = match self.activation {
+            Some(Activation::LeakyRelu { slope }) => slope < 0.0,
+            Some(Activation::Silu | Activation::Gelu) => true,
+            _ => false,
+        };
+        let before = falls || matches!(pool, Pool::Average(_));
         let (first, last) = match before {
             true => (self.activation, None),
             false => (None, self.activation),
@@ -201,6 +251,10 @@ fn activated<const D: usize>(z: Tensor<D>, activation: Option<Activation>) -> Te
         None => z,
         Some(Activation::Relu) => relu(z),
         Some(Activation::LeakyRelu { slope }) => leaky_relu(z, slope),
+        Some(Activation::Sigmoid) => sigmoid(z),
+        Some(Activation::Tanh) => tanh(z),
+        Some(Activation::Silu) => silu(z),
+        Some(Activation::Gelu) => gelu(z),
     }
 }
 
@@ -243,7 +297,8 @@ impl<const D: usize> Then<D> {
         #[cfg(feature = "kernels")]
         {
             let device = &input.device();
-            let beyond_a_relu = self.residual.is_some() || !self.activation_is_fused();
+            let is_leaky = matches!(self.activation, Some(Activation::LeakyRelu { .. }));
+            let beyond_a_relu = self.residual.is_some() || is_leaky;
             let wanted = match has_cpu_kernels(device) {
                 true => beyond_a_relu || self.pool.is_some(),
                 false => beyond_a_relu && has_gpu_kernels(device),
@@ -272,21 +327,24 @@ impl<const D: usize> Then<D> {
         input: &Tensor<D>,
     ) -> Option<(BatchNormResidual<burn::backend::Dispatch>, Tail)> {
         let activation = match self.activation {
-            None => TailActivation::None,
-            Some(Activation::Relu) => TailActivation::Relu,
+            None => Some(TailActivation::None),
+            Some(Activation::Relu) => Some(TailActivation::Relu),
             Some(Activation::LeakyRelu { slope }) if slope.is_finite() && slope > 0.0 => {
-                TailActivation::LeakyRelu { slope }
+                Some(TailActivation::LeakyRelu { slope })
             }
-            Some(Activation::LeakyRelu { .. }) => return None,
+            Some(_) => None,
         };
-        let pooling = match &self.pool {
-            Some(pool) if has_cpu_kernels(&input.device()) => {
+        let pooling = match (&self.pool, activation) {
+            (Some(pool), Some(_)) if has_cpu_kernels(&input.device()) => {
                 let dims = input.dims();
                 Some(pool.plan([dims[2], dims[3]])?)
             }
             _ => None,
         };
-        self.activation = None;
+        // Without kernels for the activation, they add the residual, and Burn does the rest.
+        if activation.is_some() {
+            self.activation = None;
+        }
         if pooling.is_some() {
             self.pool = None;
         }
@@ -295,16 +353,10 @@ impl<const D: usize> Then<D> {
             Some(residual) => BatchNormResidual::Added(residual.into_dispatch()),
         };
         let tail = Tail {
-            activation,
+            activation: activation.unwrap_or(TailActivation::None),
             pooling,
         };
         Some((residual, tail))
-    }
-
-    /// Whether every backend fuses the activation.
-    #[cfg(feature = "kernels")]
-    fn activation_is_fused(&self) -> bool {
-        matches!(self.activation, None | Some(Activation::Relu))
     }
 }
 
