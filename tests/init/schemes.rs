@@ -596,7 +596,7 @@ fn an_infinite_gain_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "the lower one comes first; got 2 and 1")]
+#[should_panic(expected = "the lower one first; got 2 and 1")]
 fn bounds_in_the_wrong_order_are_refused() {
     Scheme::uniform_between(2.0, 1.0);
 }

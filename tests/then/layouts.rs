@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Tensor, s};
 
 use crate::devices::{devices, devices_with, is_processor};
-use crate::oracle::{Problem, Window};
+use crate::oracle::{Activation, Problem, Window};
 use crate::properties::{problem, weights};
 use crate::{Lay, as_it_is, tensor};
 
@@ -39,7 +39,13 @@ fn problems() -> impl Iterator<Item = Problem> {
         modes.map(|modes| (window, modes))
     });
     choices.flat_map(|(window, modes)| {
-        [None, Some(0.0), Some(0.2)].map(|slope| problem([4, 6, 7, 9], slope, window, modes, 3))
+        [
+            Activation::None,
+            Activation::Relu(0.0),
+            Activation::Relu(0.2),
+            Activation::Silu,
+        ]
+        .map(|activation| problem([4, 6, 7, 9], activation, window, modes, 3))
     })
 }
 

@@ -26,7 +26,7 @@ use burn_kindling::norm::Then;
 use burn_kindling::norm::op::{batch_norm_then_inference, batch_norm_then_train};
 
 use devices::is_processor;
-use oracle::{Answer, EPSILON, Problem, Window};
+use oracle::{Activation, Answer, EPSILON, Problem, Window};
 use properties::weights;
 use values::{numbers, tensor};
 
@@ -81,11 +81,14 @@ impl Problem {
         if let Some(residual) = residual {
             then = then.add_residual(residual);
         }
-        match self.slope {
-            None => (),
-            Some(0.0) => then = then.relu(),
-            Some(slope) => then = then.leaky_relu(slope),
-        }
+        then = match self.activation {
+            Activation::None => then,
+            Activation::Relu(0.0) => then.relu(),
+            Activation::Relu(slope) => then.leaky_relu(slope),
+            Activation::Sigmoid => then.sigmoid(),
+            Activation::Tanh => then.tanh(),
+            Activation::Silu => then.silu(),
+        };
         match &self.window {
             None => then,
             Some(window) => window.follow(then),

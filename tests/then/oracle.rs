@@ -17,6 +17,16 @@ pub struct Window {
     pub padding: [usize; 2],
 }
 
+#[derive(Clone, Copy, Debug)]
+pub enum Activation {
+    None,
+    /// With this slope at and below 0.
+    Relu(f64),
+    Sigmoid,
+    Tanh,
+    Silu,
+}
+
 /// An operation on `[batch, channels, height, width]`.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -27,8 +37,7 @@ pub struct Problem {
     /// The mean and the variance that normalise; `None` for those of the batch.
     pub given: Option<[Vec<f64>; 2]>,
     pub residual: Option<Vec<f64>>,
-    /// The slope of the activation at and below 0; `None` for no activation.
-    pub slope: Option<f64>,
+    pub activation: Activation,
     pub window: Option<Window>,
 }
 
@@ -128,12 +137,18 @@ impl Problem {
             Some(residual) => y.iter().zip(residual).map(|(y, r)| y + r).collect(),
             None => y,
         };
-        let slopes = z.iter().enumerate().map(|(place, &z)| match self.slope {
-            Some(slope) if is_below(place, z) => slope,
-            _ => 1.0,
+        // The value of the activation, and its slope.
+        let activated = z.iter().enumerate().map(|(place, &z)| {
+            let s = 1.0 / (1.0 + (-z).exp());
+            match self.activation {
+                Activation::Relu(slope) if is_below(place, z) => (slope * z, slope),
+                Activation::None | Activation::Relu(_) => (z, 1.0),
+                Activation::Sigmoid => (s, s * (1.0 - s)),
+                Activation::Tanh => (z.tanh(), 1.0 - z.tanh().powi(2)),
+                Activation::Silu => (z * s, s + z * s * (1.0 - s)),
+            }
         });
-        let slopes: Vec<f64> = slopes.collect();
-        let active: Vec<f64> = z.iter().zip(&slopes).map(|(z, slope)| z * slope).collect();
+        let (active, slopes): (Vec<f64>, Vec<f64>) = activated.unzip();
 
         let mut output = vec![0.0; self.output_shape().iter().product()];
         let mut gradient = none;

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::devices::{devices, processors};
-use crate::oracle::{Problem, Window};
+use crate::oracle::{Activation, Problem, Window};
 
 /// Windows that fit into images of this height and width.
 fn windows(image: [usize; 2]) -> impl Strategy<Value = Window> {
@@ -35,9 +35,10 @@ fn windows(image: [usize; 2]) -> impl Strategy<Value = Window> {
     prop_oneof![2 => any, 1 => Just(halving)]
 }
 
-/// The activation: none, ReLU, leaky ReLU.
-fn slopes() -> impl Strategy<Value = Option<f64>> {
-    prop::sample::select(vec![None, Some(0.0), Some(0.01), Some(0.5)])
+fn activations() -> impl Strategy<Value = Activation> {
+    let kinked = [0.0, 0.01, 0.5].map(Activation::Relu);
+    let smooth = [Activation::Sigmoid, Activation::Tanh, Activation::Silu];
+    prop::sample::select([&[Activation::None], &kinked[..], &smooth].concat())
 }
 
 /// Small images and large ones, few channels and many: all ways over the tensor.
@@ -54,7 +55,7 @@ fn shapes() -> impl Strategy<Value = [usize; 4]> {
 /// The values of a problem. The input is rounded to quarters, so that windows have equal maxima.
 pub fn problem(
     shape: [usize; 4],
-    slope: Option<f64>,
+    activation: Activation,
     window: Option<Window>,
     (given, residual): (bool, bool),
     seed: u64,
@@ -74,17 +75,17 @@ pub fn problem(
         beta: draw(channels, -1.0, 1.0),
         given: given.then(|| [draw(channels, -1.0, 1.0), draw(channels, 0.1, 2.0)]),
         residual: residual.then(|| draw(count, -2.0, 2.0)),
-        slope,
+        activation,
         window,
     }
 }
 
 fn problems() -> impl Strategy<Value = Problem> {
-    (shapes(), slopes(), any::<[bool; 3]>(), any::<u64>()).prop_flat_map(
-        |(shape, slope, [given, residual, pooled], seed)| {
+    (shapes(), activations(), any::<[bool; 3]>(), any::<u64>()).prop_flat_map(
+        |(shape, activation, [given, residual, pooled], seed)| {
             windows([shape[2], shape[3]]).prop_map(move |window| {
                 let window = pooled.then_some(window);
-                problem(shape, slope, window, (given, residual), seed)
+                problem(shape, activation, window, (given, residual), seed)
             })
         },
     )
@@ -117,12 +118,12 @@ proptest! {
     /// left to f64.
     #[test]
     fn agrees_with_the_oracle_in_single_precision(
-        shape in shapes(), slope in slopes(), window in windows([5, 5]),
+        shape in shapes(), activation in activations(), window in windows([5, 5]),
         [given, residual, pooled] in any::<[bool; 3]>(), seed in any::<u64>()
     ) {
         let shape = [shape[0] + 3, shape[1], 5.max(shape[2]), 5.max(shape[3])];
         let window = pooled.then_some(Window { max: false, ..window });
-        let problem = problem(shape, slope, window, (given, residual), seed);
+        let problem = problem(shape, activation, window, (given, residual), seed);
         let weights = weights(&problem);
         for device in devices() {
             let found = problem.ask(&weights, DType::F32, &device);
@@ -140,12 +141,12 @@ proptest! {
 
     #[test]
     fn gradients_are_central_differences(
-        slope in slopes(), window in windows([4, 5]), [given, residual, pooled] in any::<[bool; 3]>(),
+        activation in activations(), window in windows([4, 5]), [given, residual, pooled] in any::<[bool; 3]>(),
         seed in any::<u64>()
     ) {
         const STEP: f64 = 1e-6;
         // Not on a quarter, where the maximum jumps from one value to another.
-        let mut problem = problem([3, 2, 4, 5], slope, pooled.then_some(window), (given, residual), seed);
+        let mut problem = problem([3, 2, 4, 5], activation, pooled.then_some(window), (given, residual), seed);
         for (index, x) in problem.input.iter_mut().enumerate() {
             *x += 0.1 * (0.9 * index as f64).sin();
         }
@@ -180,10 +181,10 @@ proptest! {
     #[test]
     fn the_number_of_threads_does_not_show(
         shape in prop::sample::select(vec![[2, 3, 120, 130], [16, 40, 13, 14], [300, 70, 2, 3], [1, 1, 300, 400]]),
-        slope in slopes(), window in windows([2, 3]), [given, residual, pooled] in any::<[bool; 3]>(),
+        activation in activations(), window in windows([2, 3]), [given, residual, pooled] in any::<[bool; 3]>(),
         seed in any::<u64>()
     ) {
-        let problem = problem(shape, slope, pooled.then_some(window), (given, residual), seed);
+        let problem = problem(shape, activation, pooled.then_some(window), (given, residual), seed);
         let weights = weights(&problem);
         for device in processors() {
             let on = |threads| {

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use serde_json::Value;
 
 use crate::devices::{devices, is_processor};
-use crate::oracle::{Answer, Problem, Window};
+use crate::oracle::{Activation, Answer, Problem, Window};
 
 fn numbers(value: &Value) -> Vec<f64> {
     let values = value.as_array().expect("a list");
@@ -34,7 +34,9 @@ fn cases() -> Vec<(Problem, Vec<f64>, Answer)> {
                 .as_array()
                 .map(|given| [numbers(&given[0]), numbers(&given[1])]),
             residual: (!case["residual"].is_null()).then(|| numbers(&case["residual"])),
-            slope: case["slope"].as_f64(),
+            activation: case["slope"]
+                .as_f64()
+                .map_or(Activation::None, Activation::Relu),
             window: (!window.is_null()).then(|| Window {
                 max: window["max"].as_bool().expect("a flag"),
                 count_padding: window["count_padding"].as_bool().expect("a flag"),

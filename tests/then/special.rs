@@ -172,7 +172,7 @@ fn poolings_and_slopes_that_are_not_fused_are_done_by_burn() {
     }
 }
 
-/// The kernels add the residual; activation and pooling are Burn's, in this order: SiLU and GELU fall before they rise.
+/// A pooling comes last: SiLU and GELU fall before they rise.
 #[test]
 fn smooth_activations_are_burns() {
     type Pair = (fn(Then<4>) -> Then<4>, fn(Tensor<4>) -> Tensor<4>);
@@ -211,6 +211,66 @@ fn smooth_activations_are_burns() {
             });
         }
     }
+}
+
+/// In single precision, up to a few units in the last place, from where they are 0 to where they no longer change.
+#[test]
+fn smooth_activations_are_accurate_at_both_ends() {
+    let mut values: Vec<f64> = (-2200..=2200)
+        .map(|it| f64::from(it as f32 * 0.05))
+        .collect();
+    values.extend([
+        1e-3, -1e-3, 1e-10, -1e-10, 1e-38, -1e-38, 0.0, 0.624_999, 0.625, -86.9, -103.5,
+    ]);
+    let shape = [1, 1, 1, values.len()];
+    type Case = (fn(Then<4>) -> Then<4>, fn(f64) -> [f64; 2]);
+    let cases: [Case; 3] = [
+        (Then::sigmoid, |z| {
+            [sigmoid_of(z), sigmoid_of(z) * sigmoid_of(-z)]
+        }),
+        (Then::tanh, |z| {
+            [z.tanh(), 4.0 * sigmoid_of(2.0 * z) * sigmoid_of(-2.0 * z)]
+        }),
+        (Then::silu, |z| {
+            let s = sigmoid_of(z);
+            [z * s, s + z * s * sigmoid_of(-z)]
+        }),
+    ];
+    for device in processors() {
+        let norm = unchanged(1, &device.clone().autodiff());
+        for (then, exact) in cases {
+            let [output, gradient] = run(&values, shape, DType::F32, &device, |x| {
+                norm.forward_then(x, then(Then::new()))
+            });
+            for (at, &value) in values.iter().enumerate() {
+                let z = f64::from(value as f32);
+                let [y, slope] = exact(z);
+                // `run` weighs the outputs by 1, 2, 3, ... The slope of a SiLU is a sum, which is 0 at -1.28.
+                let terms = (1.0 + z.abs()) * (-z.abs()).exp();
+                let weight = 1.0 + at as f64;
+                for (found, exact, scale) in [
+                    (output[at], y, y.abs()),
+                    (gradient[at] / weight, slope, slope.abs().max(terms)),
+                ] {
+                    let allowed = 4.0 * f64::from(f32::EPSILON) * scale + 2e-45 * (1.0 + z.abs());
+                    assert!(
+                        (found - exact).abs() <= allowed,
+                        "{found:e} is not {exact:e} at {z} on {device:?}"
+                    );
+                }
+            }
+            let (nan, infinity) = (f64::NAN, f64::INFINITY);
+            let [output, _] = run(&[nan, infinity], [1, 1, 1, 2], DType::F32, &device, |x| {
+                norm.forward_then(x, then(Then::new()))
+            });
+            assert!(output[0].is_nan(), "{output:?}");
+            assert_eq!(output[1], exact(infinity)[0]);
+        }
+    }
+}
+
+fn sigmoid_of(z: f64) -> f64 {
+    1.0 / (1.0 + (-z).exp())
 }
 
 #[test]

@@ -150,6 +150,9 @@ fn activate<B: Backend>(z: FloatTensor<B>, activation: TailActivation) -> FloatT
         TailActivation::None => z,
         TailActivation::Relu => B::relu(z),
         TailActivation::LeakyRelu { .. } => let_through::<B>(z.clone(), z, activation),
+        TailActivation::Sigmoid => B::sigmoid(z),
+        TailActivation::Tanh => B::float_tanh(z),
+        TailActivation::Silu => B::float_mul(z.clone(), B::sigmoid(z)),
     }
 }
 
@@ -168,7 +171,22 @@ fn let_through<B: Backend>(
             let below = B::float_mul_scalar(gradient.clone(), slope.into());
             B::float_mask_where(gradient, is_below, below)
         }
+        TailActivation::Sigmoid => B::float_mul(gradient, sigmoid_slope::<B>(z)),
+        TailActivation::Tanh => {
+            // tanh(z) = 2 sigmoid(2 z) - 1.
+            let slope = sigmoid_slope::<B>(B::float_mul_scalar(z, 2.0.into()));
+            B::float_mul(gradient, B::float_mul_scalar(slope, 4.0.into()))
+        }
+        TailActivation::Silu => {
+            let slope = B::float_mul(z.clone(), sigmoid_slope::<B>(z.clone()));
+            B::float_mul(gradient, B::float_add(B::sigmoid(z), slope))
+        }
     }
+}
+
+/// The derivative of the sigmoid: the product of those of `z` and `-z`.
+fn sigmoid_slope<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_mul(B::sigmoid(z.clone()), B::sigmoid(B::float_neg(z)))
 }
 
 /// Normalises an input from which the mean has been subtracted. `rest` is the rounding error of that mean; it is
@@ -326,6 +344,9 @@ mod tests {
             TailActivation::None,
             TailActivation::Relu,
             TailActivation::LeakyRelu { slope: 0.2 },
+            TailActivation::Sigmoid,
+            TailActivation::Tanh,
+            TailActivation::Silu,
         ] {
             for residual in [None, Some(random([6, 5, 7], 0.0))] {
                 agrees(residual, activation);

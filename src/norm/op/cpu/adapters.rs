@@ -13,6 +13,7 @@ use burn::tensor::{Element, Shape, TensorData};
 use super::blocks::{Input, Target};
 use super::kernels::{self, Affine, Backward, Forward, Statistics};
 use super::regions::Part;
+use super::smooth::Smooth;
 use super::value::{Real, Value};
 use crate::norm::op::layout::{Dims, Order, Strided, check, check_gradient, check_statistics};
 use crate::norm::op::{
@@ -229,12 +230,18 @@ where
     check::<B>(&input, &like_input, &[&affine.gamma, &affine.beta]);
     let device = input.device();
     let affine = affine_values::<B, T::Real>(affine);
+    let (tail, smooth) = Smooth::take(tail);
     // SAFETY: the tensors have as many values as their dimensions say; `run` gives the kernel the memory for itself.
     let (output, statistics) = unsafe {
         run::<B, T, _>(input, residual, tail, parts, |laid, tensors| {
-            laid.parts(parts)
+            let statistics = laid
+                .parts(parts)
                 .flat_map(|part| kernels::forward(&part, tensors, &affine, epsilon, tail))
-                .collect::<Vec<_>>()
+                .collect::<Vec<_>>();
+            if let Some(smooth) = smooth {
+                smooth.activate(tensors.output.values());
+            }
+            statistics
         })
     };
     let per_channel = |value: fn(&Statistics<T::Real>) -> T::Real| {
@@ -407,6 +414,31 @@ where
         .map(|it| Input::of(<B as Values<T>>::values(it)));
     let input_values = Input::of(<B as Values<T>>::values(&input));
     let (shape, len) = (laid.shape.clone(), laid.dims.len());
+    let (tail, smooth) = Smooth::take(tail);
+    let gradient = match smooth {
+        None => gradient,
+        Some(smooth) => {
+            let of_output = <B as Values<T>>::values(&gradient);
+            // SAFETY: the tensors have as many values as the dimensions say, and live to the end. The kernels write all
+            // of the new one before it is read.
+            let (gated, ()) = unsafe {
+                B::written(shape.clone(), |start| {
+                    let output = Target::new(start, len);
+                    let tensors = Forward {
+                        input: input_values,
+                        residual: residual_values,
+                        output,
+                    };
+                    let of_parts = laid.parts(parts).zip(statistics.chunks(laid.dims.channels));
+                    for (part, statistics) in of_parts {
+                        kernels::inference(&part, tensors, &affine, statistics, epsilon, tail);
+                    }
+                    smooth.differentiate(output.values(), of_output);
+                })
+            };
+            gated
+        }
+    };
     let kernel = |gradient, gated, output| {
         let tensors = Backward {
             input: input_values,
@@ -513,10 +545,15 @@ where
     if is_alone && kernels::is_identity(&affine, &statistics, epsilon) {
         return input;
     }
+    let (tail, smooth) = Smooth::take(tail);
     // SAFETY: the tensors have as many values as their dimensions say; `run` gives the kernel the memory for itself.
     let (output, ()) = unsafe {
         run::<B, T, _>(input, residual, tail, 1, |laid, tensors| {
-            kernels::inference(laid.dims, tensors, &affine, &statistics, epsilon, tail);
+            let part = Part::whole(laid.dims);
+            kernels::inference(&part, tensors, &affine, &statistics, epsilon, tail);
+            if let Some(smooth) = smooth {
+                smooth.activate(tensors.output.values());
+            }
         })
     };
     output

@@ -174,6 +174,16 @@ impl<T: Value> Target<T> {
         unsafe { self.start.add(at).cast::<[T; L]>().write_unaligned(block) };
     }
 
+    /// All values.
+    ///
+    /// # Safety
+    ///
+    /// They have been written, and nobody else reads or writes them while the slice lives.
+    pub unsafe fn values<'a>(self) -> &'a mut [T] {
+        // SAFETY: by this function's conditions, and the length is the tensor's.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
     /// The same values, to read again what has been written.
     pub fn as_input(self) -> Input<T> {
         Input::new(self.start, self.len)

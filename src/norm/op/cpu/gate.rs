@@ -102,6 +102,7 @@ macro_rules! for_gate {
                 let $gate = Leaky(Real::from_f64(slope));
                 $body
             }
+            smooth => unreachable!("{smooth:?} takes a pass of its own"),
         }
     };
 }

@@ -13,7 +13,6 @@ use super::traversal::{Mapping, Sums};
 use super::value::{Real, Value};
 use std::ops::Range;
 
-use crate::norm::op::layout::Dims;
 use crate::norm::op::{Tail, TailActivation};
 
 /// What scales and shifts each channel, one value per channel.
@@ -575,7 +574,7 @@ pub(super) fn is_identity<R: Real>(
 ///
 /// Those of [`forward`].
 pub(super) unsafe fn inference<T: Value>(
-    dims: Dims,
+    part: &Part,
     tensors: Forward<T>,
     affine: &Affine<T::Real>,
     statistics: &[Statistics<T::Real>],
@@ -583,8 +582,7 @@ pub(super) unsafe fn inference<T: Value>(
     tail: Tail,
 ) {
     // Nothing is added up, so the tensor is read and written in the order in which it lies.
-    let part = Part::whole(dims);
-    let region = all_channels(&part);
+    let region = all_channels(part);
     let forward = normalisations(&region, statistics, affine, epsilon);
     // SAFETY: by this function's conditions.
     unsafe { normalise(&region, tensors, &forward, tail) };

@@ -30,7 +30,7 @@
 //! - [`planes`]: the way over images that are pooled; [`pooling`]: pooling of one image,
 //!   and [`quads`] by windows of 2x2;
 //! - [`blocks`]: the loops over neighbouring values, which become vector instructions; [`channels`]: what they know of
-//!   each channel; [`gate`]: the activation; [`value`]: the types of the values.
+//!   each channel; [`gate`]: the activation, [`smooth`]: those that take a pass of their own; [`value`]: the types of the values.
 
 mod adapters;
 mod blocks;
@@ -42,6 +42,7 @@ mod planes;
 mod pooling;
 mod quads;
 mod regions;
+mod smooth;
 mod traversal;
 mod value;
 

@@ -20,6 +20,12 @@ pub(super) trait Real:
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
 
+    /// `e^x` for `x` of at most 0. NaN stays NaN.
+    fn exp_of_negative(self) -> Self;
+
+    /// The hyperbolic tangent. NaN stays NaN.
+    fn tanh(self) -> Self;
+
     /// The first and the second values of pairs.
     fn split<const P: usize>(pairs: [[Self; 2]; P]) -> [[Self; P]; 2];
 
@@ -27,8 +33,68 @@ pub(super) trait Real:
     fn join<const P: usize>(values: [[Self; P]; 2]) -> [[Self; 2]; P];
 }
 
+/// `1 / k!` from `k = 7` down to 2: the Taylor series of `e^x`, whose error is below 1e-8 for `x` up to `ln 2 / 2`.
+const EXP: [f32; 6] = [
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    1.0 / 2.0,
+];
+/// `ln 2` in two parts: the product of the first with an integer of up to 15 bits is exact.
+const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// Where e^x is 0, rounded to f32.
+const LEAST: f32 = -104.0;
+/// A number that rounds what is added to it to an integer, in its last bits.
+const ROUNDING: f32 = 12_582_912.0;
+/// `tanh x = x + x^3 p(x^2)` below [`NEAR_0`]: the coefficients of `p`, highest first (Moshier, Cephes, `tanhf`).
+const TANH: [f32; 5] = [
+    -5.704_988_7e-3,
+    2.063_908_8e-2,
+    -5.373_971_6e-2,
+    1.333_144_2e-1,
+    -3.333_328e-1,
+];
+const NEAR_0: f32 = 0.625;
+
 /// Pairs are taken as integers of twice the size, whose halves vector instructions separate.
+///
+/// Exponentials are computed without branches and calls, so that a loop over lanes becomes vector instructions.
 impl Real for f32 {
+    #[inline(always)]
+    fn exp_of_negative(self) -> Self {
+        let x = if self < LEAST { LEAST } else { self };
+        // e^x = 2^n e^r.
+        let rounded = x * std::f32::consts::LOG2_E + ROUNDING;
+        let n = rounded - ROUNDING;
+        let r = x - n * LN_2[0] - n * LN_2[1];
+        let mut series = EXP[0];
+        for coefficient in &EXP[1..] {
+            series = series * r + coefficient;
+        }
+        let e_r = series * r * r + r + 1.0;
+        // In two factors, as 2^n alone may be too small for a normal number.
+        let n = rounded.to_bits().wrapping_sub(ROUNDING.to_bits()) as i32;
+        let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+        let half = n >> 1;
+        e_r * power(half) * power(n.wrapping_sub(half))
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        let size = self.abs();
+        let square = self * self;
+        let mut series = TANH[0];
+        for coefficient in &TANH[1..] {
+            series = series * square + coefficient;
+        }
+        let near = series * square * self + self;
+        let e = (-2.0 * size).exp_of_negative();
+        let far = (1.0 - e) / (1.0 + e);
+        if size < NEAR_0 { near } else { far }.copysign(self)
+    }
+
     #[inline(always)]
     fn split<const P: usize>(pairs: [[f32; 2]; P]) -> [[f32; P]; 2] {
         // SAFETY: both types are `2 * P` words of 32 bits, of which every value is valid.
@@ -74,6 +140,16 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    #[inline(always)]
+    fn exp_of_negative(self) -> Self {
+        self.exp()
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        f64::tanh(self)
+    }
+
     #[inline(always)]
     fn split<const P: usize>(pairs: [[f64; 2]; P]) -> [[f64; P]; 2] {
         [pairs.map(|pair| pair[0]), pairs.map(|pair| pair[1])]

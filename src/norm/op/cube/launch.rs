@@ -62,6 +62,7 @@ impl Job {
             TailActivation::None => (Activation::None, 1.0),
             TailActivation::Relu => (Activation::Relu, 0.0),
             TailActivation::LeakyRelu { slope } => (Activation::LeakyRelu, slope),
+            smooth => unreachable!("there is no plan for {smooth:?}"),
         };
         (activation, self.scalar(slope))
     }

@@ -94,7 +94,8 @@ impl Strided for CubeBackend {
 impl_batch_norm_by_then!(CubeBackend);
 
 /// Tensors that no plan fits go through `portable`: empty ones, those with more channels than a grid has cubes, or with
-/// a residual on a device with too few bindings.
+/// a residual on a device with too few bindings. So do sigmoid, tanh and SiLU, which [`Then`](super::Then) leaves to
+/// Burn.
 impl BatchNormThenBackend for CubeBackend {
     fn batch_norm_then_forward(
         input: FloatTensor<Self>,
@@ -109,7 +110,7 @@ impl BatchNormThenBackend for CubeBackend {
         let like_input: Vec<_> = residual.iter().collect();
         check::<Self>(&input, &like_input, &[&affine.gamma, &affine.beta]);
         let laid = Laid::new(input, [residual]);
-        let Some(plan) = laid.plan() else {
+        let Some(plan) = laid.plan(activation) else {
             let (input, [residual]) = laid.undo();
             return portable::forward::<Self>(input, affine, residual, epsilon, activation);
         };
@@ -161,7 +162,7 @@ impl BatchNormThenBackend for CubeBackend {
             for_residual = Some(gradient.clone());
         }
         let laid = Laid::new(input, [Some(gradient), residual]);
-        let Some(plan) = laid.plan() else {
+        let Some(plan) = laid.plan(activation) else {
             let (input, [gradient, residual]) = laid.undo();
             let saved = BatchNormBackward {
                 input,
@@ -220,7 +221,7 @@ impl BatchNormThenBackend for CubeBackend {
         let per_channel = [&affine.gamma, &affine.beta, mean, variance];
         check::<Self>(&input, &like_input, &per_channel);
         let laid = Laid::new(input, [residual]);
-        let Some(plan) = laid.plan() else {
+        let Some(plan) = laid.plan(activation) else {
             let (input, [residual]) = laid.undo();
             return portable::inference::<Self>(
                 input, affine, moments, residual, epsilon, activation,
@@ -288,7 +289,11 @@ impl<const N: usize> Laid<N> {
         }
     }
 
-    fn plan(&self) -> Option<Plan> {
+    /// `None` if the kernels cannot do it.
+    fn plan(&self, activation: TailActivation) -> Option<Plan> {
+        if activation.is_smooth() {
+            return None;
+        }
         // The last of the others is the residual.
         let residual = matches!(self.others.last(), Some(Some(_)));
         let dtype = self.input.dtype;

@@ -49,16 +49,17 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 /// # What it saves
 ///
 /// On Flex and NdArray, the passes of the normalisation do all of it, forward and backward. Only the last result is
-/// written: with a 2x2 pooling, a quarter of the values. For the backward pass the operation keeps its input and the
+/// written: with a 2x2 pooling, a quarter of the values. Sigmoid, tanh and SiLU take a pass of their own over it, and
+/// Burn does a pooling after them. For the backward pass the operation keeps its input and the
 /// residual, which the model holds anyway; the activation's gate and the pooling's choice are computed again.
 ///
-/// On a GPU, the kernels of the normalisation do all but the pooling. Forward, the residual costs one more read, and no
+/// On a GPU, the kernels of the normalisation do all but the pooling and smooth activations. Forward, the residual costs one more read, and no
 /// launch; backward, one more read and one more write, its gradient. Burn pools afterwards. On a remote device, only a
 /// ReLU without a residual is part of the operation.
 ///
 /// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is
-/// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite, nor are sigmoid, tanh, SiLU and GELU. Burn
-/// computes these after the operation, on every backend.
+/// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite, nor a GELU. Burn computes these after the
+/// operation, on every backend.
 ///
 /// # Ties, and what is not a number
 ///
@@ -151,7 +152,7 @@ impl<const D: usize> Then<D> {
         self.activate(Activation::LeakyRelu { slope })
     }
 
-    /// Applies a sigmoid: `1 / (1 + exp(-z))`. Burn does it, after the operation.
+    /// Applies a sigmoid: `1 / (1 + exp(-z))`.
     ///
     /// # Panics
     ///
@@ -160,7 +161,7 @@ impl<const D: usize> Then<D> {
         self.activate(Activation::Sigmoid)
     }
 
-    /// Applies a tanh. Burn does it, after the operation.
+    /// Applies a tanh.
     ///
     /// # Panics
     ///
@@ -169,7 +170,7 @@ impl<const D: usize> Then<D> {
         self.activate(Activation::Tanh)
     }
 
-    /// Applies a SiLU, or swish: `z / (1 + exp(-z))`. Burn does it, after the operation.
+    /// Applies a SiLU, or swish: `z / (1 + exp(-z))`.
     ///
     /// # Panics
     ///
@@ -297,8 +298,8 @@ impl<const D: usize> Then<D> {
         #[cfg(feature = "kernels")]
         {
             let device = &input.device();
-            let is_leaky = matches!(self.activation, Some(Activation::LeakyRelu { .. }));
-            let beyond_a_relu = self.residual.is_some() || is_leaky;
+            let at_most_relu = matches!(self.activation, None | Some(Activation::Relu));
+            let beyond_a_relu = self.residual.is_some() || !at_most_relu;
             let wanted = match has_cpu_kernels(device) {
                 true => beyond_a_relu || self.pool.is_some(),
                 false => beyond_a_relu && has_gpu_kernels(device),
@@ -326,16 +327,24 @@ impl<const D: usize> Then<D> {
         &mut self,
         input: &Tensor<D>,
     ) -> Option<(BatchNormResidual<burn::backend::Dispatch>, Tail)> {
+        let on_cpu = has_cpu_kernels(&input.device());
         let activation = match self.activation {
             None => Some(TailActivation::None),
             Some(Activation::Relu) => Some(TailActivation::Relu),
             Some(Activation::LeakyRelu { slope }) if slope.is_finite() && slope > 0.0 => {
                 Some(TailActivation::LeakyRelu { slope })
             }
+            Some(Activation::Sigmoid) if on_cpu => Some(TailActivation::Sigmoid),
+            Some(Activation::Tanh) if on_cpu => Some(TailActivation::Tanh),
+            Some(Activation::Silu) if on_cpu => Some(TailActivation::Silu),
             Some(_) => None,
         };
-        let pooling = match (&self.pool, activation) {
-            (Some(pool), Some(_)) if has_cpu_kernels(&input.device()) => {
+        let is_smooth = matches!(
+            self.activation,
+            Some(Activation::Sigmoid | Activation::Tanh | Activation::Silu | Activation::Gelu)
+        );
+        let pooling = match &self.pool {
+            Some(pool) if on_cpu && activation.is_some() && !is_smooth => {
                 let dims = input.dims();
                 Some(pool.plan([dims[2], dims[3]])?)
             }

@@ -40,6 +40,20 @@ pub enum TailActivation {
         /// Above 0, and finite.
         slope: f64,
     },
+    /// `1 / (1 + exp(-z))`, without a pooling.
+    Sigmoid,
+    /// `tanh(z)`, without a pooling.
+    Tanh,
+    /// `z / (1 + exp(-z))`, without a pooling.
+    Silu,
+}
+
+impl TailActivation {
+    /// Whether it is a sigmoid, a tanh or a SiLU, for which GPUs have no kernels.
+    #[cfg(feature = "cube")]
+    pub(in crate::norm::op) fn is_smooth(self) -> bool {
+        matches!(self, Self::Sigmoid | Self::Tanh | Self::Silu)
+    }
 }
 
 impl From<FusedActivation> for TailActivation {
