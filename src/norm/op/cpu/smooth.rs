@@ -1,6 +1,6 @@
 //! Sigmoid, tanh and SiLU, each as a pass of its own over what the other kernels have written.
 //!
-//! Inside these kernels, they would take no pass, but would double the code that everybody compiles.
+//! Inside these kernels they would take no pass, but be compiled once more with each of them.
 
 use pulp::{Arch, Simd, WithSimd};
 
