@@ -10,7 +10,7 @@ use crate::norm::op::layout::Dims;
 /// The least number of neighbouring values with which a channel is walked run by run.
 const LONG_RUN: usize = 64;
 /// Values that are worth a task of their own.
-const TASK: usize = 1 << 15;
+pub(super) const TASK: usize = 1 << 15;
 /// Neighbouring columns that a task takes at least. With fewer it would read too little of each row at a time.
 const COLUMNS: usize = 128;
 /// Groups of channels that are enough to keep all threads busy.

@@ -5,13 +5,12 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::parallel::share;
+use super::regions::TASK;
 use super::value::{Real, Value};
 use crate::norm::op::{Tail, TailActivation};
 
 /// Values that are calculated together.
 const LANES: usize = 16;
-/// Values that are worth a task of their own.
-const TASK: usize = 1 << 15;
 
 /// A smooth activation.
 ///

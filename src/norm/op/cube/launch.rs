@@ -24,8 +24,8 @@
 //! - **An output that overwrites a tensor** (`written_over`) is the gradient or the input that the same unit reads at
 //!   that place before it writes there, and that nobody else holds. A unit reads only its own places of `gated` after
 //!   it has written them.
-//! - **Loops** run over the steps of a share, twice at most, over parts, or halve a distance until it is below `lanes`, which is at
-//!   least 1.
+//! - **Loops** run over the steps of a share, twice at most, over parts, or halve a distance until it is below `lanes`,
+//!   which is at least 1.
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
