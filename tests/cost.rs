@@ -7,29 +7,31 @@
 #[path = "common/devices.rs"]
 mod devices;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use burn::nn::PaddingConfig2d;
+use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use burn_cubecl::cubecl::config::compilation::CompilationLogLevel;
 use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn_cubecl::cubecl::logging::{LaunchObservation, LaunchObserver};
 use burn_kindling::norm::BatchNormConfig;
 use burn_kindling::norm::op::cost::{Extras, Launch, Operation, launches};
-use burn_kindling::norm::op::{self, Then};
+use burn_kindling::norm::op::{self, Pooling, PoolingKind, Then};
 
 const EPSILON: f64 = 1e-5;
 
 /// One cube per channel, several; channels next to each other in memory, and not; vectors and single values.
-const SHAPES: [[usize; 3]; 6] = [
-    [64, 100, 1],
-    [64, 7, 1],
-    [20_000, 12, 1],
-    [4, 16, 196],
-    [2, 3, 333],
-    [2, 2, 100_000],
+const SHAPES: [[usize; 4]; 6] = [
+    [64, 100, 1, 1],
+    [64, 7, 1, 1],
+    [20_000, 12, 1, 1],
+    [4, 16, 14, 14],
+    [2, 3, 9, 37],
+    [2, 2, 250, 400],
 ];
 
 #[test]
@@ -48,52 +50,88 @@ fn the_model_of_cost_is_what_the_kernels_do() {
 
     for device in gpus() {
         for shape in SHAPES {
-            for extras in all_extras() {
+            for extras in all_extras(shape) {
                 check(&device, shape, extras, &mut log);
             }
-            for extras in all_extras() {
+            for extras in all_extras(shape) {
                 check_layer(&device, shape, extras, &mut log);
             }
         }
     }
-    // Each kernel: five everywhere, two where the last cube of a channel merges the parts, five where it does not.
+    // Each kernel: six everywhere, two where the last cube of a channel merges the parts, five where it does not.
     let has = |name| usize::from(log.names.contains(name));
-    let all = 5 + 2 * has("ForwardJoint") + 5 * has("ForwardMerge");
+    let all = 6 + 2 * has("ForwardJoint") + 5 * has("ForwardMerge");
     assert!(
-        log.names.is_empty() || log.names.len() == all && all > 5,
+        log.names.is_empty() || log.names.len() == all && all > 6,
         "{:?}",
         log.names
     );
 }
 
-/// With a residual or without, with a ReLU or without.
-fn all_extras() -> [Extras; 4] {
-    [(false, false), (false, true), (true, false), (true, true)].map(|(residual, activation)| {
-        Extras {
+/// With a residual or without, with a ReLU or without; with a pooling, only one of the two.
+fn all_extras([_, _, height, width]: [usize; 4]) -> Vec<Extras> {
+    // A window lies in the image, padding aside.
+    let padding = usize::from(height == 1);
+    let average = PoolingKind::Average {
+        count_padding: false,
+    };
+    let poolings =
+        [(PoolingKind::Max, 2, padding), (average, 3, 1)].map(|(kind, window, padding)| {
+            let [window, strides, padding] = [window, 2, padding].map(|it| [it; 2]);
+            Some(Pooling::new(kind, [height, width], window, strides, padding).unwrap())
+        });
+    let one = [(false, true), (true, false)];
+    let all = [(false, false), (true, true)].into_iter().chain(one);
+    let pooled = poolings.map(|pooling| one.map(|extras| (pooling, extras)));
+    let plain = all.map(|extras| (None, extras));
+    plain
+        .chain(pooled.into_iter().flatten())
+        .map(|(pooling, (residual, activation))| Extras {
             residual,
             activation,
-        }
-    })
+            pooling,
+        })
+        .collect()
 }
 
 /// What follows the normalisation. `residual` is the tensor to add, if one is added.
-fn then(extras: Extras, residual: impl FnOnce() -> Tensor<3>) -> Then<3> {
+fn then(extras: Extras, residual: impl FnOnce() -> Tensor<4>) -> Then<4> {
     let then = match extras.residual {
         true => Then::new().add_residual(residual()),
         false => Then::new(),
     };
-    match extras.activation {
+    let then = match extras.activation {
         true => then.relu(),
         false => then,
+    };
+    let Some(pooling) = extras.pooling else {
+        return then;
+    };
+    let [y, x] = pooling.padding;
+    let padding = PaddingConfig2d::Explicit(y, x, y, x);
+    match pooling.kind {
+        PoolingKind::Max => {
+            let pool = MaxPool2dConfig::new(pooling.window)
+                .with_strides(pooling.strides)
+                .with_padding(padding);
+            then.max_pool(&pool.init())
+        }
+        PoolingKind::Average { count_padding } => {
+            let pool = AvgPool2dConfig::new(pooling.window)
+                .with_strides(pooling.strides)
+                .with_padding(padding)
+                .with_count_include_pad(count_padding);
+            then.avg_pool(&pool.init())
+        }
     }
 }
 
 /// Compares a layer in training with the models of its operations. Burn's tensor operations launch nothing forward;
 /// backward, they make the gradient of the output, whatever follows the normalisation.
-fn check_layer(device: &Device, shape: [usize; 3], extras: Extras, log: &mut Log) {
+fn check_layer(device: &Device, shape: [usize; 4], extras: Extras, log: &mut Log) {
     let norm = BatchNormConfig::new(shape[1]).init(&device.clone().autodiff());
     let [x, skip] = inputs(shape, device);
-    let leaf = |tensor: &Tensor<3>| Tensor::<3>::from_inner(tensor.clone()).require_grad();
+    let leaf = |tensor: &Tensor<4>| Tensor::<4>::from_inner(tensor.clone()).require_grad();
     let forward = |extras| norm.forward_then(leaf(&x), then(extras, || leaf(&skip)));
     let run = |extras| {
         let output = &Mutex::new(None);
@@ -125,7 +163,7 @@ fn check_layer(device: &Device, shape: [usize; 3], extras: Extras, log: &mut Log
 }
 
 /// An input and a residual.
-fn inputs(shape: [usize; 3], device: &Device) -> [Tensor<3>; 2] {
+fn inputs(shape: [usize; 4], device: &Device) -> [Tensor<4>; 2] {
     [(); 2].map(|()| Tensor::random(shape, Distribution::Normal(0.5, 2.0), device))
 }
 
@@ -149,7 +187,7 @@ fn gpus() -> Vec<Device> {
 }
 
 /// Compares the three operations on an input with their models.
-fn check(device: &Device, shape: [usize; 3], extras: Extras, log: &mut Log) {
+fn check(device: &Device, shape: [usize; 4], extras: Extras, log: &mut Log) {
     let model = |operation| launches(device, &shape, DType::F32, operation, extras).unwrap();
     let [x, skip] = inputs(shape, device);
 
@@ -166,7 +204,7 @@ fn check(device: &Device, shape: [usize; 3], extras: Extras, log: &mut Log) {
     });
     compare(&inference, &model(Operation::Inference), shape, log);
 
-    let leaf = |tensor: &Tensor<3>| Tensor::<3>::from_inner(tensor.clone()).require_grad();
+    let leaf = |tensor: &Tensor<4>| Tensor::<4>::from_inner(tensor.clone()).require_grad();
     let forward = || {
         let then = then(extras, || leaf(&skip));
         op::batch_norm_then_train(leaf(&x), None, None, EPSILON, then).output
@@ -181,7 +219,7 @@ fn check(device: &Device, shape: [usize; 3], extras: Extras, log: &mut Log) {
 
 /// Compares the launches of an operation, and the sources of those that were compiled for it, with its model. Others
 /// were compiled, and compared, before.
-fn compare(found: &[String], model: &[Launch], [_, channels, inner]: [usize; 3], log: &mut Log) {
+fn compare(found: &[String], model: &[Launch], shape: [usize; 4], log: &mut Log) {
     let expected: Vec<&str> = model.iter().map(|launch| launch.kernel).collect();
     assert_eq!(found, expected, "the launches");
     for (kernel, counts) in log.compiled_since(found) {
@@ -189,7 +227,7 @@ fn compare(found: &[String], model: &[Launch], [_, channels, inner]: [usize; 3],
         let Some(counts) = counts else { continue };
         let launch = model.iter().find(|launch| launch.kernel == kernel).unwrap();
         // A vector of channels is read and written value by value.
-        let across = inner == 1 && channels > 1;
+        let across = shape[1] > 1 && shape[2] * shape[3] == 1;
         let lanes = if across { counts.lanes } else { 1 };
         let passes = [launch.passes_read, launch.passes_written];
         let [in_loops, held] = match launch.held {
@@ -200,15 +238,20 @@ fn compare(found: &[String], model: &[Launch], [_, channels, inner]: [usize; 3],
         // A unit takes its deviations from its first value.
         let takes_first = ["ForwardWhole", "ForwardParts"].contains(&launch.kernel);
         let first = usize::from(takes_first && launch.held == 0);
+        // The windows of a place are a loop for each step that there may be.
+        let [[pooled_read, places_read], [pooled_written, places_written]] =
+            [launch.pooled_read, launch.pooled_written]
+                .map(|it| it.map(|pass| pass * launch.held.max(1)));
         let expected = Counts {
-            reads_in_loops: in_loops[0],
-            writes_in_loops: in_loops[1],
+            reads_in_loops: in_loops[0] + pooled_read,
+            writes_in_loops: in_loops[1] + pooled_written,
+            places: [places_read, places_written],
             reads: held[0] + first + launch.channel_reads * lanes,
             writes: held[1] + launch.channel_writes * lanes,
             shared_memory: launch.shared_memory,
             lanes: counts.lanes,
         };
-        assert_eq!(counts, expected, "{kernel} on [_, {channels}, {inner}]");
+        assert_eq!(counts, expected, "{kernel} on {shape:?}");
     }
 }
 
@@ -287,13 +330,15 @@ impl Log {
     }
 }
 
-/// What the source of a kernel does with arrays of floats.
+/// What the source of a kernel does with arrays.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Counts {
     reads_in_loops: usize,
     writes_in_loops: usize,
     reads: usize,
     writes: usize,
+    /// Reads and writes of integers: where the maxima of windows lie.
+    places: [usize; 2],
     /// In bytes.
     shared_memory: usize,
     /// Values of a vector.
@@ -314,13 +359,14 @@ fn count(source: &str) -> Counts {
         lanes: 1,
         ..Counts::default()
     };
-    let mut arrays = HashSet::new();
+    // Arrays and pointers into them, and whether they hold floats.
+    let mut arrays = HashMap::new();
     // For each open brace, whether it is a loop's.
     let mut open = Vec::new();
     for line in source.lines().map(str::trim) {
         if let Some((kind, declared)) = line.split_once("var<").and_then(|it| it.1.split_once("> "))
             && let Some((name, kind_of_array)) = declared.split_once(": array<")
-            && let Some(lanes) = lanes(kind_of_array)
+            && let Some((is_float, lanes)) = lanes(kind_of_array)
         {
             if kind == "workgroup" {
                 let len = kind_of_array
@@ -329,7 +375,7 @@ fn count(source: &str) -> Counts {
                     .next();
                 counts.shared_memory += 4 * lanes * len.unwrap().parse::<usize>().unwrap();
             } else if kind.starts_with("storage") {
-                arrays.insert(name.to_string());
+                arrays.insert(name.to_string(), is_float);
                 counts.lanes = counts.lanes.max(lanes);
             }
         }
@@ -343,27 +389,25 @@ fn count(source: &str) -> Counts {
                 Some(element) => element.split(')').next(),
                 None => value.strip_prefix('&'),
             };
-            if base.is_some_and(|base| arrays.contains(base)) {
-                arrays.insert(name.to_string());
-            } else if value
-                .strip_prefix('*')
-                .is_some_and(|it| arrays.contains(it))
-            {
-                *(if in_loop {
-                    &mut counts.reads_in_loops
-                } else {
-                    &mut counts.reads
-                }) += 1;
+            let into = base.and_then(|base| arrays.get(base).copied());
+            if let Some(is_float) = into {
+                arrays.insert(name.to_string(), is_float);
+            } else if let Some(is_float) = value.strip_prefix('*').and_then(|it| arrays.get(it)) {
+                *match (is_float, in_loop) {
+                    (false, _) => &mut counts.places[0],
+                    (true, false) => &mut counts.reads,
+                    (true, true) => &mut counts.reads_in_loops,
+                } += 1;
             }
         } else if let Some((pointer, _)) =
             line.strip_prefix('*').and_then(|it| it.split_once(" = "))
-            && arrays.contains(pointer)
+            && let Some(is_float) = arrays.get(pointer)
         {
-            *(if in_loop {
-                &mut counts.writes_in_loops
-            } else {
-                &mut counts.writes
-            }) += 1;
+            *match (is_float, in_loop) {
+                (false, _) => &mut counts.places[1],
+                (true, false) => &mut counts.writes,
+                (true, true) => &mut counts.writes_in_loops,
+            } += 1;
         }
         for brace in line.chars() {
             match brace {
@@ -376,10 +420,15 @@ fn count(source: &str) -> Counts {
     counts
 }
 
-/// The values of a vector in an array of f32.
-fn lanes(kind: &str) -> Option<usize> {
-    match kind.strip_prefix("vec") {
-        Some(vector) => vector.split_once("<f32>")?.0.parse().ok(),
-        None => kind.starts_with("f32").then_some(1),
-    }
+/// Whether an array holds f32, or else u32, and the values of one of its vectors.
+fn lanes(kind: &str) -> Option<(bool, usize)> {
+    let (element, lanes) = match kind.strip_prefix("vec") {
+        Some(vector) => {
+            let (lanes, element) = vector.split_once('<')?;
+            (element, lanes.parse().ok()?)
+        }
+        None => (kind, 1),
+    };
+    let is_float = element.starts_with("f32");
+    (is_float || element.starts_with("u32")).then_some((is_float, lanes))
 }

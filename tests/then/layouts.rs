@@ -1,8 +1,8 @@
 //! Views, half precision, and tensors that share memory.
 
-use burn::tensor::{DType, Device, Tensor, s};
+use burn::tensor::{DType, Tensor, s};
 
-use crate::devices::{devices, devices_with, is_processor};
+use crate::devices::{devices, devices_with};
 use crate::oracle::{Activation, Problem, Window};
 use crate::properties::{problem, weights};
 use crate::{Lay, as_it_is, tensor};
@@ -49,12 +49,6 @@ fn problems() -> impl Iterator<Item = Problem> {
     })
 }
 
-/// GPUs do not pool.
-fn problems_for(device: &Device) -> impl Iterator<Item = Problem> {
-    let pools = is_processor(device);
-    problems().filter(move |problem| pools || problem.window.is_none())
-}
-
 #[test]
 fn the_layout_does_not_change_a_result() {
     let layouts: [Lay; 4] = [
@@ -75,7 +69,7 @@ fn the_layout_does_not_change_a_result() {
         |x| x.flip([3]).flip([3]),
     ];
     for device in devices() {
-        for problem in problems_for(&device) {
+        for problem in problems() {
             for lay in layouts {
                 problem.check(&device, [lay; 2]);
                 if problem.residual.is_some() {
@@ -91,7 +85,7 @@ fn the_layout_does_not_change_a_result() {
 fn half_precision_is_rounded_once() {
     for (dtype, rounding) in [(DType::F16, 2f64.powi(-10)), (DType::BF16, 2f64.powi(-7))] {
         for device in devices_with(dtype) {
-            for mut problem in problems_for(&device) {
+            for mut problem in problems() {
                 // Values that the type has.
                 if let Some(residual) = &mut problem.residual {
                     residual

@@ -52,7 +52,8 @@ fn shapes() -> impl Strategy<Value = [usize; 4]> {
     .prop_map(|(batch, channels, height, width)| [batch, channels, height, width])
 }
 
-/// The values of a problem. The input is rounded to quarters, so that windows have equal maxima.
+/// The values of a problem. The input and the residual are rounded to quarters, so that windows have equal maxima, and
+/// in single precision none that are all but equal.
 pub fn problem(
     shape: [usize; 4],
     activation: Activation,
@@ -67,14 +68,15 @@ pub fn problem(
             .collect()
     };
     let (count, channels) = (shape.iter().product(), shape[1]);
+    let quarters = |values: Vec<f64>| values.iter().map(|x| (4.0 * x).round() / 4.0).collect();
     let input = draw(count, -3.0, 3.0);
     Problem {
         shape,
-        input: input.iter().map(|x| (4.0 * x).round() / 4.0).collect(),
+        input: quarters(input),
         gamma: draw(channels, -2.0, 2.0),
         beta: draw(channels, -1.0, 1.0),
         given: given.then(|| [draw(channels, -1.0, 1.0), draw(channels, 0.1, 2.0)]),
-        residual: residual.then(|| draw(count, -2.0, 2.0)),
+        residual: residual.then(|| quarters(draw(count, -2.0, 2.0))),
         activation,
         window,
     }
@@ -114,23 +116,26 @@ proptest! {
         }
     }
 
-    /// In f32, a value may lie on the other side of 0, or be larger than its neighbour only in f64. Steep problems are
-    /// left to f64.
+    /// In f32, a value may lie on the other side of 0. Steep problems are left to f64.
     #[test]
     fn agrees_with_the_oracle_in_single_precision(
         shape in shapes(), activation in activations(), window in windows([5, 5]),
         [given, residual, pooled] in any::<[bool; 3]>(), seed in any::<u64>()
     ) {
         let shape = [shape[0] + 3, shape[1], 5.max(shape[2]), 5.max(shape[3])];
-        let window = pooled.then_some(Window { max: false, ..window });
+        let window = pooled.then_some(window);
         let problem = problem(shape, activation, window, (given, residual), seed);
         let weights = weights(&problem);
-        for device in devices() {
+        // On GPUs, Burn 0.22.1 goes wrong after its pooling of one channel (docs/upstream.md).
+        let is_smooth = matches!(activation, Activation::Sigmoid | Activation::Tanh | Activation::Silu);
+        let by_burn = is_smooth && pooled && shape[1] == 1;
+        // Drivers that compute on the CPU take a second to compile the kernels of a pooling.
+        let is_left_out = pooled && seed % 4 > 0;
+        let devices = if by_burn || is_left_out { processors() } else { devices() };
+        for device in devices {
             let found = problem.ask(&weights, DType::F32, &device);
-            let error = match pooled {
-                true => crate::error(&found.output, &problem.solve(&weights).output),
-                false => found.error(&problem.solve_like(&weights, &found.output)),
-            };
+            let expected = problem.solve_in_single_precision(&weights, &device);
+            let error = found.error_in_single_precision(&expected);
             prop_assert!(error < 2e-5, "off by {error:e} on {device:?}");
         }
     }

@@ -9,7 +9,7 @@ use burn_kindling::norm::{BatchNorm, BatchNormConfig, Mode, Then, freeze};
 use burn_kindling::observe::Tap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::devices::{any_device, devices, processors};
+use crate::devices::{any_device, devices, is_processor, processors};
 use crate::{numbers, tensor};
 
 /// A frozen layer that passes its input on: the running mean is 0, the variance 1, and epsilon too small to matter.
@@ -50,9 +50,9 @@ fn assert_same(found: [Vec<f64>; 2], expected: [Vec<f64>; 2], what: &str) {
     }
 }
 
-/// Burn's pooling decides ties, NaN and infinities as PyTorch's does.
+/// On the CPU, Burn's pooling decides ties, NaN and infinities as PyTorch's does.
 #[test]
-fn ties_and_what_is_not_finite_go_where_burn_sends_them() {
+fn ties_and_what_is_not_finite_go_where_burn_sends_them_on_the_cpu() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
     let images: [[f64; 16]; 6] = [
         [1.0; 16],
@@ -68,8 +68,13 @@ fn ties_and_what_is_not_finite_go_where_burn_sends_them() {
             2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0, 4.0, 4.0, 5.0, 5.0,
         ],
     ];
-    for device in processors() {
-        let norm = unchanged(1, &device.clone().autodiff());
+    for device in devices() {
+        let on_cpu = match is_processor(&device) {
+            true => Some(device.clone()),
+            false => processors().into_iter().next(),
+        };
+        let Some(on_cpu) = on_cpu else { continue };
+        let [norm, plain] = [&device, &on_cpu].map(|it| unchanged(1, &it.clone().autodiff()));
         for image in images {
             for (size, stride, padding) in [(2, 2, 0), (3, 2, 1), (2, 1, 1), (3, 1, 1), (4, 3, 2)] {
                 let pool = MaxPool2dConfig::new([size, size])
@@ -79,6 +84,9 @@ fn ties_and_what_is_not_finite_go_where_burn_sends_them() {
                     ))
                     .init();
                 for dtype in [DType::F32, DType::F64] {
+                    if dtype == DType::F64 && !is_processor(&device) {
+                        continue;
+                    }
                     // A layer in f64 would need parameters in f64: the operation casts them.
                     let what =
                         format!("{image:?}, window {size}, stride {stride}, padding {padding}");
@@ -86,22 +94,29 @@ fn ties_and_what_is_not_finite_go_where_burn_sends_them() {
                         let (norm, pool) = (&norm, &pool);
                         move |x| norm.forward_then(x, then().max_pool(pool))
                     };
-                    let plain = |x| norm.forward(x);
+                    let plain = |x| plain.forward(x);
                     let shape = [1, 1, 4, 4];
-                    let run = |of: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+                    let fused = |of: &dyn Fn(Tensor<4>) -> Tensor<4>| {
                         run(&image, shape, dtype, &device, of)
                     };
-                    assert_same(run(&of(Then::new)), run(&|x| pool.forward(plain(x))), &what);
+                    let apart = |of: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+                        run(&image, shape, dtype, &on_cpu, of)
+                    };
                     assert_same(
-                        run(&of(|| Then::new().relu())),
-                        run(&|x| pool.forward(relu(plain(x)))),
+                        fused(&of(Then::new)),
+                        apart(&|x| pool.forward(plain(x))),
+                        &what,
+                    );
+                    assert_same(
+                        fused(&of(|| Then::new().relu())),
+                        apart(&|x| pool.forward(relu(plain(x)))),
                         &format!("{what}, ReLU"),
                     );
                     // At 0, Burn takes the slope above it, and PyTorch that below it, as the kernels do.
                     if !image.contains(&0.0) {
                         assert_same(
-                            run(&of(|| Then::new().leaky_relu(0.5))),
-                            run(&|x| pool.forward(leaky_relu(plain(x), 0.5))),
+                            fused(&of(|| Then::new().leaky_relu(0.5))),
+                            apart(&|x| pool.forward(leaky_relu(plain(x), 0.5))),
                             &format!("{what}, leaky ReLU"),
                         );
                     }
@@ -299,6 +314,37 @@ fn a_residual_alone_gets_the_gradient_of_the_output_though_others_hold_it() {
         let gradients = output.sin().sum().backward();
         let of_output = tap.unwrap().gradient(&gradients).unwrap();
         assert_eq!(numbers(skip.grad(&gradients).unwrap()), numbers(of_output));
+    }
+}
+
+/// On a GPU, more channels than a grid has cubes: Burn's operations do it.
+#[test]
+fn many_channels_are_pooled_too() {
+    let shape = [1, 70_000, 2, 3];
+    let values: Vec<f64> = (0..shape.iter().product())
+        .map(|it| (1.3 * it as f64).sin())
+        .collect();
+    let max = MaxPool2dConfig::new([2, 2]).with_strides([1, 1]).init();
+    let average = AvgPool2dConfig::new([2, 2]).with_strides([1, 1]).init();
+    for device in devices() {
+        let norm: BatchNorm = BatchNormConfig::new(shape[1]).init(&device.clone().autodiff());
+        let skip = || tensor(&values, shape, DType::F32, &device.clone().autodiff());
+        let same = |fused: &dyn Fn(Tensor<4>) -> Tensor<4>,
+                    apart: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+            let [found, expected] =
+                [fused, apart].map(|of| run(&values, shape, DType::F32, &device, of));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(crate::error(found, expected) < 1e-5, "{device:?}");
+            }
+        };
+        let then = || Then::new().add_residual(skip()).relu();
+        let apart = |x| relu(norm.forward(x) + skip());
+        same(&|x| norm.forward_then(x, then().max_pool(&max)), &|x| {
+            max.forward(apart(x))
+        });
+        same(&|x| norm.forward_then(x, then().avg_pool(&average)), &|x| {
+            average.forward(apart(x))
+        });
     }
 }
 

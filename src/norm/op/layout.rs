@@ -103,6 +103,31 @@ impl Order {
         self.0.first() == Some(&0)
     }
 
+    /// The memory order of images `[batch, channels, height, width]`: channels last, or else the natural one, for which
+    /// others need a copy. An image of one pixel has its channels last.
+    #[cfg(feature = "cube")]
+    pub fn of_images<B: Strided>(tensor: &FloatTensor<B>) -> Self {
+        const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
+        let shape = tensor.shape();
+        let order = Self::of::<B>(tensor);
+        let long = |axes: &[usize]| -> Vec<usize> {
+            let long = axes.iter().filter(|&&axis| shape[axis] != 1);
+            long.copied().collect()
+        };
+        let found = long(&order.0);
+        let is_natural = found.is_sorted() && shape[2] * shape[3] > 1;
+        Order(match !is_natural && found == long(&CHANNELS_LAST) {
+            true => CHANNELS_LAST.into(),
+            false => vec![0, 1, 2, 3],
+        })
+    }
+
+    /// The shape in this order of a tensor that has `natural` in the natural order.
+    #[cfg(feature = "cube")]
+    pub fn shape(&self, natural: &Shape) -> Shape {
+        Shape::from(self.0.iter().map(|&axis| natural[axis]).collect::<Vec<_>>())
+    }
+
     fn is_natural(&self) -> bool {
         self.0.is_sorted()
     }
@@ -245,7 +270,6 @@ pub fn check_statistics<B: Backend>(
 /// # Panics
 ///
 /// If the gradient has another shape or type.
-#[cfg(feature = "cpu-kernels")]
 pub fn check_gradient<B: Backend>(
     input: &FloatTensor<B>,
     gradient: &FloatTensor<B>,

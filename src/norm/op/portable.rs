@@ -11,6 +11,8 @@ use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
     BatchNormMoments, BatchNormStatistics, FusedActivation, TailActivation,
 };
+#[cfg(feature = "cube")]
+use super::{Pooling, PoolingKind, Tail};
 use crate::dtype::at_least_f32;
 
 pub(super) fn forward<B: Backend>(
@@ -114,6 +116,93 @@ pub(super) fn backward<B: Backend>(
         beta: gradients.beta_grad,
     };
     (gradients, for_residual)
+}
+
+/// The gradients of [`forward`] and then [`pool`], given that of the pooled output.
+#[cfg(feature = "cube")]
+pub(super) fn pooled_backward<B: Backend>(
+    saved: BatchNormBackward<B>,
+    residual: Option<FloatTensor<B>>,
+    epsilon: f64,
+    frozen: bool,
+    tail: Tail,
+) -> (BatchNormGradients<B>, Option<FloatTensor<B>>) {
+    let Some(pooling) = tail.pooling else {
+        return backward::<B>(saved, residual, epsilon, frozen, tail.activation);
+    };
+    let Pooling {
+        window,
+        strides,
+        padding,
+        ..
+    } = pooling;
+    let BatchNormStatistics {
+        mean,
+        mean_rest,
+        variance,
+    } = saved.statistics.clone();
+    let dtype = saved.input.dtype();
+    let centred = centre::<B>(in_statistics_dtype::<B>(saved.input.clone()), mean);
+    let output = normalise::<B>(centred, saved.affine.clone(), mean_rest, variance, epsilon);
+    let output = activate::<B>(plus::<B>(output, residual.clone()), tail.activation);
+    let output = B::float_cast(output, dtype.into());
+    let gradient = match pooling.kind {
+        PoolingKind::Average { count_padding } => B::avg_pool2d_backward(
+            output,
+            saved.gradient,
+            window,
+            strides,
+            padding,
+            count_padding,
+            false,
+        ),
+        PoolingKind::Max => {
+            let integers = get_or_init_device_settings::<B>(&output.device()).int_dtype;
+            let found = B::max_pool2d_with_indices(
+                output.clone(),
+                window,
+                strides,
+                padding,
+                [1, 1],
+                false,
+                integers,
+            );
+            let gradients = B::max_pool2d_with_indices_backward(
+                output,
+                window,
+                strides,
+                padding,
+                [1, 1],
+                false,
+                saved.gradient,
+                found.indices,
+            );
+            gradients.x_grad
+        }
+    };
+    let saved = BatchNormBackward { gradient, ..saved };
+    backward::<B>(saved, residual, epsilon, frozen, tail.activation)
+}
+
+/// Pools the output of [`forward`] or [`inference`].
+#[cfg(feature = "cube")]
+pub(super) fn pool<B: Backend>(output: FloatTensor<B>, pooling: Option<Pooling>) -> FloatTensor<B> {
+    let Some(Pooling {
+        kind,
+        window,
+        strides,
+        padding,
+        ..
+    }) = pooling
+    else {
+        return output;
+    };
+    match kind {
+        PoolingKind::Max => B::max_pool2d(output, window, strides, padding, [1, 1], false),
+        PoolingKind::Average { count_padding } => {
+            B::avg_pool2d(output, window, strides, padding, count_padding, false)
+        }
+    }
 }
 
 pub(super) fn inference<B: Backend>(

@@ -148,23 +148,6 @@ impl Laid {
     }
 }
 
-/// The shape of the output of an operation on an input of this shape.
-fn output_shape(input: &Shape, tail: Tail) -> Shape {
-    match tail.pooling {
-        None => input.clone(),
-        Some(pooling) => {
-            assert!(
-                input.num_dims() == 4 && [input[2], input[3]] == pooling.input,
-                "batch norm pools an input of shape [batch, channels, {}, {}], found {input:?}",
-                pooling.input[0],
-                pooling.input[1]
-            );
-            let [height, width] = pooling.output;
-            Shape::new([input[0], input[1], height, width])
-        }
-    }
-}
-
 /// Runs a forward pass, which overwrites the input if nobody else holds it and there is no pooling.
 ///
 /// # Safety
@@ -181,7 +164,7 @@ where
     B: Strided + Values<T>,
     T: Value,
 {
-    let output = output_shape(&input.shape(), tail);
+    let output = tail.output_shape(&input.shape());
     let (laid, input) = Laid::of::<B>(input, tail, parts);
     let residual = residual.map(|residual| laid.lay::<B>(residual));
     let residual = residual.as_ref().map(|it| Input::of(B::values(it)));
@@ -398,7 +381,7 @@ where
         ],
         parts,
     );
-    check_gradient::<B>(&input, &gradient, output_shape(&input.shape(), tail));
+    check_gradient::<B>(&input, &gradient, tail.output_shape(&input.shape()));
     let device = input.device();
     let (laid, input) = Laid::of::<B>(input, tail, parts);
     let gradient = laid.lay::<B>(gradient);

@@ -139,7 +139,7 @@ pub fn inverse_deviation<P: Float, N: Size>(variance: Vector<P, N>, epsilon: P) 
 /// A compiler that assumes there is no NaN may drop every comparison that would show one; OpenGL and Metal allow it.
 /// Mesa, for one, replaces `select(x <= 0, 0, x)` by `max(x, 0)`, which is 0 for NaN.
 #[cube]
-fn is_nan<P: Float>(value: P) -> bool {
+pub fn is_nan<P: Float>(value: P) -> bool {
     // Any NaN stays one in f32.
     let bits = u32::reinterpret(f32::cast_from(value));
     (bits & 0x7fff_ffffu32) > 0x7f80_0000u32

@@ -25,6 +25,7 @@ use burn_cubecl::cubecl::prelude::*;
 use super::affine::{Activation, Affine, gate, inverse_deviation, plus, rounded};
 use super::index::{Extent, Share, Tile};
 use super::joint::is_last;
+use super::pooling::Gradient;
 
 /// Vectors of one value.
 type One = Const<1>;
@@ -32,7 +33,7 @@ type One = Const<1>;
 /// Computes all gradients. One cube processes all values of its channels.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_whole<T: Float, P: Float, N: Size>(
-    gradient: &Tensor<Vector<T, N>>,
+    gradient: &Gradient<T, N>,
     input: &Tensor<Vector<T, N>>,
     residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     gamma: &Tensor<P>,
@@ -55,7 +56,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
     #[define(T, P)] _dtypes: [ElemType; 2],
 ) {
     let share = Share::of_unit(extent, tile);
-    let mut gradients = share.hold::<T, N>(gradient, held);
+    let mut gradients = gradient.hold::<P>(share, held);
     let inputs = share.hold::<T, N>(input, held);
     let inverse = inverse_deviation::<P, N>(share.load::<P, N>(variance), epsilon.get::<P>());
     let affine = Affine::<P, N> {
@@ -80,8 +81,7 @@ pub fn backward_whole<T: Float, P: Float, N: Size>(
         if at < share.steps {
             let place = share.position(at);
             let ungated = point::<T, P, N>(gradients[at], inputs[at], affine);
-            let z = plus::<T, P, N>(affine.output(ungated.deviation), residual, place);
-            let point = through_gate::<T, P, N>(ungated, z, affine.slope, activation);
+            let point = through_gate::<T, P, N>(ungated, residual, place, affine, activation);
             own.gradient += point.gradient;
             own.product += point.gradient * point.deviation;
             gradients[at] = Vector::cast_from(point.gradient);
@@ -134,7 +134,7 @@ pub fn forward_scale<P: Float>(
 /// Without an activation, `scales` and `beta` are not read.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_parts<T: Float, P: Float, N: Size>(
-    gradient: &Tensor<Vector<T, N>>,
+    gradient: &Gradient<T, N>,
     input: &Tensor<Vector<T, N>>,
     residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     mean: &Tensor<P>,
@@ -173,7 +173,7 @@ pub fn backward_parts<T: Float, P: Float, N: Size>(
 /// Computes the scales itself.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_joint<T: Float, P: Float, N: Size>(
-    gradient: &Tensor<Vector<T, N>>,
+    gradient: &Gradient<T, N>,
     input: &Tensor<Vector<T, N>>,
     residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     gamma: &Tensor<P>,
@@ -268,7 +268,7 @@ pub fn backward_merge<P: Float>(
 /// passed the activation already.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn backward_apply<T: Float, P: Float, N: Size>(
-    gradient: &Tensor<Vector<T, N>>,
+    gradient: &Gradient<T, N>,
     input: &Tensor<Vector<T, N>>,
     mean: &Tensor<P>,
     mean_rest: &Tensor<P>,
@@ -328,19 +328,21 @@ fn point<T: Float, P: Float, N: Size>(
     }
 }
 
-/// A point whose gradient has passed an activation of `z`. It is rounded to the type of the tensors, as if the
-/// activation had been an operation of its own.
+/// A point whose gradient has passed the activation. It is rounded to the type of the tensors, as if the activation had
+/// been an operation of its own.
 #[cube]
 fn through_gate<T: Float, P: Float, N: Size>(
     point: Point<P, N>,
-    z: Vector<P, N>,
-    slope: P,
+    residual: ComptimeOption<&Tensor<Vector<T, N>>>,
+    place: usize,
+    affine: Affine<P, N>,
     #[comptime] activation: Activation,
 ) -> Point<P, N> {
     let mut gradient = point.gradient;
     if comptime!(activation != Activation::None) {
+        let z = plus::<T, P, N>(affine.output(point.deviation), residual, place);
         let z = rounded::<T, P, N>(z);
-        gradient = rounded::<T, P, N>(gate::<P, N>(gradient, z, slope, activation));
+        gradient = rounded::<T, P, N>(gate::<P, N>(gradient, z, affine.slope, activation));
     }
     Point::<P, N> {
         gradient,
@@ -352,7 +354,7 @@ fn through_gate<T: Float, P: Float, N: Size>(
 /// `gradient` itself: each value is read before it is overwritten, by the same unit.
 #[cube]
 fn sums_of_unit<T: Float, P: Float, N: Size>(
-    gradient: &Tensor<Vector<T, N>>,
+    gradient: &Gradient<T, N>,
     input: &Tensor<Vector<T, N>>,
     residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     gated: &mut ComptimeOption<&mut Tensor<Vector<T, N>>>,
@@ -364,9 +366,8 @@ fn sums_of_unit<T: Float, P: Float, N: Size>(
     let mut product = Vector::<P, N>::new(P::new(0.0));
     for at in 0..share.steps {
         let place = share.position(at);
-        let ungated = point::<T, P, N>(gradient[place], input[place], affine);
-        let z = plus::<T, P, N>(affine.output(ungated.deviation), residual, place);
-        let point = through_gate::<T, P, N>(ungated, z, affine.slope, activation);
+        let ungated = point::<T, P, N>(gradient.read::<P>(share, at), input[place], affine);
+        let point = through_gate::<T, P, N>(ungated, residual, place, affine, activation);
         sum += point.gradient;
         product += point.gradient * point.deviation;
         #[comptime]
@@ -518,7 +519,7 @@ fn centring<P: Float, N: Size>(
 /// With `gated`, the gradients that passed the activation are read there.
 #[cube]
 fn differentiate<T: Float, P: Float, N: Size>(
-    gradient: &Tensor<Vector<T, N>>,
+    gradient: &Gradient<T, N>,
     input: &Tensor<Vector<T, N>>,
     gated: &ComptimeOption<&mut Tensor<Vector<T, N>>>,
     output: &mut Tensor<Vector<T, N>>,
@@ -527,15 +528,17 @@ fn differentiate<T: Float, P: Float, N: Size>(
     centring: Centring<P, N>,
     #[comptime] activation: Activation,
 ) {
-    for at in 0..share.steps {
-        let place = share.position(share.steps - 1 - at);
+    for step in 0..share.steps {
+        let at = share.steps - 1 - step;
+        let place = share.position(at);
         #[comptime]
         let point = match gated {
             ComptimeOption::Some(gated) => point::<T, P, N>(gated[place], input[place], affine),
             ComptimeOption::None => {
-                let ungated = point::<T, P, N>(gradient[place], input[place], affine);
-                let z = affine.output(ungated.deviation);
-                through_gate::<T, P, N>(ungated, z, affine.slope, activation)
+                let given = gradient.read::<P>(share, at);
+                let ungated = point::<T, P, N>(given, input[place], affine);
+                let none = ComptimeOption::<&Tensor<Vector<T, N>>>::new_None();
+                through_gate::<T, P, N>(ungated, none, place, affine, activation)
             }
         };
         output[place] = derivative::<T, P, N>(point, affine.scale, centring);

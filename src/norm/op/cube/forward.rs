@@ -11,6 +11,7 @@ use burn_cubecl::cubecl::prelude::*;
 use super::affine::{Activation, Affine, gate, inverse_deviation, not_negative, plus};
 use super::index::{Extent, Share, Tile};
 use super::joint::is_last;
+use super::pooling::{Pooled, pool};
 
 /// Vectors of one value.
 type One = Const<1>;
@@ -29,6 +30,7 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
     epsilon: InputScalar,
     slope: InputScalar,
     extent: Extent,
+    pooled: ComptimeOption<Pooled>,
     #[comptime] tile: Tile,
     #[comptime] held: usize,
     #[comptime] activation: Activation,
@@ -52,7 +54,7 @@ pub fn forward_whole<T: Float, P: Float, N: Size>(
         slope: slope.get::<P>(),
     };
     if comptime!(held == 0) {
-        normalise::<T, P, N>(input, residual, output, share, affine, activation);
+        normalise::<T, P, N>(input, residual, output, share, pooled, affine, activation);
     }
     #[unroll]
     for at in 0..held {
@@ -131,6 +133,7 @@ pub fn apply<T: Float, P: Float, N: Size>(
     epsilon: InputScalar,
     slope: InputScalar,
     extent: Extent,
+    pooled: ComptimeOption<Pooled>,
     #[comptime] tile: Tile,
     #[comptime] activation: Activation,
     #[define(T, P)] _dtypes: [ElemType; 2],
@@ -149,7 +152,7 @@ pub fn apply<T: Float, P: Float, N: Size>(
         shift: share.load::<P, N>(beta),
         slope: slope.get::<P>(),
     };
-    normalise::<T, P, N>(input, residual, output, share, affine, activation);
+    normalise::<T, P, N>(input, residual, output, share, pooled, affine, activation);
 }
 
 /// Stores the moments of a cube's part of its channels in `[4, parts, channels]`.
@@ -216,24 +219,35 @@ fn merge_parts<P: Float, N: Size>(
 }
 
 /// Writes the output of a unit's share, last values first: those just read for the statistics are still in the cache.
+/// With a pooling, writes the unit's share of the pooled output.
 #[cube]
 fn normalise<T: Float, P: Float, N: Size>(
     input: &Tensor<Vector<T, N>>,
     residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     output: &mut Tensor<Vector<T, N>>,
     share: Share,
+    pooled: ComptimeOption<Pooled>,
     affine: Affine<P, N>,
     #[comptime] activation: Activation,
 ) {
-    for at in 0..share.steps {
-        let place = share.position(share.steps - 1 - at);
-        output[place] = output_at::<T, P, N>(input[place], residual, place, affine, activation);
+    #[comptime]
+    match pooled {
+        ComptimeOption::Some(pooled) => {
+            pool::<T, P, N>(input, residual, output, share, pooled, affine, activation);
+        }
+        ComptimeOption::None => {
+            for at in 0..share.steps {
+                let place = share.position(share.steps - 1 - at);
+                output[place] =
+                    output_at::<T, P, N>(input[place], residual, place, affine, activation);
+            }
+        }
     }
 }
 
 /// The output at a place, for the vector of the input there.
 #[cube]
-fn output_at<T: Float, P: Float, N: Size>(
+pub fn output_at<T: Float, P: Float, N: Size>(
     value: Vector<T, N>,
     residual: ComptimeOption<&Tensor<Vector<T, N>>>,
     place: usize,

@@ -38,6 +38,14 @@ impl Tile {
     pub fn units(&self) -> usize {
         self.lanes * self.units_per_lane
     }
+
+    /// The same for a tensor without gaps between its rows.
+    pub fn dense(self) -> Self {
+        Self {
+            pitched: false,
+            ..self
+        }
+    }
 }
 
 /// Shape and strides of a tensor, in vectors.
@@ -108,13 +116,34 @@ impl Share {
 
     /// The position of the vector that the unit reads in its `at`-th step.
     pub fn position(&self, at: usize) -> usize {
+        self.place(self.index(at))
+    }
+
+    /// The index of that vector among those of the channel.
+    pub fn index(&self, at: usize) -> usize {
+        self.first + at * self.step
+    }
+
+    /// The position of the channel's vector with this index.
+    pub fn place(&self, index: usize) -> usize {
         let extent = self.extent;
-        let index = self.first + at * self.step;
         let mut within = index % extent.inner;
         if comptime!(self.tile.pitched) {
             within = within / extent.row_len * extent.row_pitch + within % extent.row_len;
         }
         index / extent.inner * extent.outer_stride + self.channel * extent.channel_stride + within
+    }
+
+    /// The distance in memory from the first vector of an image to the one with this index in the image.
+    pub fn offset(&self, index: usize) -> usize {
+        let extent = self.extent;
+        let mut offset = index;
+        if comptime!(self.tile.across) {
+            offset *= extent.outer_stride;
+        } else if comptime!(self.tile.pitched) {
+            offset = index / extent.row_len * extent.row_pitch + index % extent.row_len;
+        }
+        offset
     }
 
     /// Reads the unit's share of a tensor, of at most `held` vectors, into registers.

@@ -10,6 +10,11 @@
 //!   made from the shape and the strides of the input. So a tensor is only passed if it lies as the input does: the
 //!   gradient and the residual, because the caller brings them into one order; the outputs, because [`empty_alike`] and
 //!   [`written_over`] make it so.
+//! - **Pooled tensors.** The same with the plan of [`PooledOutput`]: the caller brings the gradient into the order of the
+//!   input, without gaps, and the others are allocated here with that shape. The rows and columns of a window, and the
+//!   windows of a row or column, end with the image and with the output; [`Pooling::new`] sees to it that a window is
+//!   not all padding. What lies at an index of a channel is found by `Share::place`, which maps indices below
+//!   `vectors_per_channel`.
 //! - **Tensors of one value per channel.** They have [`Plan::channels`] values side by side: the caller checks their
 //!   shapes (`layout::check`), [`into_contiguous`] removes gaps, and new ones are allocated here with that shape.
 //! - **Results of parts, and lines.** They are allocated here as `[_, parts, channels]` and `[_, channels]`. A kernel
@@ -38,11 +43,13 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::affine::Activation;
 use super::plan::{Plan, UNITS};
-use super::{average, backward, forward, joint};
+use super::pooling::{GradientLaunch, PooledLaunch};
+use super::{average, backward, forward, joint, pooling};
 use crate::dtype::at_least_f32;
 use crate::norm::op::layout::Rows;
 use crate::norm::op::{
-    BatchNormForward, BatchNormMoments, BatchNormStatistics, BatchNormThenGradients, TailActivation,
+    BatchNormForward, BatchNormMoments, BatchNormStatistics, BatchNormThenGradients, Pooling,
+    PoolingKind, TailActivation,
 };
 
 /// A tensor and how its values are divided.
@@ -53,6 +60,17 @@ pub struct Job {
     pub epsilon: f64,
     /// What follows the normalisation and the residual.
     pub activation: TailActivation,
+    /// What follows the activation.
+    pub pooled: Option<PooledOutput>,
+}
+
+/// The output of a pooling.
+pub struct PooledOutput {
+    pub pooling: Pooling,
+    /// Divides the output as [`Job::plan`] divides the input.
+    pub plan: Plan,
+    /// The output's shape in the memory order of the input.
+    pub shape: Shape,
 }
 
 impl Job {
@@ -83,7 +101,33 @@ impl Job {
     }
 
     fn address_type(&self) -> AddressType {
-        self.input.required_address_type()
+        let of_input = self.input.required_address_type();
+        match &self.pooled {
+            None => of_input,
+            // Padding may make it larger.
+            Some(pooled) => of_input.max(AddressType::from_len(pooled.shape.num_elements())),
+        }
+    }
+
+    /// The plan of the kernels that write the output, or decide on it.
+    fn output_plan(&self) -> &Plan {
+        self.pooled
+            .as_ref()
+            .map_or(&self.plan, |pooled| &pooled.plan)
+    }
+
+    /// The extent of the output, if it is pooled.
+    fn pooled(&self) -> Option<PooledLaunch> {
+        let PooledOutput { pooling, plan, .. } = self.pooled.as_ref()?;
+        Some(PooledLaunch::new(plan.extent(), *pooling))
+    }
+
+    /// A new tensor for the output.
+    fn new_output(&self) -> CubeTensor {
+        match &self.pooled {
+            None => empty_alike(&self.input, self.plan.rows()),
+            Some(pooled) => empty(&self.input, pooled.shape.clone(), self.input.dtype),
+        }
     }
 }
 
@@ -98,10 +142,16 @@ pub fn forward(
     let (activation, slope) = job.activation();
     let channels = job.plan.channels();
     let [mean, mean_rest, variance] = [(); 3].map(|()| job.new_statistics([channels]));
-    let output = empty_alike(&job.input, job.plan.rows());
+    let output = job.new_output();
     let (plan, client) = (&job.plan, job.input.client.clone());
 
     if plan.single_kernel {
+        // Pooled values are not those that a unit holds.
+        let held = if job.pooled.is_some() {
+            0
+        } else {
+            plan.held(1)
+        };
         // SAFETY: see the module; all tensors are made or checked above.
         unsafe {
             forward::forward_whole::launch_unchecked(
@@ -121,8 +171,9 @@ pub fn forward(
                 job.scalar(job.epsilon),
                 slope,
                 plan.extent(),
+                job.pooled().into(),
                 plan.tile,
-                plan.held(1),
+                held,
                 activation,
                 job.elems(),
             );
@@ -180,7 +231,7 @@ pub fn forward(
             }
             forward::apply::launch_unchecked(
                 &client,
-                plan.cubes(),
+                job.output_plan().cubes(),
                 plan.units(),
                 job.address_type(),
                 plan.vector,
@@ -195,6 +246,7 @@ pub fn forward(
                 job.scalar(job.epsilon),
                 slope,
                 plan.extent(),
+                job.pooled().into(),
                 plan.tile,
                 activation,
                 job.elems(),
@@ -218,14 +270,21 @@ pub fn inference(
 ) -> CubeTensor {
     let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(into_contiguous);
     let (plan, client) = (&job.plan, job.input.client.clone());
-    let (output, output_arg) = written_over(&job.input, plan.rows(), 0);
+    let (output, output_arg) = match &job.pooled {
+        None => written_over(&job.input, plan.rows(), 0),
+        Some(_) => {
+            let output = job.new_output();
+            (output.clone(), output.into_tensor_arg())
+        }
+    };
+    let pooled = job.pooled();
     let (address_type, epsilon, elems) = (job.address_type(), job.scalar(job.epsilon), job.elems());
     let (activation, slope) = job.activation();
     // SAFETY: see the module.
     unsafe {
         forward::apply::launch_unchecked(
             &client,
-            plan.cubes(),
+            job.output_plan().cubes(),
             plan.units(),
             address_type,
             plan.vector,
@@ -240,6 +299,7 @@ pub fn inference(
             epsilon,
             slope,
             plan.extent(),
+            pooled.into(),
             plan.tile,
             activation,
             elems,
@@ -249,10 +309,10 @@ pub fn inference(
 }
 
 /// Computes the gradients of [`forward()`], or with `frozen` of [`inference`], from the gradient of the output. It has
-/// the same memory layout as the input, and so has the residual.
+/// the same memory layout as the input, or without gaps that of the pooled output. The residual has that of the input.
 ///
-/// The residual is given only if there is an activation: otherwise it does not matter, and its gradient is that of the
-/// output.
+/// The residual is given only if there is an activation or a pooling: otherwise it does not matter, and its gradient is
+/// that of the output.
 pub fn backward(
     job: Job,
     gradient: CubeTensor,
@@ -272,8 +332,15 @@ pub fn backward(
     let [for_gamma, for_beta] = [(); 2].map(|()| job.new_statistics([channels]));
     let (plan, client) = (&job.plan, job.input.client.clone());
     let (activation, slope) = job.activation();
-    // What passes the activation overwrites the gradient if it is returned, else the gradient of the input does.
-    let (first, first_arg) = written_over(&gradient, plan.rows(), 0);
+    // What passes the activation overwrites the gradient if it is returned, else the gradient of the input does. That of
+    // a pooled output has another size.
+    let (first, first_arg) = match &job.pooled {
+        None => written_over(&gradient, plan.rows(), 0),
+        Some(_) => {
+            let first = empty_alike(&job.input, plan.rows());
+            (first.clone(), first.into_tensor_arg())
+        }
+    };
     let (for_residual, gated_arg, output, output_arg) = match &residual {
         None => (None, None, first, first_arg),
         Some(_) => {
@@ -282,6 +349,8 @@ pub fn backward(
             (Some(first), Some(first_arg), output, output_arg)
         }
     };
+    let statistics = [&gamma, &beta, &mean, &mean_rest, &variance];
+    let choices = choices(&job, residual.clone(), statistics);
     let residual = residual.map(CubeTensor::into_tensor_arg);
     let epsilon = job.scalar(job.epsilon);
     let values_per_channel = job.scalar(plan.values_per_channel() as f64);
@@ -295,7 +364,7 @@ pub fn backward(
                 plan.units(),
                 job.address_type(),
                 plan.vector,
-                gradient.into_tensor_arg(),
+                of_output(&job, gradient, choices),
                 job.input.clone().into_tensor_arg(),
                 residual.into(),
                 gamma.into_tensor_arg(),
@@ -331,7 +400,7 @@ pub fn backward(
                     plan.units(),
                     job.address_type(),
                     plan.vector,
-                    gradient.clone().into_tensor_arg(),
+                    of_output(&job, gradient.clone(), choices.clone()),
                     job.input.clone().into_tensor_arg(),
                     residual.into(),
                     gamma.into_tensor_arg(),
@@ -378,7 +447,7 @@ pub fn backward(
                     plan.units(),
                     job.address_type(),
                     plan.vector,
-                    gradient.clone().into_tensor_arg(),
+                    of_output(&job, gradient.clone(), choices.clone()),
                     job.input.clone().into_tensor_arg(),
                     residual.into(),
                     mean.clone().into_tensor_arg(),
@@ -415,8 +484,14 @@ pub fn backward(
             }
             // What has passed the activation does not pass it again.
             let (gradient, activation) = match &for_residual {
-                None => (gradient, activation),
-                Some(gated) => (gated.clone(), Activation::None),
+                None => (of_output(&job, gradient, choices), activation),
+                Some(gated) => {
+                    let gated = gated.clone().into_tensor_arg();
+                    (
+                        GradientLaunch::new(gated, None.into(), None.into()),
+                        Activation::None,
+                    )
+                }
             };
             backward::backward_apply::launch_unchecked(
                 &client,
@@ -424,7 +499,7 @@ pub fn backward(
                 plan.units(),
                 job.address_type(),
                 plan.vector,
-                gradient.into_tensor_arg(),
+                gradient,
                 job.input.clone().into_tensor_arg(),
                 mean.into_tensor_arg(),
                 mean_rest.into_tensor_arg(),
@@ -444,6 +519,64 @@ pub fn backward(
         beta: for_beta,
         residual: for_residual.into(),
     }
+}
+
+/// The gradient of the output as an argument of a kernel.
+fn of_output<T: Float, N: Size>(
+    job: &Job,
+    gradient: CubeTensor,
+    choices: Option<CubeTensor>,
+) -> GradientLaunch<T, N> {
+    let choices = choices.map(CubeTensor::into_tensor_arg);
+    GradientLaunch::new(
+        gradient.into_tensor_arg(),
+        choices.into(),
+        job.pooled().into(),
+    )
+}
+
+/// Where the maximum of each window lies, `None` if no maxima are pooled: in the memory layout of the pooled output.
+fn choices(
+    job: &Job,
+    residual: Option<CubeTensor>,
+    [gamma, beta, mean, mean_rest, variance]: [&CubeTensor; 5],
+) -> Option<CubeTensor> {
+    let PooledOutput {
+        pooling,
+        plan,
+        shape,
+    } = job.pooled.as_ref()?;
+    if pooling.kind != PoolingKind::Max {
+        return None;
+    }
+    let choices = empty(&job.input, shape.clone(), DType::U32);
+    let (activation, slope) = job.activation();
+    // SAFETY: see the module.
+    unsafe {
+        pooling::choose::launch_unchecked(
+            &job.input.client,
+            plan.cubes(),
+            plan.units(),
+            job.address_type(),
+            plan.vector,
+            job.input.clone().into_tensor_arg(),
+            residual.map(CubeTensor::into_tensor_arg).into(),
+            gamma.clone().into_tensor_arg(),
+            beta.clone().into_tensor_arg(),
+            mean.clone().into_tensor_arg(),
+            mean_rest.clone().into_tensor_arg(),
+            variance.clone().into_tensor_arg(),
+            choices.clone().into_tensor_arg(),
+            job.scalar(job.epsilon),
+            slope,
+            job.plan.extent(),
+            job.pooled().expect("the output is pooled"),
+            job.plan.tile,
+            activation,
+            job.elems(),
+        );
+    }
+    Some(choices)
 }
 
 /// Averages the statistics of a batch into running ones, all f32.

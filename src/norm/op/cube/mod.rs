@@ -17,7 +17,8 @@
 //!                                              apply: for each value: y, as on the left
 //!
 //!   scale = gamma / sqrt(variance + epsilon)
-//!   y: the residual r is added, if there is one; then y passes through the activation, if one follows
+//!   y: the residual r is added, if there is one; then y passes through the activation, if one follows. With a pooling,
+//!      the last loop goes over the windows instead, reads their values, and writes one for each
 //!
 //! backward, one kernel (backward_whole)      backward, several cubes per channel
 //!
@@ -28,7 +29,8 @@
 //!     for each value: dx from dy, x, the sums
 //!
 //!   dy: the gradient that passes the activation, computed from x and r; if there is an r, the loops that add up also
-//!       write it, as dr
+//!       write it, as dr. With a pooling, each loop collects it from the windows that hold the value; for maxima, a
+//!       kernel before these (choose) says which value each window took
 //! ```
 //!
 //! On devices with fences between cubes, the last cube of a channel merges the parts: `forward_joint` does the work of
@@ -47,6 +49,7 @@
 //! | `affine` | the function from an input to its output, and the activation's gate |
 //! | `forward`, `backward` | the kernels |
 //! | `average` | the kernel that updates running statistics |
+//! | `pooling` | the windows of a pooling, there and back |
 //! | `cost` | what they cost: launches, bytes moved, shared memory |
 //!
 //! CUDA and ROCm pad rows of the last axis to a power of two. The kernels take such tensors, and views with the same
@@ -61,21 +64,24 @@ mod index;
 mod joint;
 mod launch;
 mod plan;
+mod pooling;
 
+use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::average::RunningAverageBackend;
-use super::layout::{Dims, Order, Rows, Strided, check};
+use super::layout::{Dims, Order, Rows, Strided, check, check_gradient};
 use super::then::impl_batch_norm_by_then;
 use super::{
     BatchNormAffine, BatchNormBackend, BatchNormBackward, BatchNormForward, BatchNormGradients,
     BatchNormMoments, BatchNormResidual, BatchNormThenBackend, BatchNormThenBackward,
-    BatchNormThenGradients, FusedActivation, Tail, TailActivation, portable,
+    BatchNormThenGradients, FusedActivation, Tail, portable,
 };
-use launch::Job;
+use launch::{Job, PooledOutput};
 use plan::Plan;
 
 impl Strided for CubeBackend {
@@ -94,8 +100,8 @@ impl Strided for CubeBackend {
 impl_batch_norm_by_then!(CubeBackend);
 
 /// Tensors that no plan fits go through `portable`: empty ones, those with more channels than a grid has cubes, or with
-/// a residual on a device with too few bindings. So do sigmoid, tanh and SiLU, which [`Then`](super::Then) leaves to
-/// Burn.
+/// a residual or a max pooling on a device with too few bindings. So do sigmoid, tanh and SiLU, which
+/// [`Then`](super::Then) leaves to Burn.
 impl BatchNormThenBackend for CubeBackend {
     fn batch_norm_then_forward(
         input: FloatTensor<Self>,
@@ -105,21 +111,27 @@ impl BatchNormThenBackend for CubeBackend {
         tail: Tail,
         parts: usize,
     ) -> BatchNormForward<Self> {
+        assert_one_part(parts);
         let residual = residual.tensor();
-        let activation = activation(tail, parts);
         let like_input: Vec<_> = residual.iter().collect();
         check::<Self>(&input, &like_input, &[&affine.gamma, &affine.beta]);
-        let laid = Laid::new(input, [residual]);
-        let Some(plan) = laid.plan(activation) else {
+        let laid = Laid::new(input, [residual], tail);
+        let Some((plan, pooled)) = laid.plan() else {
             let (input, [residual]) = laid.undo();
-            return portable::forward::<Self>(input, affine, residual, epsilon, activation);
+            let result =
+                portable::forward::<Self>(input, affine, residual, epsilon, tail.activation);
+            return BatchNormForward {
+                output: portable::pool::<Self>(result.output, tail.pooling),
+                ..result
+            };
         };
         let [residual] = laid.others;
         let job = Job {
             input: laid.input,
             plan,
             epsilon,
-            activation,
+            activation: tail.activation,
+            pooled,
         };
         let result = launch::forward(job, residual, [affine.gamma, affine.beta]);
         BatchNormForward {
@@ -142,12 +154,11 @@ impl BatchNormThenBackend for CubeBackend {
             affine,
             statistics,
         } = saved;
+        assert_one_part(parts);
         let mut residual = residual.tensor();
-        let activation = activation(tail, parts);
-        let like_input: Vec<_> = [&gradient].into_iter().chain(&residual).collect();
         check::<Self>(
             &input,
-            &like_input,
+            &residual.iter().collect::<Vec<_>>(),
             &[
                 &affine.gamma,
                 &affine.beta,
@@ -156,22 +167,28 @@ impl BatchNormThenBackend for CubeBackend {
                 &statistics.variance,
             ],
         );
-        // Without an activation, the residual has the gradient of the output.
+        check_gradient::<Self>(&input, &gradient, tail.output_shape(&input.shape()));
+        // Where nothing follows, the residual has the gradient of the output.
         let mut for_residual = None;
-        if activation == TailActivation::None && residual.take().is_some() {
+        if tail == Tail::NOTHING && residual.take().is_some() {
             for_residual = Some(gradient.clone());
         }
-        let laid = Laid::new(input, [Some(gradient), residual]);
-        let Some(plan) = laid.plan(activation) else {
+        // The gradient of a pooled output is not shaped like the input.
+        let (gradient, of_pooled) = match tail.pooling {
+            None => (Some(gradient), None),
+            Some(_) => (None, Some(gradient)),
+        };
+        let laid = Laid::new(input, [gradient, residual], tail);
+        let Some((plan, pooled)) = laid.plan() else {
             let (input, [gradient, residual]) = laid.undo();
             let saved = BatchNormBackward {
                 input,
-                gradient: gradient.expect("it was given"),
+                gradient: gradient.or(of_pooled).expect("it is one of them"),
                 affine,
                 statistics,
             };
             let (found, gated) =
-                portable::backward::<Self>(saved, residual, epsilon, frozen, activation);
+                portable::pooled_backward::<Self>(saved, residual, epsilon, frozen, tail);
             return BatchNormThenGradients {
                 input: found.input,
                 gamma: found.gamma,
@@ -179,16 +196,18 @@ impl BatchNormThenBackend for CubeBackend {
                 residual: gated.or(for_residual).into(),
             };
         };
+        let of_pooled = of_pooled.map(|gradient| laid.lay(gradient));
         let [gradient, residual] = laid.others;
         let job = Job {
             input: laid.input,
             plan,
             epsilon,
-            activation,
+            activation: tail.activation,
+            pooled,
         };
         let result = launch::backward(
             job,
-            gradient.expect("it was given"),
+            gradient.or(of_pooled).expect("it is one of them"),
             residual,
             [affine.gamma, affine.beta],
             statistics,
@@ -215,24 +234,30 @@ impl BatchNormThenBackend for CubeBackend {
         tail: Tail,
     ) -> FloatTensor<Self> {
         let residual = residual.tensor();
-        let activation = activation(tail, 1);
         let like_input: Vec<_> = residual.iter().collect();
         let BatchNormMoments { mean, variance } = &moments;
         let per_channel = [&affine.gamma, &affine.beta, mean, variance];
         check::<Self>(&input, &like_input, &per_channel);
-        let laid = Laid::new(input, [residual]);
-        let Some(plan) = laid.plan(activation) else {
+        let laid = Laid::new(input, [residual], tail);
+        let Some((plan, pooled)) = laid.plan() else {
             let (input, [residual]) = laid.undo();
-            return portable::inference::<Self>(
-                input, affine, moments, residual, epsilon, activation,
+            let output = portable::inference::<Self>(
+                input,
+                affine,
+                moments,
+                residual,
+                epsilon,
+                tail.activation,
             );
+            return portable::pool::<Self>(output, tail.pooling);
         };
         let [residual] = laid.others;
         let job = Job {
             input: laid.input,
             plan,
             epsilon,
-            activation,
+            activation: tail.activation,
+            pooled,
         };
         let output = launch::inference(
             job,
@@ -244,18 +269,14 @@ impl BatchNormThenBackend for CubeBackend {
     }
 }
 
-/// The activation, which is all that the kernels do of a tail.
-///
 /// # Panics
 ///
-/// If there is more: `Then` leaves poolings to Burn, and the caller divides a batch.
-fn activation(tail: Tail, parts: usize) -> TailActivation {
+/// If the batch is to be divided.
+fn assert_one_part(parts: usize) {
     assert!(
-        tail.pooling.is_none() && parts == 1,
-        "on a GPU, batch norm takes no pooling and a batch of one part, found {:?} and {parts} parts",
-        tail.pooling
+        parts == 1,
+        "on a GPU, batch norm takes a batch of one part, found {parts} parts"
     );
-    tail.activation
 }
 
 /// The input and `N` tensors of its shape, all in one memory order, with the same gaps between their rows.
@@ -263,13 +284,20 @@ struct Laid<const N: usize> {
     order: Order,
     input: CubeTensor,
     others: [Option<CubeTensor>; N],
+    tail: Tail,
+    /// The shape of the output in this order.
+    output: Shape,
     dims: Dims,
     rows: Option<Rows>,
 }
 
 impl<const N: usize> Laid<N> {
-    fn new(input: CubeTensor, others: [Option<CubeTensor>; N]) -> Self {
-        let order = Order::of::<CubeBackend>(&input);
+    fn new(input: CubeTensor, others: [Option<CubeTensor>; N], tail: Tail) -> Self {
+        let order = match tail.pooling {
+            None => Order::of::<CubeBackend>(&input),
+            Some(_) => Order::of_images::<CubeBackend>(&input),
+        };
+        let output = order.shape(&tail.output_shape(&input.shape()));
         let (mut input, mut rows) = order.apply::<CubeBackend>(input);
         let laid = others.map(|it| it.map(|tensor| order.apply::<CubeBackend>(tensor)));
         let even = laid.iter().flatten().all(|(_, found)| *found == rows);
@@ -284,20 +312,38 @@ impl<const N: usize> Laid<N> {
             order,
             input,
             others,
+            tail,
+            output,
             dims,
             rows,
         }
     }
 
+    /// A tensor of another shape in this order, without gaps.
+    fn lay(&self, tensor: CubeTensor) -> CubeTensor {
+        into_contiguous(self.order.apply::<CubeBackend>(tensor).0)
+    }
+
     /// `None` if the kernels cannot do it.
-    fn plan(&self, activation: TailActivation) -> Option<Plan> {
+    fn plan(&self) -> Option<(Plan, Option<PooledOutput>)> {
+        let Tail {
+            activation,
+            pooling,
+        } = self.tail;
         if activation.is_smooth() {
             return None;
         }
         // The last of the others is the residual.
         let residual = matches!(self.others.last(), Some(Some(_)));
         let dtype = self.input.dtype;
-        Plan::new(&self.input.client, dtype, self.dims, self.rows, residual)
+        let client = &self.input.client;
+        let plan = Plan::new(client, dtype, self.dims, self.rows, residual, pooling)?;
+        let pooled = pooling.map(|pooling| PooledOutput {
+            pooling,
+            plan: plan.of_pooled(pooling),
+            shape: self.output.clone(),
+        });
+        Some((plan, pooled))
     }
 
     /// The tensors in their natural order.

@@ -8,6 +8,7 @@ use super::index::{ExtentLaunch, Tile};
 use super::joint;
 use crate::dtype::at_least_f32;
 use crate::norm::op::layout::{Dims, Rows};
+use crate::norm::op::{Pooling, PoolingKind};
 
 /// Units of a cube.
 pub const UNITS: usize = 256;
@@ -29,6 +30,8 @@ const CUBES: usize = 1024;
 const MOST_TENSORS: [u32; 3] = [10, 7, 12];
 /// Tensors that a residual adds: itself and its gradient.
 const OF_RESIDUAL: u32 = 2;
+/// Tensors that the pooling of maxima adds: where they lie.
+const OF_MAXIMA: u32 = 1;
 
 /// How the values of a tensor are divided among cubes and units.
 pub struct Plan {
@@ -48,14 +51,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an operation on a tensor of the client's device, with a residual or without. None if the tensor is empty,
-    /// or has more channels than a grid has cubes, or if the device has too few bindings.
+    /// Plans an operation on a tensor of the client's device, with a residual or without, and with a pooling or without.
+    /// None if the tensor is empty, or has more channels than a grid has cubes, or if the device has too few bindings.
     pub fn new(
         client: &Client,
         dtype: DType,
         dims: Dims,
         rows: Option<Rows>,
         residual: bool,
+        pooling: Option<Pooling>,
     ) -> Option<Self> {
         if dims.len() == 0 {
             return None;
@@ -66,7 +70,11 @@ impl Plan {
             Some(rows) => [rows.len, rows.pitch],
             None => [side_by_side; 2],
         };
-        let widest = VECTOR / at_least_f32(dtype).size();
+        let widest = match pooling {
+            // Windows divide the values of a row.
+            Some(_) if !across => 1,
+            _ => VECTOR / at_least_f32(dtype).size(),
+        };
         let vector = client
             .io_optimized_vector_sizes(dtype.size())
             .filter(|&vector| vector <= widest)
@@ -74,12 +82,16 @@ impl Plan {
             .max()
             .unwrap_or(1);
         let hardware = &client.properties().hardware;
-        let [whole_fits, part_fits, joint_fits] = MOST_TENSORS.map(|tensors| {
-            let of_residual = if residual { OF_RESIDUAL } else { 0 };
-            hardware.max_bindings > tensors + of_residual
-        });
-        // Without a residual, the kernels of parts fit: every device has 8 bindings.
-        if residual && !part_fits {
+        let of_residual = if residual { OF_RESIDUAL } else { 0 };
+        let of_pooling = match pooling {
+            Some(pooling) if pooling.kind == PoolingKind::Max => OF_MAXIMA,
+            _ => 0,
+        };
+        let more = of_residual + of_pooling;
+        let [whole_fits, part_fits, joint_fits] =
+            MOST_TENSORS.map(|tensors| hardware.max_bindings > tensors + more);
+        // Without more, the kernels of parts fit: every device has 8 bindings.
+        if more > 0 && !part_fits {
             return None;
         }
         let units = UNITS.min(prior_power_of_two(hardware.max_units_per_cube as usize));
@@ -108,8 +120,7 @@ impl Plan {
             joint: false,
         };
         if plan.vectors_per_channel() > tile.units_per_lane * ALONE {
-            let useful = plan.vectors_per_channel() / (tile.units_per_lane * TOGETHER);
-            plan.parts = CUBES.div_ceil(plan.groups()).min(useful).max(1);
+            plan.parts = plan.useful_parts();
             plan.single_kernel &= plan.parts == 1;
             plan.joint = plan.parts > 1 && joint_fits && joint::is_possible(client);
         }
@@ -117,6 +128,34 @@ impl Plan {
         let (most_groups, most_parts, _) = hardware.max_cube_count;
         let fits = groups <= most_groups as usize && plan.parts <= most_parts as usize;
         fits.then_some(plan)
+    }
+
+    /// The plan for the output of a pooling. It has the same groups of channels.
+    pub fn of_pooled(&self, pooling: Pooling) -> Plan {
+        let [of_image, of_output] =
+            [pooling.input, pooling.output].map(|[rows, columns]| rows * columns);
+        let pooled = |len: usize| len / of_image * of_output;
+        let Dims {
+            outer,
+            channels,
+            inner,
+        } = self.dims;
+        let (outer, inner) = match self.tile.across {
+            true => (pooled(outer), inner),
+            false => (outer, pooled(inner)),
+        };
+        let mut plan = Plan {
+            dims: Dims {
+                outer,
+                channels,
+                inner,
+            },
+            rows: None,
+            tile: self.tile.dense(),
+            ..*self
+        };
+        plan.parts = plan.useful_parts();
+        plan
     }
 
     /// The plan for merging the `[parts, channels]` results of the parts.
@@ -154,6 +193,12 @@ impl Plan {
         }
     }
 
+    /// Cubes that share a channel, if each of their units is to have enough to do.
+    fn useful_parts(&self) -> usize {
+        let useful = self.vectors_per_channel() / (self.tile.units_per_lane * TOGETHER);
+        CUBES.div_ceil(self.groups()).min(useful).max(1)
+    }
+
     /// Channels of the tensor.
     pub fn channels(&self) -> usize {
         self.dims.channels
@@ -162,6 +207,11 @@ impl Plan {
     /// Values of a channel.
     pub fn values_per_channel(&self) -> usize {
         self.dims.values_per_channel()
+    }
+
+    /// Values of the tensor.
+    pub fn values(&self) -> usize {
+        self.dims.len()
     }
 
     /// The rows of the tensor, if there are gaps between them.

@@ -1,5 +1,7 @@
 //! The operations of a normalisation and what follows it, for the backends with kernels.
 
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
@@ -72,7 +74,7 @@ pub struct BatchNormThenGradients<B: Backend> {
 /// The operations of [`BatchNormBackend`] with all that [`Then`](super::Then) can say.
 ///
 /// The output has the input's shape or, after a pooling, `[batch, channels, height out, width out]`. Only the CPU
-/// backends pool, or divide a batch into parts.
+/// backends divide a batch into parts.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -85,8 +87,8 @@ pub trait BatchNormThenBackend: BatchNormBackend {
     ///
     /// The batch has `parts` parts of equal size, each of which is normalised by its own statistics: these are
     /// `[parts * channels]`.
-    #[fusion(id = "burn_kindling::batch_norm_then_forward", meta = |input, affine, _residual, _epsilon, _tail, _parts| BatchNormForwardMetadata {
-        output: input.clone(),
+    #[fusion(id = "burn_kindling::batch_norm_then_forward", meta = |input, affine, _residual, _epsilon, tail, _parts| BatchNormForwardMetadata {
+        output: TensorSpec::new(tail.output_shape(&input.shape), input.dtype),
         mean: affine.gamma.clone(),
         mean_rest: affine.gamma.clone(),
         variance: affine.gamma.clone(),
@@ -119,7 +121,7 @@ pub trait BatchNormThenBackend: BatchNormBackend {
     ) -> BatchNormThenGradients<Self>;
 
     /// Normalises by a given mean and variance, then does what follows.
-    #[fusion(id = "burn_kindling::batch_norm_then_inference", dtype = input, shape = input)]
+    #[fusion(id = "burn_kindling::batch_norm_then_inference", dtype = input, shape = tail.output_shape(input))]
     fn batch_norm_then_inference(
         input: FloatTensor<Self>,
         #[extension_type] affine: BatchNormAffine<Self>,

@@ -48,14 +48,17 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 ///
 /// # What it saves
 ///
-/// On Flex and NdArray, the passes of the normalisation do all of it, forward and backward. Only the last result is
-/// written: with a 2x2 pooling, a quarter of the values. Sigmoid, tanh and SiLU take a pass of their own over it, and
-/// Burn does a pooling after them. For the backward pass the operation keeps its input and the
-/// residual, which the model holds anyway; the activation's gate and the pooling's choice are computed again.
+/// The passes of the normalisation do all of it, forward and backward. Only the last result is written: with a 2x2
+/// pooling, a quarter of the values. For the backward pass the operation keeps its input and the residual, which the
+/// model holds anyway; the activation's gate and the pooling's choice are computed again.
 ///
-/// On a GPU, the kernels of the normalisation do all but the pooling and smooth activations. Forward, the residual costs one more read, and no
-/// launch; backward, one more read and one more write, its gradient. Burn pools afterwards. On a remote device, only a
-/// ReLU without a residual is part of the operation.
+/// On Flex and NdArray, sigmoid, tanh and SiLU take a pass of their own over the result; on a GPU, Burn does them. Burn
+/// does the pooling after a SiLU, and the average after any of them; the maximum is pooled first, and Burn applies the
+/// sigmoid or the tanh to what is left.
+///
+/// On a GPU, the residual costs one more read forward, and no launch; backward, one more read and one more write, its
+/// gradient. The pooling of maxima costs one more launch backward. On a remote device, only a ReLU without a residual is
+/// part of the operation.
 ///
 /// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is
 /// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite, nor a GELU. Burn computes these after the
@@ -300,11 +303,12 @@ impl<const D: usize> Then<D> {
             let device = &input.device();
             let at_most_relu = matches!(self.activation, None | Some(Activation::Relu));
             let beyond_a_relu = self.residual.is_some() || !at_most_relu;
-            let wanted = match has_cpu_kernels(device) {
-                true => beyond_a_relu || self.pool.is_some(),
-                false => beyond_a_relu && has_gpu_kernels(device),
-            };
-            if wanted && let Some((residual, tail)) = self.for_kernels(input) {
+            let has_kernels = has_cpu_kernels(device) || has_gpu_kernels(device);
+            let wanted = beyond_a_relu || self.pool.is_some();
+            if has_kernels
+                && wanted
+                && let Some((residual, tail)) = self.for_kernels(input)
+            {
                 return Plan::Kernels(residual, tail, self);
             }
         }
@@ -328,29 +332,35 @@ impl<const D: usize> Then<D> {
         input: &Tensor<D>,
     ) -> Option<(BatchNormResidual<burn::backend::Dispatch>, Tail)> {
         let on_cpu = has_cpu_kernels(&input.device());
+        // After the pooling of maxima, there is less to apply a sigmoid or a tanh to.
+        let pools_first = matches!(
+            (&self.pool, self.activation),
+            (
+                Some(Pool::Max(_)),
+                Some(Activation::Sigmoid | Activation::Tanh)
+            )
+        );
         let activation = match self.activation {
             None => Some(TailActivation::None),
             Some(Activation::Relu) => Some(TailActivation::Relu),
             Some(Activation::LeakyRelu { slope }) if slope.is_finite() && slope > 0.0 => {
                 Some(TailActivation::LeakyRelu { slope })
             }
+            _ if pools_first => None,
             Some(Activation::Sigmoid) if on_cpu => Some(TailActivation::Sigmoid),
             Some(Activation::Tanh) if on_cpu => Some(TailActivation::Tanh),
             Some(Activation::Silu) if on_cpu => Some(TailActivation::Silu),
             Some(_) => None,
         };
-        let is_smooth = matches!(
-            self.activation,
-            Some(Activation::Sigmoid | Activation::Tanh | Activation::Silu | Activation::Gelu)
-        );
+        let is_gated = activation.is_some_and(|activation| !activation.is_smooth());
         let pooling = match &self.pool {
-            Some(pool) if on_cpu && activation.is_some() && !is_smooth => {
+            Some(pool) if pools_first || is_gated => {
                 let dims = input.dims();
                 Some(pool.plan([dims[2], dims[3]])?)
             }
             _ => None,
         };
-        // Without kernels for the activation, they add the residual, and Burn does the rest.
+        // What the kernels leave, Burn does after them.
         if activation.is_some() {
             self.activation = None;
         }

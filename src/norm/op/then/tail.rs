@@ -1,5 +1,8 @@
 //! What follows the normalisation, as far as it has no tensors: the activation and the pooling.
 
+#[cfg(feature = "kernels")]
+use burn::tensor::Shape;
+
 use crate::norm::op::FusedActivation;
 
 /// The activation and the pooling that follow the normalisation and the residual.
@@ -17,6 +20,26 @@ impl Tail {
         activation: TailActivation::None,
         pooling: None,
     };
+
+    /// The shape of the output for an input of this shape.
+    ///
+    /// # Panics
+    ///
+    /// If there is a pooling of images of another size.
+    #[cfg(feature = "kernels")]
+    pub(in crate::norm::op) fn output_shape(&self, input: &Shape) -> Shape {
+        let Some(pooling) = self.pooling else {
+            return input.clone();
+        };
+        assert!(
+            input.num_dims() == 4 && [input[2], input[3]] == pooling.input,
+            "batch norm pools an input of shape [batch, channels, {}, {}], found {input:?}",
+            pooling.input[0],
+            pooling.input[1]
+        );
+        let [height, width] = pooling.output;
+        Shape::new([input[0], input[1], height, width])
+    }
 }
 
 impl From<FusedActivation> for Tail {
@@ -50,7 +73,7 @@ pub enum TailActivation {
 
 impl TailActivation {
     /// Whether it is a sigmoid, a tanh or a SiLU, for which GPUs have no kernels.
-    #[cfg(feature = "cube")]
+    #[cfg(feature = "kernels")]
     pub(in crate::norm::op) fn is_smooth(self) -> bool {
         matches!(self, Self::Sigmoid | Self::Tanh | Self::Silu)
     }
@@ -66,7 +89,7 @@ impl From<FusedActivation> for TailActivation {
 }
 
 /// The value of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolingKind {
     /// Its largest value.
     Max,
@@ -78,7 +101,7 @@ pub enum PoolingKind {
 }
 
 /// A pooling of images `[height, width]`. Each field is for height, then width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pooling {
     /// The value of a window.
     pub kind: PoolingKind,
