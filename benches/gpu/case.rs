@@ -42,6 +42,8 @@ pub enum Tail {
     Relu,
     /// A residual is added, then a ReLU.
     AddRelu,
+    /// A ReLU, then the maximum of windows of 2x2.
+    ReluMaxPool,
 }
 
 impl Float {
@@ -91,6 +93,7 @@ impl Case {
             Tail::Nothing => "",
             Tail::Relu => ", ReLU",
             Tail::AddRelu => ", residual, ReLU",
+            Tail::ReluMaxPool => ", ReLU, 2x2 maximum",
         };
         format!("{pass}{tail}")
     }
@@ -104,16 +107,18 @@ impl Case {
     ///
     /// Forward, the input and the output: 2. Backward, the input, the gradient of the output, and the gradient of the
     /// input: 3. A residual adds 1 forward (it goes in). Backward it adds 2: it, or the output, opens the ReLU's gate,
-    /// and it has a gradient of its own.
+    /// and it has a gradient of its own. After a pooling, the output and its gradient have a quarter of the size.
     pub fn must_move(&self) -> usize {
-        let residual = self.tail == Tail::AddRelu;
-        let forward = if residual { 3 } else { 2 };
-        let backward = if residual { 5 } else { 3 };
+        let [forward, backward] = match self.tail {
+            Tail::Nothing | Tail::Relu => [2.0, 3.0],
+            Tail::AddRelu => [3.0, 5.0],
+            Tail::ReluMaxPool => [1.25, 2.25],
+        };
         let tensors = match self.pass {
             Pass::Inference | Pass::Forward => forward,
             Pass::Backward => forward + backward,
         };
-        tensors * self.bytes()
+        (tensors * self.bytes() as f64) as usize
     }
 }
 
@@ -142,6 +147,9 @@ const OTHERS: [&[usize]; 7] = [
     &[1, 64, 112, 112],
 ];
 
+/// Channels and height of those before which a network pools.
+const POOLED: [[usize; 2]; 2] = [[64, 112], [32, 28]];
+
 const QUICK: [&[usize]; 3] = [&[64, 100], &[4, 16, 14, 14], &[2, 3, 100, 100]];
 
 /// All cases, those first that matter most: whoever runs out of time leaves out the others.
@@ -157,9 +165,15 @@ pub fn all(quick: bool, dtypes: &[Float]) -> Vec<Case> {
         }
     };
     let mut cases = Vec::new();
-    for tail in [Tail::Nothing, Tail::Relu, Tail::AddRelu] {
+    for tail in [Tail::Nothing, Tail::Relu, Tail::AddRelu, Tail::ReluMaxPool] {
+        let shapes = shapes.iter().filter(|shape| match tail {
+            Tail::ReluMaxPool => {
+                shape.len() == 4 && (quick || POOLED.contains(&[shape[1], shape[2]]))
+            }
+            _ => true,
+        });
         for &dtype in dtypes {
-            for shape in &shapes {
+            for shape in shapes.clone() {
                 for pass in [Pass::Backward, Pass::Inference, Pass::Forward] {
                     cases.push(Case {
                         shape: shape.clone(),

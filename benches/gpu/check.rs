@@ -14,7 +14,7 @@ use oracle::{Layout, moments, pass};
 #[path = "../../tests/batch_norm/oracle.rs"]
 mod oracle;
 
-const EPSILON: f64 = 1e-5;
+pub const EPSILON: f64 = 1e-5;
 /// Half of the distance between two neighbours in f32, relative to them.
 const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 /// Rounding errors of a term of a sum in f32, and of the additions that it goes through.
@@ -134,7 +134,7 @@ impl Comparison {
             let sums = normalised.iter().zip(&r).map(|(y, r)| y + r);
             match self.tail {
                 Tail::Nothing => sums.collect(),
-                Tail::Relu | Tail::AddRelu => sums.map(|z| z.max(0.0)).collect(),
+                _ => sums.map(|z| z.max(0.0)).collect(),
             }
         };
         let expected_output = followed(&expected.output);
@@ -218,7 +218,7 @@ impl Comparison {
         };
         match self.tail {
             Tail::Nothing => then,
-            Tail::Relu | Tail::AddRelu => then.relu(),
+            _ => then.relu(),
         }
     }
 
@@ -228,6 +228,8 @@ impl Comparison {
             Tail::Nothing => None,
             Tail::Relu => Some("ReLU"),
             Tail::AddRelu => Some("residual, ReLU"),
+            // `pools` compares these.
+            Tail::ReluMaxPool => Some("ReLU, 2x2 maximum"),
         };
         let both: Vec<&str> = layout.into_iter().chain(tail).collect();
         both.join(", ")
@@ -246,7 +248,7 @@ impl Comparison {
     }
 }
 
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor
         .into_data()
         .convert_dtype(DType::F64)
@@ -255,7 +257,7 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 }
 
 /// The largest error in units of the allowed one, which is one for all values or one for each.
-fn worst(found: &[f64], expected: &[f64], allowed: &[f64]) -> f64 {
+pub fn worst(found: &[f64], expected: &[f64], allowed: &[f64]) -> f64 {
     let values = found.iter().zip(expected).zip(allowed.iter().cycle());
     let errors = values.map(|((found, expected), allowed)| (found - expected).abs() / allowed);
     // A NaN is the largest error. JSON has none.
@@ -267,6 +269,15 @@ fn worst(found: &[f64], expected: &[f64], allowed: &[f64]) -> f64 {
         }
     });
     if worst.is_finite() { worst } else { f64::MAX }
+}
+
+/// The relative error of an output, which is computed in f32 and then rounded to its type.
+pub fn relative(dtype: Float) -> f64 {
+    match dtype {
+        Float::F32 => 2e-6,
+        Float::F16 => 1.01 / 2048.0,
+        Float::Bf16 => 1.01 / 256.0,
+    }
 }
 
 /// Errors that rounding explains, as in the tests of the kernels.
@@ -288,12 +299,7 @@ impl Allowed {
         (mean, variance): (&[f64], &[f64]),
         gamma: &[f64],
     ) -> Self {
-        // The output is computed in f32, then rounded to its type.
-        let relative = match dtype {
-            Float::F32 => 2e-6,
-            Float::F16 => 1.01 / 2048.0,
-            Float::Bf16 => 1.01 / 256.0,
-        };
+        let relative = relative(dtype);
         let (mut of_gamma, mut of_beta) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
         for (index, (x, g)) in x.iter().zip(g).enumerate() {
             let c = index / layout.trailing % layout.channels;

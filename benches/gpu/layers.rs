@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn;
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use burn_kindling::norm::op::cost::{Extras, Operation, launches};
+use burn_kindling::norm::op::{Pooling, PoolingKind};
 use burn_kindling::norm::{BatchNormConfig, Then};
 
 use crate::case::{Case, Float, Pass, Tail};
@@ -37,10 +39,45 @@ impl Who {
 /// Times one case.
 pub fn time(who: Who, case: &Case, device: &Device, time: Duration) -> Result<Entry, String> {
     match case.shape[..] {
-        [a, b] => time_shape(who, case, [a, b], device, time),
-        [a, b, c] => time_shape(who, case, [a, b, c], device, time),
-        [a, b, c, d] => time_shape(who, case, [a, b, c, d], device, time),
+        [a, b] => time_shape(who, case, [a, b], Pool::none(), device, time),
+        [a, b, c] => time_shape(who, case, [a, b, c], Pool::none(), device, time),
+        [a, b, c, d] => {
+            let pool = match case.tail {
+                Tail::ReluMaxPool => Pool::halving(),
+                _ => Pool::none(),
+            };
+            time_shape(who, case, [a, b, c, d], pool, device, time)
+        }
         _ => Err(format!("no layer takes {:?}", case.shape)),
+    }
+}
+
+/// What is done after the activation, in batch norm's operation or after it.
+#[derive(Clone, Copy)]
+struct Pool<const D: usize> {
+    in_one: fn(Then<D>) -> Then<D>,
+    apart: fn(Tensor<D>) -> Tensor<D>,
+}
+
+impl<const D: usize> Pool<D> {
+    fn none() -> Self {
+        Self {
+            in_one: |then| then,
+            apart: |y| y,
+        }
+    }
+}
+
+impl Pool<4> {
+    /// The maximum of windows of 2x2.
+    fn halving() -> Self {
+        fn pool() -> MaxPool2d {
+            MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init()
+        }
+        Self {
+            in_one: |then| then.max_pool(&pool()),
+            apart: |y| pool().forward(y),
+        }
     }
 }
 
@@ -48,6 +85,7 @@ fn time_shape<const D: usize>(
     who: Who,
     case: &Case,
     shape: [usize; D],
+    pool: Pool<D>,
     device: &Device,
     time: Duration,
 ) -> Result<Entry, String> {
@@ -55,7 +93,7 @@ fn time_shape<const D: usize>(
     let random = || random(shape, dtype, device);
     let x = random();
     let skip = (case.tail == Tail::AddRelu).then(random);
-    let (forward, inference) = layers::<D>(who, case, shape[1], device);
+    let (forward, inference) = layers(who, case, pool, shape[1], device);
 
     let leaf = |tensor: &Tensor<D>| Tensor::<D>::from_inner(tensor.clone()).require_grad();
     let train = || forward(leaf(&x), skip.as_ref().map(leaf));
@@ -115,6 +153,7 @@ type Layer<const D: usize> = Box<dyn Fn(Tensor<D>, Option<Tensor<D>>) -> Tensor<
 fn layers<const D: usize>(
     who: Who,
     case: &Case,
+    pool: Pool<D>,
     channels: usize,
     device: &Device,
 ) -> (Layer<D>, Layer<D>) {
@@ -128,14 +167,11 @@ fn layers<const D: usize>(
                     Some(skip) => Then::new().add_residual(skip),
                     None => Then::new(),
                 };
-                layer.forward_then(
-                    x,
-                    if tail == Tail::Nothing {
-                        then
-                    } else {
-                        then.relu()
-                    },
-                )
+                let then = match tail {
+                    Tail::Nothing => then,
+                    _ => then.relu(),
+                };
+                layer.forward_then(x, (pool.in_one)(then))
             }) as Layer<D>
         }),
         Who::Burn => [&training, device].map(|device| {
@@ -151,7 +187,11 @@ fn layers<const D: usize>(
                     Some(skip) => y + skip,
                     None => y,
                 };
-                if tail == Tail::Nothing { y } else { relu(y) }
+                let y = match tail {
+                    Tail::Nothing => y,
+                    _ => relu(y),
+                };
+                (pool.apart)(y)
             }) as Layer<D>
         }),
     }
@@ -180,6 +220,12 @@ fn moved(case: &Case, device: &Device) -> Option<usize> {
     let extras = Extras {
         residual: case.tail == Tail::AddRelu,
         activation: case.tail != Tail::Nothing,
+        pooling: match (case.tail, &case.shape[..]) {
+            (Tail::ReluMaxPool, &[_, _, height, width]) => {
+                Pooling::new(PoolingKind::Max, [height, width], [2, 2], [2, 2], [0, 0])
+            }
+            _ => None,
+        },
     };
     let dtype = case.dtype.dtype().into();
     let bytes = operations.iter().map(|&operation| {

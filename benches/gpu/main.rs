@@ -16,6 +16,7 @@ mod epochs;
 mod layers;
 mod machine;
 mod part;
+mod pools;
 mod report;
 mod supervise;
 

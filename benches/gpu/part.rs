@@ -15,6 +15,7 @@ use crate::entry::Entry;
 use crate::epochs;
 use crate::layers::{self, Who};
 use crate::machine;
+use crate::pools;
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum Part {
@@ -78,11 +79,18 @@ impl Part {
         let per_case = Duration::from_millis(50);
         match self {
             Self::Machine => machine::about(&found, &dtypes).iter().for_each(Entry::say),
-            Self::Check => self.each(
-                args,
-                check::comparisons(args.quick, &dtypes),
-                |comparison| Ok(comparison.run(&found.name, device)),
-            ),
+            Self::Check => {
+                let layers = check::comparisons(args.quick, &dtypes);
+                let pools = pools::comparisons(args.quick, &dtypes);
+                let layers = layers.into_iter().map(Check::Layer);
+                let pools = pools.into_iter().map(Check::Pool);
+                self.each(args, layers.chain(pools).collect(), |check| {
+                    Ok(match check {
+                        Check::Layer(comparison) => comparison.run(&found.name, device),
+                        Check::Pool(comparison) => comparison.run(&found.name, device),
+                    })
+                });
+            }
             Self::Ours => {
                 let copies = if args.quick {
                     &COPIES[..1]
@@ -133,6 +141,21 @@ impl Part {
                 }
             };
             outcome.unwrap_or_else(failed).say();
+        }
+    }
+}
+
+/// What is compared in one go.
+enum Check {
+    Layer(check::Comparison),
+    Pool(pools::Comparison),
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Layer(comparison) => comparison.fmt(f),
+            Self::Pool(comparison) => comparison.fmt(f),
         }
     }
 }

@@ -149,7 +149,10 @@ class Peer:
             y = norm(x)
             if skip is not None:
                 y = y + skip
-            return y if case["tail"] == "nothing" else torch.relu(y)
+            if case["tail"] == "nothing":
+                return y
+            y = torch.relu(y)
+            return torch.nn.functional.max_pool2d(y, 2) if case["tail"] == "relu_max_pool" else y
 
         if who == "pytorch compiled":
             # Each case has kernels of its own.
@@ -157,6 +160,8 @@ class Peer:
             forward = torch.compile(forward)
         norm.train(case["pass"] != "inference")
         x, gradient = tensor().requires_grad_(), tensor()
+        if case["tail"] == "relu_max_pool":
+            gradient = torch.nn.functional.max_pool2d(gradient, 2)
         skip = tensor().requires_grad_() if case["tail"] == "add_relu" else None
 
         def inference():
