@@ -1,6 +1,9 @@
 //! The activation that follows the normalisation, and what it lets through of a gradient.
 
+use std::hint::black_box;
+
 use super::value::Real;
+use crate::norm::op::TailActivation;
 
 /// What follows the normalisation: an activation. Each is a type, so the choice costs nothing in the loops.
 pub(super) trait Gate<R: Real>: Copy + Send + Sync {
@@ -83,6 +86,75 @@ impl<R: Real> Gate<R> for Leaky<R> {
     fn let_through(self, gradient: R, z: R) -> R {
         let below = self.0 * gradient;
         if z <= R::default() { below } else { gradient }
+    }
+}
+
+/// Any of the others, chosen when it runs: for loops in which the choice costs little, and which are large, so that
+/// compiling one for each activation would take long.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<R> {
+    /// Whether nothing passes at and below 0.
+    closed: bool,
+    /// What values at and below 0 are multiplied by, if not.
+    slope: R,
+}
+
+impl<R: Real> Chosen<R> {
+    pub fn new(activation: TailActivation) -> Self {
+        let (closed, slope) = match activation {
+            TailActivation::None => (false, 1.0),
+            TailActivation::Relu => (true, 0.0),
+            TailActivation::LeakyRelu { slope } => (false, slope),
+            smooth => unreachable!("{smooth:?} takes a pass of its own"),
+        };
+        Self {
+            closed,
+            slope: R::from_f64(slope),
+        }
+    }
+
+    /// What becomes of values where `z` is at or below 0.
+    #[inline(always)]
+    fn below<const L: usize>(self, values: &[R; L]) -> [R; L] {
+        let mut below = [R::default(); L];
+        // Hidden from the compiler, which would make two loops of the one that this is in.
+        if !black_box(self.closed) {
+            for lane in 0..L {
+                below[lane] = self.slope * values[lane];
+            }
+        }
+        below
+    }
+}
+
+impl<R: Real> Gate<R> for Chosen<R> {
+    #[inline(always)]
+    fn activate(self, z: R) -> R {
+        self.activate_block(&[z])[0]
+    }
+
+    #[inline(always)]
+    fn let_through(self, gradient: R, z: R) -> R {
+        self.let_block_through(&[gradient], &[z])[0]
+    }
+
+    #[inline(always)]
+    fn activate_block<const L: usize>(self, z: &[R; L]) -> [R; L] {
+        self.let_block_through(z, z)
+    }
+
+    #[inline(always)]
+    fn let_block_through<const L: usize>(self, gradient: &[R; L], z: &[R; L]) -> [R; L] {
+        let below = self.below(gradient);
+        let mut let_through = [R::default(); L];
+        for lane in 0..L {
+            let_through[lane] = if z[lane] <= R::default() {
+                below[lane]
+            } else {
+                gradient[lane]
+            };
+        }
+        let_through
     }
 }
 

@@ -27,10 +27,10 @@
 //! - [`kernels`]: the three operations;
 //! - [`regions`]: groups of channels and pieces of a tensor; [`parallel`] shares them among threads;
 //! - [`traversal`]: the way over the values, run by run or row by row;
-//! - [`planes`]: the way over images that are pooled; [`pooling`]: pooling of one image,
-//!   and [`quads`] by windows of 2x2;
+//! - [`planes`]: the way over images that are pooled; [`pooling`]: pooling of one image, and [`quads`] by windows of 2x2;
 //! - [`blocks`]: the loops over neighbouring values, which become vector instructions; [`channels`]: what they know of
-//!   each channel; [`gate`]: the activation, [`smooth`]: those that take a pass of their own; [`value`]: the types of the values.
+//!   each channel; [`gate`]: the activation, [`smooth`]: those that take a pass of their own; [`value`]: the types of the
+//!   values.
 
 mod adapters;
 mod blocks;

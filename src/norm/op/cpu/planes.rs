@@ -8,13 +8,13 @@ use super::blocks::{
     in_covering_blocks, opaque,
 };
 use super::channels::PerChannel;
-use super::gate::{Gate, Leaky, Open, Relu, for_gate};
+use super::gate::{Chosen, Gate, Relu};
 use super::parallel::share;
 use super::pooling::{self, Pooler};
 use super::quads::{Quads, is_of_quads};
 use super::regions::{Image, Region};
 use super::traversal::{LANES, SUM_LANES, Sums, block};
-use super::value::{Real, Value};
+use super::value::Value;
 use crate::norm::op::{Pooling, TailActivation};
 
 /// What becomes of the images.
@@ -117,6 +117,19 @@ impl<T> Clone for PooledBackward<T> {
     }
 }
 impl<T> Copy for PooledBackward<T> {}
+
+/// Calls a function for a ReLU, which comes before most poolings, or for any other activation.
+macro_rules! for_relu_or_other {
+    ($activation:expr, |$gate:ident| $body:expr) => {
+        if $activation == TailActivation::Relu {
+            let $gate = Relu;
+            $body
+        } else {
+            let $gate = Chosen::new($activation);
+            $body
+        }
+    };
+}
 
 /// Calculates the values of an image before the pooling, rounded to the type of the tensor.
 ///
@@ -229,7 +242,7 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
         let images = self.images.rev();
         let images = images.map(|index| self.region.image(index, outputs));
         if is_of_quads(&pooling) {
-            for_gate!(activation, |gate| {
+            for_relu_or_other!(activation, |gate| {
                 for image in images {
                     let quads = Quads {
                         source: self.source,
@@ -244,15 +257,12 @@ impl<S: Source> WithSimd for MapImages<'_, S> {
             });
             return;
         }
+        let gate = Chosen::new(activation);
         let mut pooler = Pooler::new(pooling);
         let mut values = vec![RealOf::<S>::default(); self.region.part.dims.inner];
         for image in images {
             // SAFETY: the image is one of the tensor's.
-            unsafe {
-                for_gate!(activation, |gate| {
-                    values_before_pooling(self.source, &image, forward, gate, &mut values);
-                });
-            }
+            unsafe { values_before_pooling(self.source, &image, forward, gate, &mut values) };
             pooler.forward(&values, |first, outputs| {
                 let start = image.output + first;
                 in_covering_blocks!(outputs.len(), |at, L| {
@@ -299,9 +309,27 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
         };
         let outputs = pooling.output.iter().product();
         let images = self.images.map(|index| self.region.image(index, outputs));
-        if is_of_quads(&pooling) {
-            for_gate!(activation, |gate| {
-                for image in images {
+        let gate = Chosen::new(activation);
+        let mut any = (!is_of_quads(&pooling)).then(|| {
+            let [values, unpooled] = [(); 2].map(|()| vec![RealOf::<S>::default(); len]);
+            (Pooler::new(pooling), values, unpooled)
+        });
+        for image in images {
+            if let Some((pooler, values, unpooled)) = &mut any {
+                // SAFETY: the image is one of the tensor's.
+                unsafe { values_before_pooling(self.source, &image, forward, gate, values) };
+                pooler.backward(values, unpooled, |first, gradients| {
+                    let start = image.output + first;
+                    in_covering_blocks!(gradients.len(), |at, L| {
+                        // SAFETY: these are gradients of the image's output.
+                        let block: [_; L] = unsafe { gradient.load(start + at) };
+                        pooling::store(gradients, at, block);
+                    });
+                });
+                // SAFETY: the image is one of the tensors'.
+                unsafe { gate_image(gated, &image, gate, [values, unpooled]) };
+            } else {
+                for_relu_or_other!(activation, |gate| {
                     let quads = Quads {
                         source: self.source,
                         forward,
@@ -310,37 +338,11 @@ impl<S: Source> WithSimd for SumImages<'_, S> {
                         size: pooling.input,
                     };
                     // SAFETY: the image is one of the tensors'.
-                    sums.push(unsafe {
-                        quads.unpool(gradient, gated);
-                        sums_of_image(sums_of, &image, len, forward, &mut of_lanes)
-                    });
-                }
-            });
-            return sums;
-        }
-        let mut pooler = Pooler::new(pooling);
-        let [mut values, mut unpooled] = [(); 2].map(|()| vec![RealOf::<S>::default(); len]);
-        for image in images {
-            // SAFETY: the image is one of the tensor's.
-            unsafe {
-                for_gate!(activation, |gate| {
-                    values_before_pooling(self.source, &image, forward, gate, &mut values);
+                    unsafe { quads.unpool(gradient, gated) };
                 });
             }
-            pooler.backward(&values, &mut unpooled, |first, gradients| {
-                let start = image.output + first;
-                in_covering_blocks!(gradients.len(), |at, L| {
-                    // SAFETY: these are gradients of the image's output.
-                    let block: [_; L] = unsafe { gradient.load(start + at) };
-                    pooling::store(gradients, at, block);
-                });
-            });
-            let of_image = [&values[..], &unpooled];
             // SAFETY: the image is one of the tensors'.
-            sums.push(unsafe {
-                for_gate!(activation, |gate| gate_image(gated, &image, gate, of_image));
-                sums_of_image(sums_of, &image, len, forward, &mut of_lanes)
-            });
+            sums.push(unsafe { sums_of_image(sums_of, &image, len, forward, &mut of_lanes) });
         }
         sums
     }
