@@ -49,15 +49,16 @@ fn problems() -> impl Iterator<Item = Problem> {
     })
 }
 
+fn channels_last(x: Tensor<4>) -> Tensor<4> {
+    let last = x.permute([0, 2, 3, 1]);
+    // A copy in the new order: adding a tensor makes the memory contiguous.
+    (last.clone() + last.zeros_like()).permute([0, 3, 1, 2])
+}
+
 #[test]
 fn the_layout_does_not_change_a_result() {
     let layouts: [Lay; 4] = [
-        // Channels last.
-        |x| {
-            let last = x.permute([0, 2, 3, 1]);
-            // A copy in the new order: adding a tensor makes the memory contiguous.
-            (last.clone() + last.zeros_like()).permute([0, 3, 1, 2])
-        },
+        channels_last,
         // Height and width exchanged in memory.
         |x| {
             let swapped = x.swap_dims(2, 3);
@@ -76,6 +77,35 @@ fn the_layout_does_not_change_a_result() {
                     problem.check(&device, [lay, as_it_is]);
                     problem.check(&device, [as_it_is, lay]);
                 }
+            }
+        }
+    }
+}
+
+/// Where the memory order of an axis means nothing. Padding makes the output larger than the input.
+#[test]
+fn images_of_one_pixel_row_or_column_are_pooled() {
+    let shapes = [
+        [40, 6, 1, 1],
+        [5, 6, 1, 9],
+        [5, 6, 9, 1],
+        [1, 6, 7, 9],
+        [3, 1, 7, 9],
+    ];
+    for device in devices() {
+        for shape in shapes {
+            for max in [true, false] {
+                let window = Window {
+                    max,
+                    count_padding: false,
+                    size: [2, 2],
+                    strides: [1, 1],
+                    padding: [1, 1],
+                };
+                let modes = (false, true);
+                let problem = problem(shape, Activation::Relu(0.0), Some(window), modes, 5);
+                problem.check(&device, [as_it_is; 2]);
+                problem.check(&device, [channels_last; 2]);
             }
         }
     }
