@@ -87,13 +87,14 @@ fn pixels_are_normalised() {
     for (value, pixel) in pixels.iter_mut().take(256).enumerate() {
         *pixel = value as u8;
     }
-    let set = ImageSet::new(pixels.clone(), [4]);
-    let loader = Loader::new(set, 1, any_device());
-    let batch = loader.iter().next().unwrap().unwrap();
-    for (found, pixel) in floats(batch.images).iter().zip(pixels) {
-        let expected = (f64::from(pixel) / 255.0 - 0.1307) / 0.3081;
-        // f32 rounds the result, up to 2.83, and each step before it.
-        assert!((f64::from(*found) - expected).abs() < 1e-6);
+    for device in devices::devices() {
+        let loader = Loader::new(ImageSet::new(pixels.clone(), [4]), 1, device);
+        let batch = loader.iter().next().unwrap().unwrap();
+        for (found, pixel) in floats(batch.images).iter().zip(&pixels) {
+            let expected = (f64::from(*pixel) / 255.0 - 0.1307) / 0.3081;
+            // f32 rounds the result, up to 2.83, and each step before it.
+            assert!((f64::from(*found) - expected).abs() < 1e-6);
+        }
     }
 }
 

@@ -60,17 +60,65 @@ fn floats<'a>(images: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<f32> {
         .collect()
 }
 
+/// Takes words of four pixels apart, and normalises them, on a GPU: a quarter of the bytes goes there.
+#[derive(Clone)]
+pub(super) struct Unpacker {
+    /// The bits before each pixel of a word.
+    shifts: Tensor<2, Int>,
+}
+
+impl Unpacker {
+    /// `None` if the device is not a GPU of this machine: a CPU reads what the host has written.
+    pub fn for_gpu(device: &Device) -> Option<Self> {
+        let device = device.clone().without_autodiff();
+        match device.as_dispatch() {
+            #[cfg(feature = "cube")]
+            burn::backend::DispatchDevice::Cube(_) => Some(Self {
+                shifts: Tensor::from_data([[0, 8, 16, 24]], (&device, DType::I32)),
+            }),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+
+    /// The images of a batch, `[batch, 28, 28]`.
+    fn unpack(&self, words: Vec<i32>, shape: [usize; 3], dtype: FloatDType) -> Tensor<3> {
+        let words = TensorData::new(words, [shape.iter().product::<usize>() / 4, 1]);
+        let words = Tensor::<2, Int>::from_data(words, (&self.shifts.device(), DType::I32));
+        let pixels = words
+            .bitwise_right_shift(self.shifts.clone())
+            .bitwise_and_scalar(255);
+        let normalised = pixels.float() * (1.0 / (255.0 * STD)) - MEAN / STD;
+        normalised.reshape(shape).cast(dtype)
+    }
+}
+
 /// A batch in host memory, which another thread can prepare.
 pub(super) struct HostBatch {
-    pixels: Vec<f32>,
+    pixels: Pixels,
     labels: Vec<i64>,
 }
 
+enum Pixels {
+    Normalised(Vec<f32>),
+    /// Four to a word, the first in the lowest bits.
+    Words(Vec<i32>),
+}
+
 impl HostBatch {
-    /// Gathers images of a set, in the order of `indices`.
-    pub fn gather(set: &ImageSet, indices: &[usize]) -> Self {
+    /// Gathers images of a set, in the order of `indices`; `packed` for an [`Unpacker`].
+    pub fn gather(set: &ImageSet, indices: &[usize], packed: bool) -> Self {
+        let images = indices.iter().map(|&i| set.image(i));
         Self {
-            pixels: floats(indices.iter().map(|&i| set.image(i))),
+            pixels: match packed {
+                true => Pixels::Words(
+                    images
+                        .flat_map(|image| image.as_chunks::<4>().0)
+                        .map(|four| i32::from_le_bytes(*four))
+                        .collect(),
+                ),
+                false => Pixels::Normalised(floats(images)),
+            },
             labels: indices.iter().map(|&i| set.label(i).into()).collect(),
         }
     }
@@ -80,11 +128,31 @@ impl HostBatch {
         self.labels.len()
     }
 
-    pub fn into_batch(self, device: &Device, dtype: FloatDType) -> DigitBatch {
+    /// Brings the batch to the device. Words are taken apart by the device's `unpacker`.
+    pub fn into_batch(
+        self,
+        device: &Device,
+        dtype: FloatDType,
+        unpacker: Option<&Unpacker>,
+    ) -> DigitBatch {
         let (len, side) = (self.len(), ImageSet::SIDE);
-        let images = TensorData::new(self.pixels, [len, side, side]);
+        let shape = [len, side, side];
+        let images = match self.pixels {
+            Pixels::Normalised(pixels) => {
+                let images = TensorData::new(pixels, shape);
+                Tensor::from_data(images, (device, DType::from(dtype)))
+            }
+            Pixels::Words(words) => {
+                let unpacker = unpacker.expect("words are made for an unpacker");
+                let images = unpacker.unpack(words, shape, dtype);
+                match device.is_autodiff() {
+                    true => Tensor::from_inner(images),
+                    false => images,
+                }
+            }
+        };
         DigitBatch {
-            images: Tensor::from_data(images, (device, DType::from(dtype))),
+            images,
             targets: Tensor::from_data(TensorData::new(self.labels, [len]), device),
         }
     }
@@ -99,9 +167,9 @@ pub struct DigitBatcher;
 impl Batcher<Digit, DigitBatch> for DigitBatcher {
     fn batch(&self, items: Vec<Digit>, device: &Device) -> DigitBatch {
         HostBatch {
-            pixels: floats(items.iter().map(|it| it.pixels.as_slice())),
+            pixels: Pixels::Normalised(floats(items.iter().map(|it| it.pixels.as_slice()))),
             labels: items.iter().map(|it| it.label.into()).collect(),
         }
-        .into_batch(device, FloatDType::F32)
+        .into_batch(device, FloatDType::F32, None)
     }
 }

@@ -56,6 +56,6 @@ impl Batches {
         let items = items(self.set.len(), self.batch_size, Some(self.seed));
         let start = step * self.batch_size;
         let indices = &self.order[start..items.min(start + self.batch_size)];
-        HostBatch::gather(&self.set, indices).into_batch(&self.device, FloatDType::F32)
+        HostBatch::gather(&self.set, indices, false).into_batch(&self.device, FloatDType::F32, None)
     }
 }

@@ -9,7 +9,7 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, FloatDType};
 use rand::seq::SliceRandom;
 
-use super::batch::HostBatch;
+use super::batch::{HostBatch, Unpacker};
 use super::{DigitBatch, ImageSet};
 use crate::random::generator;
 
@@ -107,12 +107,17 @@ impl DataLoader<DigitBatch> for Loader {
         let (set, batch_size, items) = (self.set.clone(), self.batch_size, self.num_items());
         let seed = self.seed;
 
+        let unpacker = Unpacker::for_gpu(&self.device);
+        let packed = unpacker.is_some();
         let (sender, prepared) = sync_channel(AHEAD);
         let prepare = move || {
             let order = order(set.len(), seed, epoch);
             for indices in order[..items].chunks(batch_size) {
                 // The iterator has been dropped.
-                if sender.send(HostBatch::gather(&set, indices)).is_err() {
+                if sender
+                    .send(HostBatch::gather(&set, indices, packed))
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -126,6 +131,7 @@ impl DataLoader<DigitBatch> for Loader {
             worker: Some(worker),
             device: &self.device,
             dtype: self.dtype,
+            unpacker,
             items_done: 0,
             items,
         })
@@ -167,6 +173,7 @@ struct Epoch<'a> {
     worker: Option<io::Result<JoinHandle<()>>>,
     device: &'a Device,
     dtype: FloatDType,
+    unpacker: Option<Unpacker>,
     items_done: usize,
     items: usize,
 }
@@ -190,7 +197,11 @@ impl Iterator for Epoch<'_> {
         match self.prepared.as_ref()?.recv() {
             Ok(batch) => {
                 self.items_done += batch.len();
-                Some(Ok(batch.into_batch(self.device, self.dtype)))
+                Some(Ok(batch.into_batch(
+                    self.device,
+                    self.dtype,
+                    self.unpacker.as_ref(),
+                )))
             }
             // The thread has finished or could not be started.
             Err(_) => self.stop().map(|error| {
