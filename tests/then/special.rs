@@ -50,6 +50,16 @@ fn assert_same(found: [Vec<f64>; 2], expected: [Vec<f64>; 2], what: &str) {
     }
 }
 
+type Step<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<4>;
+
+/// In single precision, two ways give about the same output and gradient.
+fn assert_alike(values: &[f64], shape: [usize; 4], device: &Device, fused: Step, apart: Step) {
+    let [found, expected] = [fused, apart].map(|of| run(values, shape, DType::F32, device, of));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(crate::error(found, expected) < 1e-5, "{device:?}");
+    }
+}
+
 /// On the CPU, Burn's pooling decides ties, NaN and infinities as PyTorch's does.
 #[test]
 fn ties_and_what_is_not_finite_go_where_burn_sends_them_on_the_cpu() {
@@ -207,14 +217,8 @@ fn smooth_activations_are_burns() {
         let norm: BatchNorm = BatchNormConfig::new(3).init(&device.clone().autodiff());
         let skip = || tensor(&skip, shape, DType::F32, &device.clone().autodiff());
         for (then, activation) in activations {
-            let same = |fused: &dyn Fn(Tensor<4>) -> Tensor<4>,
-                        apart: &dyn Fn(Tensor<4>) -> Tensor<4>| {
-                let [found, expected] =
-                    [fused, apart].map(|of| run(&values, shape, DType::F32, &device, of));
-                for (found, expected) in found.iter().zip(&expected) {
-                    assert!(crate::error(found, expected) < 1e-5, "{device:?}");
-                }
-            };
+            let same =
+                |fused: Step, apart: Step| assert_alike(&values, shape, &device, fused, apart);
             let after = |x| norm.forward_then(x, then(Then::new()));
             same(&after, &|x| activation(norm.forward(x)));
             let added = |x| norm.forward_then(x, then(Then::new().add_residual(skip())));
@@ -329,14 +333,7 @@ fn many_channels_are_pooled_too() {
     for device in devices() {
         let norm: BatchNorm = BatchNormConfig::new(shape[1]).init(&device.clone().autodiff());
         let skip = || tensor(&values, shape, DType::F32, &device.clone().autodiff());
-        let same = |fused: &dyn Fn(Tensor<4>) -> Tensor<4>,
-                    apart: &dyn Fn(Tensor<4>) -> Tensor<4>| {
-            let [found, expected] =
-                [fused, apart].map(|of| run(&values, shape, DType::F32, &device, of));
-            for (found, expected) in found.iter().zip(&expected) {
-                assert!(crate::error(found, expected) < 1e-5, "{device:?}");
-            }
-        };
+        let same = |fused: Step, apart: Step| assert_alike(&values, shape, &device, fused, apart);
         let then = || Then::new().add_residual(skip()).relu();
         let apart = |x| relu(norm.forward(x) + skip());
         same(&|x| norm.forward_then(x, then().max_pool(&max)), &|x| {

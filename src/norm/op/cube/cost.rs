@@ -239,7 +239,7 @@ impl Plan {
             Operation::Inference => vec![apply([4, 0])],
             Operation::Average => vec![of_parts(kernel("Average", [0, 0], [4, 2]))],
             Operation::Forward if self.single_kernel => {
-                let held = if is_pooled == 1 { 0 } else { self.held(1) };
+                let held = self.held_forward(extras.pooling.is_some());
                 let reads = if held > 0 { 1 } else { 2 };
                 let kernel = writing(kernel("ForwardWhole", [reads + residual, 0], [2, 3]));
                 vec![on_input(with_mean(Kernel { held, ..kernel }))]

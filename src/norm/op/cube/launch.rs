@@ -146,12 +146,6 @@ pub fn forward(
     let (plan, client) = (&job.plan, job.input.client.clone());
 
     if plan.single_kernel {
-        // Pooled values are not those that a unit holds.
-        let held = if job.pooled.is_some() {
-            0
-        } else {
-            plan.held(1)
-        };
         // SAFETY: see the module; all tensors are made or checked above.
         unsafe {
             forward::forward_whole::launch_unchecked(
@@ -173,7 +167,7 @@ pub fn forward(
                 plan.extent(),
                 job.pooled().into(),
                 plan.tile,
-                held,
+                plan.held_forward(job.pooled.is_some()),
                 activation,
                 job.elems(),
             );
@@ -546,6 +540,7 @@ fn choices(
         plan,
         shape,
     } = job.pooled.as_ref()?;
+    let pooled = job.pooled()?;
     if pooling.kind != PoolingKind::Max {
         return None;
     }
@@ -570,7 +565,7 @@ fn choices(
             job.scalar(job.epsilon),
             slope,
             job.plan.extent(),
-            job.pooled().expect("the output is pooled"),
+            pooled,
             job.plan.tile,
             activation,
             job.elems(),

@@ -193,6 +193,12 @@ impl Plan {
         }
     }
 
+    /// Vectors of the input that a unit keeps in registers in the forward pass. None if the output is pooled: the values
+    /// of a window are not those that one unit holds.
+    pub fn held_forward(&self, is_pooled: bool) -> usize {
+        if is_pooled { 0 } else { self.held(1) }
+    }
+
     /// Cubes that share a channel, if each of their units is to have enough to do.
     fn useful_parts(&self) -> usize {
         let useful = self.vectors_per_channel() / (self.tile.units_per_lane * TOGETHER);

@@ -52,9 +52,9 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 /// pooling, a quarter of the values. For the backward pass the operation keeps its input and the residual, which the
 /// model holds anyway; the activation's gate and the pooling's choice are computed again.
 ///
-/// On Flex and NdArray, sigmoid, tanh and SiLU take a pass of their own over the result; on a GPU, Burn does them. Burn
-/// does the pooling after a SiLU, and the average after any of them; the maximum is pooled first, and Burn applies the
-/// sigmoid or the tanh to what is left.
+/// On Flex and NdArray, sigmoid, tanh and SiLU take a pass of their own over the result; on a GPU, Burn does them. After
+/// a SiLU, Burn pools; after a sigmoid or a tanh, it averages. The maximum is taken before a sigmoid or a tanh, in the
+/// operation, and Burn applies the activation to what is left.
 ///
 /// On a GPU, the residual costs one more read forward, and no launch; backward, one more read and one more write, its
 /// gradient. The pooling of maxima costs one more launch backward. On a remote device, only a ReLU without a residual is
