@@ -15,3 +15,14 @@ pub(crate) fn is_processor(device: &Device) -> bool {
         _ => false,
     }
 }
+
+/// Whether a device is one of Flex.
+#[allow(clippy::match_single_binding)]
+pub(crate) fn is_flex(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        burn::backend::DispatchDevice::Flex(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}

@@ -1,9 +1,12 @@
 //! The five strategies and the activations: names, formulas, recommendations.
 
-use burn::tensor::Tensor;
+use std::f64::consts::PI;
+
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_kindling::init::{Activation, InitStrategy, UnknownName};
 
-use crate::{devices::devices, phi, pytorch, values};
+use crate::devices::{devices, processors};
+use crate::{phi, pytorch, values};
 
 #[test]
 fn recommendations_are_the_textbook_pairs() {
@@ -22,28 +25,80 @@ fn recommendations_are_the_textbook_pairs() {
     );
 }
 
+/// The activation and its derivative.
+fn formula(activation: Activation, x: f64) -> [f64; 2] {
+    const ALPHA: f64 = 1.6732632423543772;
+    const SCALE: f64 = 1.0507009873554805;
+    let sigmoid = 1.0 / (1.0 + (-x).exp());
+    let of_sigmoid = sigmoid / (1.0 + x.exp());
+    match activation {
+        Activation::Sigmoid => [sigmoid, of_sigmoid],
+        Activation::Tanh => [x.tanh(), x.cosh().powi(-2)],
+        Activation::Relu if x > 0.0 => [x, 1.0],
+        Activation::Relu => [0.0, 0.0],
+        Activation::LeakyRelu if x > 0.0 => [x, 1.0],
+        Activation::LeakyRelu => [0.01 * x, 0.01],
+        Activation::Gelu => {
+            let density = (-x * x / 2.0).exp() / (2.0 * PI).sqrt();
+            [x * phi(x), phi(x) + x * density]
+        }
+        Activation::Selu if x > 0.0 => [SCALE * x, SCALE],
+        Activation::Selu => [SCALE * ALPHA * x.exp_m1(), SCALE * ALPHA * x.exp()],
+        Activation::Silu => [x * sigmoid, sigmoid + x * of_sigmoid],
+    }
+}
+
 #[test]
-fn activations_follow_their_formulas() {
-    let points = [-6.0f64, -2.5, -1.0, -0.1, 0.0, 0.3, 1.0, 4.0];
-    for device in devices() {
+fn activations_and_their_gradients_follow_their_formulas() {
+    let points = [-6.0f64, -2.5, -1.0, -0.1, 0.3, 1.0, 4.0];
+    for (device, dtype, tolerance) in devices()
+        .into_iter()
+        .map(|device| (device, DType::F32, 2e-6))
+        .chain(processors().into_iter().map(|it| (it, DType::F64, 1e-14)))
+    {
         for activation in Activation::ALL {
-            let input = Tensor::<2>::from_data([points.map(|x| x as f32)], &device);
-            let output = values(activation.forward(input));
-            for (x, y) in points.into_iter().zip(output) {
-                let expected = match activation {
-                    Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-                    Activation::Tanh => x.tanh(),
-                    Activation::Relu => x.max(0.0),
-                    Activation::LeakyRelu => x.max(0.01 * x),
-                    Activation::Gelu => x * phi(x),
-                    Activation::Selu if x > 0.0 => 1.0507009873554805 * x,
-                    Activation::Selu => 1.0507009873554805 * 1.6732632423543772 * x.exp_m1(),
-                    Activation::Silu => x / (1.0 + (-x).exp()),
+            // The error function of Burn's NdArray is off by up to 1e-8.
+            let is_coarse = activation == Activation::Gelu && dtype == DType::F64;
+            let tolerance = if is_coarse { 1e-8 } else { tolerance };
+            let data = TensorData::from([points]);
+            let input = Tensor::<2>::from_data(data, (&device.clone().autodiff(), dtype));
+            let input = input.require_grad();
+            let output = activation.forward(input.clone());
+            let gradient = input.grad(&output.clone().sum().backward()).unwrap();
+            for ((x, y), slope) in points.into_iter().zip(values(output)).zip(values(gradient)) {
+                // The device computes at the rounded point.
+                let x = if dtype == DType::F32 {
+                    f64::from(x as f32)
+                } else {
+                    x
                 };
-                assert!(
-                    (y - expected).abs() < 2e-6,
-                    "{activation}({x}) = {y}, expected {expected}"
-                );
+                for (found, expected) in [y, slope].into_iter().zip(formula(activation, x)) {
+                    assert!(
+                        (found - expected).abs() < tolerance,
+                        "{activation} at {x}: {found}, expected {expected}, {dtype:?} on {device:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_are_finite_far_from_0_and_pass_nan_on() {
+    for device in processors() {
+        for dtype in [DType::F32, DType::F64] {
+            for activation in Activation::ALL {
+                let data = TensorData::from([[-1e30f64, -800.0, 0.0, 800.0, 1e30]]);
+                let input = Tensor::<2>::from_data(data, (&device.clone().autodiff(), dtype));
+                let input = input.require_grad();
+                let output = activation.forward(input.clone());
+                let gradient = input.grad(&output.clone().sum().backward()).unwrap();
+                for value in values(output).into_iter().chain(values(gradient)) {
+                    assert!(value.is_finite(), "{activation}, {dtype:?} on {device:?}");
+                }
+                let nan = Tensor::<1>::from_data([f64::NAN], (&device, dtype));
+                let output = values(activation.forward(nan));
+                assert!(output[0].is_nan(), "{activation} of NaN: {output:?}");
             }
         }
     }

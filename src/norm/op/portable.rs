@@ -239,9 +239,9 @@ fn activate<B: Backend>(z: FloatTensor<B>, activation: TailActivation) -> FloatT
         TailActivation::None => z,
         TailActivation::Relu => B::relu(z),
         TailActivation::LeakyRelu { .. } => let_through::<B>(z.clone(), z, activation),
-        TailActivation::Sigmoid => B::sigmoid(z),
+        TailActivation::Sigmoid => sigmoid::<B>(z),
         TailActivation::Tanh => B::float_tanh(z),
-        TailActivation::Silu => B::float_mul(z.clone(), B::sigmoid(z)),
+        TailActivation::Silu => B::float_mul(z.clone(), sigmoid::<B>(z)),
     }
 }
 
@@ -268,14 +268,20 @@ fn let_through<B: Backend>(
         }
         TailActivation::Silu => {
             let slope = B::float_mul(z.clone(), sigmoid_slope::<B>(z.clone()));
-            B::float_mul(gradient, B::float_add(B::sigmoid(z), slope))
+            B::float_mul(gradient, B::float_add(sigmoid::<B>(z), slope))
         }
     }
 }
 
 /// The derivative of the sigmoid: the product of those of `z` and `-z`.
 fn sigmoid_slope<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_mul(B::sigmoid(z.clone()), B::sigmoid(B::float_neg(z)))
+    B::float_mul(sigmoid::<B>(z.clone()), sigmoid::<B>(B::float_neg(z)))
+}
+
+/// In the type of `z`: most backends compute their own in f32.
+fn sigmoid<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
+    let e = B::float_exp(B::float_neg(z));
+    B::float_recip(B::float_add_scalar(e, 1.0.into()))
 }
 
 /// Normalises an input from which the mean has been subtracted. `rest` is the rounding error of that mean; it is

@@ -4,11 +4,12 @@
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, MaxPool2d};
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, leaky_relu, relu, sigmoid, silu, tanh};
+use burn::tensor::activation::leaky_relu;
 
 use super::FusedActivation;
 #[cfg(feature = "kernels")]
 use super::{has_cpu_kernels, has_gpu_kernels};
+use crate::init;
 
 #[cfg(feature = "kernels")]
 mod autodiff;
@@ -85,6 +86,19 @@ enum Activation {
     Tanh,
     Silu,
     Gelu,
+}
+
+impl Activation {
+    fn kind(self) -> init::Activation {
+        match self {
+            Self::Relu => init::Activation::Relu,
+            Self::LeakyRelu { .. } => init::Activation::LeakyRelu,
+            Self::Sigmoid => init::Activation::Sigmoid,
+            Self::Tanh => init::Activation::Tanh,
+            Self::Silu => init::Activation::Silu,
+            Self::Gelu => init::Activation::Gelu,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -202,15 +216,8 @@ impl<const D: usize> Then<D> {
     }
 
     /// The activation.
-    pub(in crate::norm) fn activation(&self) -> Option<crate::init::Activation> {
-        self.activation.map(|activation| match activation {
-            Activation::Relu => crate::init::Activation::Relu,
-            Activation::LeakyRelu { .. } => crate::init::Activation::LeakyRelu,
-            Activation::Sigmoid => crate::init::Activation::Sigmoid,
-            Activation::Tanh => crate::init::Activation::Tanh,
-            Activation::Silu => crate::init::Activation::Silu,
-            Activation::Gelu => crate::init::Activation::Gelu,
-        })
+    pub(in crate::norm) fn activation(&self) -> Option<init::Activation> {
+        self.activation.map(Activation::kind)
     }
 
     /// The same with another residual.
@@ -253,12 +260,8 @@ impl<const D: usize> Then<D> {
 fn activated<const D: usize>(z: Tensor<D>, activation: Option<Activation>) -> Tensor<D> {
     match activation {
         None => z,
-        Some(Activation::Relu) => relu(z),
         Some(Activation::LeakyRelu { slope }) => leaky_relu(z, slope),
-        Some(Activation::Sigmoid) => sigmoid(z),
-        Some(Activation::Tanh) => tanh(z),
-        Some(Activation::Silu) => silu(z),
-        Some(Activation::Gelu) => gelu(z),
+        Some(activation) => activation.kind().forward(z),
     }
 }
 
