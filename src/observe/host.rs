@@ -6,44 +6,44 @@
 //! Only finite values of f32 are measured here. All others are left to the tensor operations, whose definitions these
 //! follow.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 
+use super::floats::Floats;
 use super::percentiles::{SAMPLE, sample};
 use super::report::{Histogram, Percentile, Summary};
 use super::summary::{Bins, Settings, data_range};
 use super::units::{IDENTICAL, UnitCounts, saturates};
 use crate::init::Activation;
-use crate::processor::is_processor;
 
 /// Columns that are summed at once: their sums stay in the first cache.
 const BLOCK: usize = 256;
 
 /// Values `[before, units, after]`.
 pub(super) struct HostValues {
-    data: TensorData,
+    tensor: Tensor<3>,
+    values: Floats,
     view: [usize; 3],
-    device: Device,
 }
 
 impl HostValues {
-    /// The values of a tensor of f32 on the CPU; `None` for others, and if there are none.
+    /// The values of a tensor of f32 on the CPU, without autodiff; `None` for others, and if there are none.
     pub(super) fn of(tensor: &Tensor<3>) -> Option<Self> {
         let view = tensor.dims();
         let some = view.iter().product::<usize>() > 0;
-        (some && is_on_host(tensor)).then(|| Self {
-            data: tensor.clone().into_data(),
+        (some && Floats::has(tensor)).then(|| Self {
+            tensor: tensor.clone(),
+            values: Floats::of(tensor.clone()),
             view,
-            device: tensor.device(),
         })
     }
 
-    /// The values as a tensor again.
-    pub(super) fn tensor(&self) -> Tensor<3> {
-        Tensor::from_data(self.data.clone(), (&self.device, DType::F32))
+    /// The tensor of the values.
+    pub(super) fn tensor(&self) -> &Tensor<3> {
+        &self.tensor
     }
 
     fn values(&self) -> &[f32] {
-        slice(&self.data)
+        self.values.as_slice()
     }
 
     /// Everything about the output of `activation`. `None` if a value is not finite.
@@ -267,15 +267,18 @@ fn histogram(values: &[f32], pass: &Pass, settings: &Settings) -> Histogram {
                 (bin + 1 + usize::from(at_edge)).min(bins + 1)
             })
         }
-        _ => tally(values, bins, |value| {
-            let value = f64::from(value);
-            let bin = (((value - low) * factor) as usize).min(bins - 1) + 1;
-            match value {
-                value if value < low => 0,
-                value if value > high => bins + 1,
-                _ => bin,
-            }
-        }),
+        _ => vectorised(
+            #[inline(always)]
+            || {
+                let last = i32::try_from(bins).unwrap_or(i32::MAX);
+                tally(values, bins, |value| {
+                    let value = f64::from(value);
+                    let bin = (((value - low) * factor) as i32).min(last - 1) + 1;
+                    let above = if value > high { last + 1 } else { bin };
+                    (if value < low { 0 } else { above }) as usize
+                })
+            },
+        ),
     };
     Histogram {
         range,
@@ -286,13 +289,25 @@ fn histogram(values: &[f32], pass: &Pass, settings: &Settings) -> Histogram {
 }
 
 /// Counts how many values are at each place: below the bins, in each, above them.
+#[inline(always)]
 fn tally(values: &[f32], bins: usize, place: impl Fn(f32) -> usize) -> Vec<usize> {
     // Neighbours are often at the same place. Several counters for each do not wait for one another.
     let mut counters = vec![[0usize; 4]; bins + 2];
-    for chunk in values.chunks(4) {
-        for (lane, value) in chunk.iter().enumerate() {
-            counters[place(*value)][lane] += 1;
+    let (chunks, rest) = values.as_chunks::<64>();
+    for chunk in chunks {
+        // Calculated together, then counted.
+        let mut places = [0; 64];
+        for (place_of, value) in places.iter_mut().zip(chunk) {
+            *place_of = place(*value);
         }
+        for four in places.as_chunks::<4>().0 {
+            for lane in 0..4 {
+                counters[four[lane]][lane] += 1;
+            }
+        }
+    }
+    for value in rest {
+        counters[place(*value)][0] += 1;
     }
     counters.iter().map(|it| it.iter().sum()).collect()
 }
@@ -344,76 +359,74 @@ fn percentiles(values: &[f32], ranks: &[f64]) -> Vec<Percentile> {
 }
 
 /// The values at some places of the sorted values, by place: looks only into the neighbourhoods of these places.
+///
+/// There are at most [`SAMPLE`] values.
 fn in_order(values: &[f32], mut places: Vec<usize>) -> Vec<(usize, f32)> {
+    const SIGN: u32 = 1 << 31;
     /// The order of these is that of the values.
     fn key(value: f32) -> u32 {
         let bits = value.to_bits();
-        bits ^ (((bits as i32) >> 31) as u32 | 1 << 31)
+        bits ^ (((bits as i32) >> 31) as u32 | SIGN)
     }
-    /// Sign, exponent and three more bits.
+    fn value(key: u32) -> f32 {
+        let is_negative = key < SIGN;
+        f32::from_bits(key ^ if is_negative { u32::MAX } else { SIGN })
+    }
+    /// A neighbourhood: sign, exponent and three more bits.
     const SHIFT: u32 = 20;
+    const GROUPS: usize = 1 << (32 - SHIFT);
 
     places.sort_unstable();
     places.dedup();
-    let mut counts = vec![0usize; 1 << (32 - SHIFT)];
+    let mut counts = [0u16; GROUPS];
     for value in values {
         counts[(key(*value) >> SHIFT) as usize] += 1;
     }
-    // The first place of each neighbourhood in which there is a wanted one.
-    let mut starts: Vec<(u32, usize)> = Vec::new();
-    let (mut start, mut next) = (0, places.iter().peekable());
-    for (group, count) in counts.iter().enumerate() {
-        let end = start + count;
-        if next.next_if(|place| **place < end).is_some() {
-            starts.push((group as u32, start));
-            while next.next_if(|place| **place < end).is_some() {}
-        }
-        start = end;
+    // The neighbourhoods of the wanted places, and these places in the keys of all of them.
+    let mut is_wanted = [false; GROUPS];
+    let mut places_in_keys = Vec::with_capacity(places.len());
+    let (mut start, mut left_out, mut rest) = (0, 0, &places[..]);
+    for (count, is_wanted) in counts.into_iter().zip(&mut is_wanted) {
+        let count = usize::from(count);
+        let (here, others) = rest.split_at(rest.partition_point(|it| *it < start + count));
+        *is_wanted = !here.is_empty();
+        left_out += if *is_wanted { 0 } else { count };
+        places_in_keys.extend(here.iter().map(|place| place - left_out));
+        (start, rest) = (start + count, others);
     }
-    let mut groups = vec![Vec::new(); starts.len()];
-    let mut index = vec![u16::MAX; counts.len()];
-    for (number, (group, _)) in starts.iter().enumerate() {
-        index[*group as usize] = number as u16;
-    }
+    // A key that is not wanted is overwritten by the next: no processor would predict a branch.
+    let mut keys = vec![0; values.len()];
+    let mut collected = 0;
     for value in values {
-        let number = index[(key(*value) >> SHIFT) as usize];
-        if number != u16::MAX {
-            groups[number as usize].push(*value);
-        }
+        let key = key(*value);
+        keys[collected] = key;
+        collected += usize::from(is_wanted[(key >> SHIFT) as usize]);
     }
-    let value = |place: usize| {
-        let group = starts.partition_point(|(_, start)| *start <= place) - 1;
-        let place_in_group = place - starts[group].1;
-        let (_, value, _) = groups[group].select_nth_unstable_by(place_in_group, f32::total_cmp);
-        (place, *value)
-    };
-    places.into_iter().map(value).collect()
+    let (mut above, mut start) = (&mut keys[..collected], 0);
+    let mut found = Vec::with_capacity(places.len());
+    for place in places_in_keys {
+        let (_, key, rest) = above.select_nth_unstable(place - start);
+        found.push(value(*key));
+        (above, start) = (rest, place + 1);
+    }
+    places.into_iter().zip(found).collect()
 }
 
-/// The values of a parameter [on the host](is_on_host).
-pub(super) struct HostParameter(TensorData);
+/// Population std and root mean square of the values of a parameter.
+pub(super) fn spread_of(values: &Floats) -> [f64; 2] {
+    let values = values.as_slice();
+    // If all values are equal, the std is exactly 0.
+    let origin = values[0];
+    spread(values, values, origin.into(), |value, _| {
+        f64::from(value) - f64::from(origin)
+    })
+}
 
-impl HostParameter {
-    pub(super) fn of(tensor: Tensor<1>) -> Self {
-        Self(tensor.into_data())
-    }
-
-    /// Population std and root mean square.
-    pub(super) fn spread(&self) -> [f64; 2] {
-        let values = slice(&self.0);
-        // If all values are equal, the std is exactly 0.
-        let origin = values[0];
-        spread(values, values, origin.into(), |value, _| {
-            f64::from(value) - f64::from(origin)
-        })
-    }
-
-    /// The same of how `after` differs.
-    pub(super) fn update(&self, after: &Self) -> [f64; 2] {
-        spread(slice(&self.0), slice(&after.0), 0.0, |before, after| {
-            f64::from(after - before)
-        })
-    }
+/// The same of how the values differ after the step.
+pub(super) fn spread_of_update(before: &Floats, after: &Floats) -> [f64; 2] {
+    spread(before.as_slice(), after.as_slice(), 0.0, |before, after| {
+        f64::from(after - before)
+    })
 }
 
 /// Population std and root mean square of the distances between two values each; `origin` is added to all.
@@ -445,15 +458,6 @@ fn spread(a: &[f32], b: &[f32], origin: f64, distance: impl Fn(f32, f32) -> f64)
     // Rounding may have taken it below 0. NaN stays.
     let std = if variance < 0.0 { 0.0 } else { variance.sqrt() };
     [std, (origin + mean).hypot(std)]
-}
-
-/// Whether a tensor is of f32 and on the CPU.
-pub(super) fn is_on_host<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == DType::F32 && is_processor(&tensor.device())
-}
-
-fn slice(data: &TensorData) -> &[f32] {
-    data.as_slice().expect("only f32 is taken")
 }
 
 /// Calls `f`, compiled for the widest vectors of this machine. It must be inlined.

@@ -47,7 +47,7 @@ impl LayerOnDevice {
                     UnitsOnDevice::OnHost(by_unit),
                 )),
                 None => Err(Box::new(move || {
-                    reduced(&values.tensor(), activation, &settings)
+                    reduced(values.tensor(), activation, &settings)
                 })),
             }),
             None => Meanwhile::done(reduced(&values, activation, &settings)),
@@ -79,7 +79,7 @@ impl LayerOnDevice {
                 Some(values) => Meanwhile::start(move || match values.summary(&settings) {
                     Some(summary) => Ok(SummaryOnDevice::OnHost(summary)),
                     None => Err(Box::new(move || {
-                        SummaryOnDevice::of(&values.tensor(), &settings)
+                        SummaryOnDevice::of(values.tensor(), &settings)
                     })),
                 }),
                 None => Meanwhile::done(SummaryOnDevice::of(&gradient, &settings)),

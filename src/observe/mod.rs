@@ -80,6 +80,7 @@
 
 mod diagnosis;
 mod finding;
+mod floats;
 mod host;
 mod inside;
 mod layer;

@@ -3,7 +3,8 @@
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor, Transaction};
 
-use super::host::{HostParameter, is_on_host};
+use super::floats::Floats;
+use super::host;
 use super::meanwhile::Meanwhile;
 use super::readout::Readout;
 use super::reduce::spread;
@@ -22,22 +23,37 @@ pub(super) struct ParameterOnDevice {
     update: Option<Meanwhile<Spread>>,
 }
 
+/// Values that take less time than to wake a thread for them.
+const FEW: usize = 1 << 14;
+
 /// The spread of the values of a parameter.
 fn spread_of(values: Tensor<1>) -> Meanwhile<Spread> {
-    match is_on_host(&values) {
-        true => Meanwhile::start(move || Ok(Spread::Read(HostParameter::of(values).spread()))),
-        false => Meanwhile::done(Spread::OnDevice(spread(values))),
+    if !Floats::has(&values) {
+        return Meanwhile::done(Spread::OnDevice(spread(values)));
     }
+    measured(values.dims()[0], move || {
+        host::spread_of(&Floats::of(values))
+    })
 }
 
 /// The spread of how the values differ after the step.
 fn update_of(before: Tensor<1>, after: Tensor<1>) -> Meanwhile<Spread> {
-    match is_on_host(&before) && is_on_host(&after) {
-        true => Meanwhile::start(move || {
-            let update = HostParameter::of(before).update(&HostParameter::of(after));
-            Ok(Spread::Read(update))
-        }),
-        false => Meanwhile::done(Spread::OnDevice(spread(after - before))),
+    if !(Floats::has(&before) && Floats::has(&after)) {
+        return Meanwhile::done(Spread::OnDevice(spread(after - before)));
+    }
+    measured(before.dims()[0], move || {
+        host::spread_of_update(&Floats::of(before), &Floats::of(after))
+    })
+}
+
+/// Calls `measure`, now or meanwhile.
+fn measured(
+    count: usize,
+    measure: impl FnOnce() -> [f64; 2] + Send + 'static,
+) -> Meanwhile<Spread> {
+    match count < FEW {
+        true => Meanwhile::done(Spread::Read(measure())),
+        false => Meanwhile::start(move || Ok(Spread::Read(measure()))),
     }
 }
 

@@ -50,7 +50,10 @@ pub(super) fn sample(count: usize) -> Vec<i64> {
     let mut index = 0;
     (0..SAMPLE)
         .map(|_| {
-            index = (index + step) % count;
+            index += step;
+            if index >= count {
+                index -= count;
+            }
             index as i64
         })
         .collect()

@@ -233,6 +233,31 @@ fn smooth_activations_are_burns() {
     }
 }
 
+#[test]
+fn the_activation_can_be_chosen_at_run_time() {
+    let shape = [2, 3, 6, 8];
+    let values: Vec<f64> = (0..shape.iter().product())
+        .map(|it| (1.3 * it as f64).sin())
+        .collect();
+    let pool = MaxPool2dConfig::new([3, 2]).with_strides([2, 2]).init();
+    for device in processors() {
+        let norm: BatchNorm = BatchNormConfig::new(3).init(&device.clone().autodiff());
+        for activation in Activation::ALL {
+            let then = || Then::new().activate(activation);
+            let apart = |x| activation.forward(norm.forward(x));
+            let same =
+                |fused: Step, apart: Step| assert_alike(&values, shape, &device, fused, apart);
+            same(&|x| norm.forward_then(x, then()), &apart);
+            same(&|x| norm.forward_then(x, then().max_pool(&pool)), &|x| {
+                pool.forward(apart(x))
+            });
+            same(&|x| then().max_pool(&pool).apply(norm.forward(x)), &|x| {
+                pool.forward(apart(x))
+            });
+        }
+    }
+}
+
 /// In single precision, up to a few units in the last place, from where they are 0 to where they no longer change.
 #[test]
 fn smooth_activations_are_accurate_at_both_ends() {

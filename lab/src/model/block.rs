@@ -118,15 +118,6 @@ pub(super) fn normalize<const D: usize>(
     }
 }
 
-/// What follows and then this activation, if a normalisation can do both in one operation.
-fn fused<const D: usize>(then: Then<D>, activation: Activation) -> Option<Then<D>> {
-    match activation {
-        Activation::Relu => Some(then.relu()),
-        Activation::LeakyRelu => Some(then.leaky_relu(Activation::LEAKY_SLOPE)),
-        _ => None,
-    }
-}
-
 /// Affine layer, normalisation, activation: every hidden layer of the lab is one of these.
 ///
 /// If a normalisation follows, the affine layer has no bias: subtracting the mean would cancel it, and beta does its
@@ -166,13 +157,7 @@ impl<A: Module + ModuleDisplay> Block<A> {
 
     /// Normalises, does what follows, and applies the activation.
     pub(super) fn finish<const D: usize>(&self, output: Tensor<D>, then: Then<D>) -> Tensor<D> {
-        match fused(then.clone(), self.activation) {
-            Some(then) => normalize(self.norm.as_ref(), output, then),
-            None => {
-                let output = normalize(self.norm.as_ref(), output, then);
-                self.activation.forward(output)
-            }
-        }
+        normalize(self.norm.as_ref(), output, then.activate(self.activation))
     }
 
     /// Folds the normalisation into the affine layer (see [`Fold`]), which then has a bias. The result in inference
@@ -204,16 +189,7 @@ impl Block<Conv2d> {
     /// - output: `[batch, channels out, height out, width out]`
     pub fn forward_pooled(&self, input: Tensor<4>, pool: &MaxPool2d) -> Tensor<4> {
         let output = Affine::forward(&self.affine, input);
-        let norm = self.norm.as_ref();
-        if let Some(then) = fused(Then::new(), self.activation) {
-            return normalize(norm, output, then.max_pool(pool));
-        }
-        match self.activation {
-            Activation::Sigmoid | Activation::Tanh | Activation::Selu => {
-                let pooled = normalize(norm, output, Then::new().max_pool(pool));
-                self.activation.forward(pooled)
-            }
-            _ => pool.forward(self.finish(output, Then::new())),
-        }
+        let then = Then::new().activate(self.activation).max_pool(pool);
+        normalize(self.norm.as_ref(), output, then)
     }
 }

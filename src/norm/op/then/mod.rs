@@ -9,7 +9,7 @@ use burn::tensor::activation::leaky_relu;
 use super::FusedActivation;
 #[cfg(feature = "kernels")]
 use super::{has_cpu_kernels, has_gpu_kernels};
-use crate::init;
+use crate::init::Activation;
 
 #[cfg(feature = "kernels")]
 mod autodiff;
@@ -54,16 +54,16 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 /// model holds anyway; the activation's gate and the pooling's choice are computed again.
 ///
 /// On Flex and NdArray, sigmoid, tanh and SiLU take a pass of their own over the result; on a GPU, Burn does them. After
-/// a SiLU, Burn pools; after a sigmoid or a tanh, it averages. The maximum is taken before a sigmoid or a tanh, in the
-/// operation, and Burn applies the activation to what is left.
+/// a SiLU, Burn pools; after a sigmoid or a tanh, it averages. The maximum is taken before a sigmoid, a tanh or a SELU,
+/// in the operation, and Burn applies the activation to what is left.
 ///
 /// On a GPU, the residual costs one more read forward, and no launch; backward, one more read and one more write, its
 /// gradient. The pooling of maxima costs one more launch backward. On a remote device, only a ReLU without a residual is
 /// part of the operation.
 ///
 /// A pooling with dilation, `ceil_mode`, more padding on one side than on the other, or more than half its window is
-/// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite, nor a GELU. Burn computes these after the
-/// operation, on every backend.
+/// not fused, nor is a leaky ReLU whose slope is not above 0 or not finite, nor a GELU or SELU. Burn computes these
+/// after the operation, on every backend.
 ///
 /// # Ties, and what is not a number
 ///
@@ -74,29 +74,21 @@ pub use tail::{Pooling, PoolingKind, Tail, TailActivation};
 #[derive(Clone, Debug)]
 pub struct Then<const D: usize> {
     residual: Option<Tensor<D>>,
-    activation: Option<Activation>,
+    activation: Option<Applied>,
     pool: Option<Pool>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Activation {
-    Relu,
+enum Applied {
+    Plain(Activation),
     LeakyRelu { slope: f64 },
-    Sigmoid,
-    Tanh,
-    Silu,
-    Gelu,
 }
 
-impl Activation {
-    fn kind(self) -> init::Activation {
+impl Applied {
+    fn kind(self) -> Activation {
         match self {
-            Self::Relu => init::Activation::Relu,
-            Self::LeakyRelu { .. } => init::Activation::LeakyRelu,
-            Self::Sigmoid => init::Activation::Sigmoid,
-            Self::Tanh => init::Activation::Tanh,
-            Self::Silu => init::Activation::Silu,
-            Self::Gelu => init::Activation::Gelu,
+            Self::Plain(activation) => activation,
+            Self::LeakyRelu { .. } => Activation::LeakyRelu,
         }
     }
 }
@@ -166,7 +158,7 @@ impl<const D: usize> Then<D> {
     ///
     /// Panics if an activation or a pooling was given before.
     pub fn leaky_relu(self, slope: f64) -> Self {
-        self.activate(Activation::LeakyRelu { slope })
+        self.apply_first(Applied::LeakyRelu { slope })
     }
 
     /// Applies a sigmoid: `1 / (1 + exp(-z))`.
@@ -206,7 +198,22 @@ impl<const D: usize> Then<D> {
         self.activate(Activation::Gelu)
     }
 
-    fn activate(mut self, activation: Activation) -> Self {
+    /// Applies an activation that is chosen at run time. A leaky ReLU has the slope [`Activation::LEAKY_SLOPE`]. Burn does
+    /// a SELU, after the operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an activation or a pooling was given before.
+    pub fn activate(self, activation: Activation) -> Self {
+        self.apply_first(match activation {
+            Activation::LeakyRelu => Applied::LeakyRelu {
+                slope: Activation::LEAKY_SLOPE,
+            },
+            _ => Applied::Plain(activation),
+        })
+    }
+
+    fn apply_first(mut self, activation: Applied) -> Self {
         assert!(
             self.activation.is_none() && self.pool.is_none(),
             "after a batch norm, one activation is applied, before the pooling"
@@ -216,8 +223,8 @@ impl<const D: usize> Then<D> {
     }
 
     /// The activation.
-    pub(in crate::norm) fn activation(&self) -> Option<init::Activation> {
-        self.activation.map(Activation::kind)
+    pub(in crate::norm) fn activation(&self) -> Option<Activation> {
+        self.activation.map(Applied::kind)
     }
 
     /// The same with another residual.
@@ -244,9 +251,11 @@ impl<const D: usize> Then<D> {
         // The largest value stays the largest through an activation that never falls. After the pooling, there is less
         // to apply it to.
         let falls = match self.activation {
-            Some(Activation::LeakyRelu { slope }) => slope < 0.0,
-            Some(Activation::Silu | Activation::Gelu) => true,
-            _ => false,
+            Some(Applied::LeakyRelu { slope }) => slope < 0.0,
+            Some(Applied::Plain(activation)) => {
+                matches!(activation, Activation::Silu | Activation::Gelu)
+            }
+            None => false,
         };
         let before = falls || matches!(pool, Pool::Average(_));
         let (first, last) = match before {
@@ -257,11 +266,11 @@ impl<const D: usize> Then<D> {
     }
 }
 
-fn activated<const D: usize>(z: Tensor<D>, activation: Option<Activation>) -> Tensor<D> {
+fn activated<const D: usize>(z: Tensor<D>, activation: Option<Applied>) -> Tensor<D> {
     match activation {
         None => z,
-        Some(Activation::LeakyRelu { slope }) => leaky_relu(z, slope),
-        Some(activation) => activation.kind().forward(z),
+        Some(Applied::LeakyRelu { slope }) => leaky_relu(z, slope),
+        Some(Applied::Plain(activation)) => activation.forward(z),
     }
 }
 
@@ -304,7 +313,7 @@ impl<const D: usize> Then<D> {
         #[cfg(feature = "kernels")]
         {
             let device = &input.device();
-            let at_most_relu = matches!(self.activation, None | Some(Activation::Relu));
+            let at_most_relu = matches!(self.activation(), None | Some(Activation::Relu));
             let beyond_a_relu = self.residual.is_some() || !at_most_relu;
             let has_kernels = has_cpu_kernels(device) || has_gpu_kernels(device);
             let wanted = beyond_a_relu || self.pool.is_some();
@@ -316,7 +325,7 @@ impl<const D: usize> Then<D> {
             }
         }
         let _ = input;
-        match self.activation {
+        match self.activation() {
             Some(Activation::Relu) if self.residual.is_none() => Plan::Steps(
                 FusedActivation::Relu,
                 Self {
@@ -335,24 +344,26 @@ impl<const D: usize> Then<D> {
         input: &Tensor<D>,
     ) -> Option<(BatchNormResidual<burn::backend::Dispatch>, Tail)> {
         let on_cpu = has_cpu_kernels(&input.device());
-        // After the pooling of maxima, there is less to apply a sigmoid or a tanh to.
+        // After the pooling of maxima, there is less to apply an activation to that never falls.
         let pools_first = matches!(
-            (&self.pool, self.activation),
+            (&self.pool, self.activation()),
             (
                 Some(Pool::Max(_)),
-                Some(Activation::Sigmoid | Activation::Tanh)
+                Some(Activation::Sigmoid | Activation::Tanh | Activation::Selu)
             )
         );
         let activation = match self.activation {
             None => Some(TailActivation::None),
-            Some(Activation::Relu) => Some(TailActivation::Relu),
-            Some(Activation::LeakyRelu { slope }) if slope.is_finite() && slope > 0.0 => {
+            Some(Applied::LeakyRelu { slope }) if slope.is_finite() && slope > 0.0 => {
                 Some(TailActivation::LeakyRelu { slope })
             }
-            _ if pools_first => None,
-            Some(Activation::Sigmoid) if on_cpu => Some(TailActivation::Sigmoid),
-            Some(Activation::Tanh) if on_cpu => Some(TailActivation::Tanh),
-            Some(Activation::Silu) if on_cpu => Some(TailActivation::Silu),
+            Some(Applied::Plain(Activation::Relu)) => Some(TailActivation::Relu),
+            Some(Applied::Plain(activation)) if on_cpu && !pools_first => match activation {
+                Activation::Sigmoid => Some(TailActivation::Sigmoid),
+                Activation::Tanh => Some(TailActivation::Tanh),
+                Activation::Silu => Some(TailActivation::Silu),
+                _ => None,
+            },
             Some(_) => None,
         };
         let is_gated = activation.is_some_and(|activation| !activation.is_smooth());
