@@ -53,6 +53,9 @@ fn inference_normalises_by_the_running_statistics() {
             .init(&device.clone().autodiff());
         norm.forward(batch(&device.clone().autodiff()));
         let norm = norm.valid();
+        for parameter in [&norm.gamma, &norm.beta] {
+            assert!(!parameter.val().device().is_autodiff());
+        }
 
         let output = norm.forward(Tensor::<2>::from_floats(
             [[3.0, 40.0], [5.0, 40.0]],
@@ -532,13 +535,14 @@ fn misuse_panics_with_a_sentence() {
 /// A user's struct with the same name as the layer.
 mod own {
     use super::*;
-    use burn::module::Param;
+    use burn::module::{Flag, Param};
 
     #[derive(Module, Debug)]
     pub struct BatchNorm {
         pub gamma: Param<Tensor<1>>,
         pub beta: Param<Tensor<1>>,
         pub weight: Param<Tensor<1>>,
+        pub training: Param<Flag>,
         pub inner: nn::BatchNorm,
     }
 }
@@ -552,6 +556,7 @@ fn freezing_leaves_structs_alone_that_are_only_called_like_the_layer() {
             gamma: parameter(),
             beta: parameter(),
             weight: parameter(),
+            training: BatchNormConfig::new(2).init(&device).training,
             inner: nn::BatchNormConfig::new(2).init(&device),
         };
         let frozen = freeze(model);

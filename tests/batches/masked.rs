@@ -116,8 +116,10 @@ proptest! {
             let of_output = tensor(&weights, shape, DType::F64, &device);
             let gradients = (output * of_output).sum().backward();
             let found = numbers(input.grad(&gradients).unwrap());
-            // A variance near 0 bends the output too much for differences.
-            let smooth = variances.iter().all(|v| *v > 0.9 + 0.1 * 0.05);
+            // A variance near 0 bends the output too much for differences. Two values always become -1 and 1, so their
+            // gradient is nothing but the effect of epsilon.
+            let some = marks.iter().filter(|mark| **mark).count() > 2;
+            let smooth = some && variances.iter().all(|v| *v > 0.9 + 0.1 * 0.05);
             if smooth {
                 assert_close("input", &found, &slope(&x, &|x| loss(x, &gamma, &beta)), 2e-4);
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use burn::module::{Module, Param, ParamGroup};
+use burn::module::{Module, Param, ParamGroup, Quantizer};
 use burn::nn::attention::{MultiHeadAttention, MultiHeadAttentionConfig};
 use burn::nn::conv::{
     Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Conv3d, Conv3dConfig, ConvTranspose1d,
@@ -15,6 +15,7 @@ use burn::nn::{
     Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
     LinearLayout, Lstm, LstmConfig, PRelu, PReluConfig, SwiGlu, SwiGluConfig,
 };
+use burn::tensor::quantization::{Calibration, QuantValue};
 use burn::tensor::{Device, Distribution, Tensor, s};
 use burn_kindling::init::{
     Activation, Fan, FanMode, InitAction, InitPlan, InitStrategy, InitTable, Kept, LayerKind,
@@ -618,6 +619,21 @@ parameter       layer          shape       fan-in  fan-out       std  values
 1.running_mean  normalisation  [100]                                  kept: normalisation
 1.running_var   normalisation  [100]                                  kept: normalisation";
     assert_eq!(table.to_string(), expected, "\n{table}");
+}
+
+#[test]
+fn what_is_quantised_stays() {
+    let device = any_device();
+    let scheme = device.settings().quantization.scheme;
+    let mut quantizer = Quantizer::new(Calibration::MinMax, scheme.with_value(QuantValue::Q8S));
+    let weights = ParamGroup::from_path("weight");
+    let layer = LinearConfig::new(32, 32).init(&device);
+    let layer = layer.quantize_weights_group(&mut quantizer, weights);
+    let before = values(layer.weight.val().dequantize());
+    let (layer, table) = initialize(layer, InitStrategy::He, 1);
+    assert_eq!(table.rows[0].action, InitAction::Kept(Kept::Quantized));
+    assert_eq!(values(layer.weight.val().dequantize()), before);
+    assert_eq!(values(layer.bias.unwrap().val()), [0.0; 32]);
 }
 
 #[test]

@@ -568,6 +568,29 @@ fn a_scheme_says_what_it_draws() {
 }
 
 #[test]
+fn scaling_multiplies_every_value() {
+    for scheme in [
+        Scheme::constant(2.0),
+        Scheme::uniform_between(1.0, 4.0),
+        Scheme::normal(0.5),
+        Scheme::he().truncated(),
+        Scheme::orthogonal(),
+        Scheme::identity(),
+        Scheme::sparse(0.25, 0.1),
+    ] {
+        let plain = values(linear(scheme, 12, 8, 3));
+        let scaled = values(linear(scheme.scaled(3.0), 12, 8, 3));
+        for (plain, scaled) in plain.iter().zip(&scaled) {
+            let error = (scaled - 3.0 * plain).abs();
+            assert!(
+                error <= 1e-6 * plain.abs(),
+                "{scheme}: {plain} and {scaled}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_five_strategies_keep_their_standard_deviations() {
     for (strategy, std) in
         InitStrategy::ALL
