@@ -241,6 +241,52 @@ fn a_layer_that_is_called_twice_settles() {
     assert_settled(&[&[0, 1, 0, 1]]);
 }
 
+/// All means are 0 from the first pass on, so the variance alone tells that nothing has settled yet.
+#[test]
+fn a_variance_settles_though_the_mean_has() {
+    for device in devices() {
+        let x = Tensor::<2>::from_floats([[-3.0], [3.0], [-1.0], [1.0]], &device);
+        let again = |norm: &BatchNorm| norm.forward(x.clone()) * 8.0;
+        let norm = recalibrate(
+            &BatchNormConfig::new(1).init(&device),
+            || [x.clone()],
+            |norm: &BatchNorm, x| drop(norm.forward(again(norm)) + x),
+            |_| (),
+        )
+        .unwrap();
+        let met = numbers(Tensor::cat(vec![x.clone(), again(&norm)], 0));
+        let unbiased = met.iter().map(|x| x * x).sum::<f64>() / 7.0;
+        assert_close(
+            "variance",
+            &numbers(norm.running_var.value_sync()),
+            &[unbiased],
+            1e-3,
+        );
+    }
+}
+
+/// The calls differ so little that the variance hardly depends on where the mean is.
+#[test]
+fn a_mean_settles_though_the_variance_has() {
+    for device in devices() {
+        let x = Tensor::<2>::from_floats([[-3.0], [3.0], [-1.0], [1.0]], &device);
+        let again = |norm: &BatchNorm| {
+            let shift = norm.forward(x.clone()).mean() * -2.0 + 0.02;
+            x.clone() + shift.reshape([1, 1])
+        };
+        let norm = recalibrate(
+            &BatchNormConfig::new(1).init(&device),
+            || [x.clone()],
+            |norm: &BatchNorm, x| drop(norm.forward(again(norm)) + x),
+            |_| (),
+        )
+        .unwrap();
+        let met = numbers(again(&norm)).iter().sum::<f64>() / 8.0;
+        let mean = numbers(norm.running_mean.value_sync())[0];
+        assert!((mean - met).abs() < 1e-3, "{mean} and {met}");
+    }
+}
+
 #[test]
 fn a_layer_that_the_first_batch_does_not_call_is_exact() {
     assert_settled(&[&[0], &[1, 0]]);
