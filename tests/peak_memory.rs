@@ -82,28 +82,32 @@ fn pooled_by_burn(cnn: &Cnn, input: Tensor<4>) -> Tensor<2> {
 }
 
 #[test]
-fn a_convolutional_network_takes_less_than_with_burns_pooling() {
+fn a_convolutional_network_takes_a_quarter_less_than_with_burns_pooling() {
     let _measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
     let device = Device::flex().autodiff();
     let cnn = CnnConfig::new().init(&device);
     let images = || Tensor::<4>::random([64, 1, 28, 28], Distribution::Default, &device);
-    // Draws the weights.
-    drop(cnn.forward(images()));
-    // The peak of a step, and what the graph holds between its passes.
+    // The peak of a step, and what the graph holds between its passes: the least of some steps. The first one draws the
+    // weights, and the threads that multiply matrices keep some memory each, once they have done so.
     let step = |forward: &dyn Fn(Tensor<4>) -> Tensor<2>| {
-        let mut kept = 0;
-        let peak = peak(|| {
-            let before = HELD.load(Ordering::Relaxed);
-            let output = forward(images());
-            kept = HELD.load(Ordering::Relaxed) - before;
-            drop(output.sum().backward());
+        let steps = (0..5).map(|_| {
+            let mut kept = 0;
+            let peak = peak(|| {
+                let before = HELD.load(Ordering::Relaxed);
+                let output = forward(images());
+                kept = HELD.load(Ordering::Relaxed) - before;
+                drop(output.sum().backward());
+            });
+            [peak, kept]
         });
-        [peak, kept]
+        steps.fold([usize::MAX; 2], |least, found| {
+            [0, 1].map(|it| least[it].min(found[it]))
+        })
     };
     let fused = step(&|images| cnn.forward(images));
     let apart = step(&|images| pooled_by_burn(&cnn, images));
     println!("peak and kept: {fused:?} bytes, with Burn's pooling {apart:?}");
     for (fused, apart) in fused.into_iter().zip(apart) {
-        assert!(5 * fused < 4 * apart);
+        assert!(4 * fused < 3 * apart);
     }
 }
