@@ -23,7 +23,7 @@ pub(super) struct ParameterOnDevice {
     update: Option<Meanwhile<Spread>>,
 }
 
-/// Values that take less time than to wake a thread for them.
+/// Fewer values than this are measured at once: waking a thread for them takes longer.
 const FEW: usize = 1 << 14;
 
 /// The spread of the values of a parameter.

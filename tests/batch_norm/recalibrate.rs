@@ -241,27 +241,32 @@ fn a_layer_that_is_called_twice_settles() {
     assert_settled(&[&[0, 1, 0, 1]]);
 }
 
+/// Recalibrates a layer that is called with a batch of mean 0, and then with what `again` makes of it. Returns the layer
+/// and what it meets now.
+fn called_again(
+    device: &Device,
+    again: fn(&BatchNorm, Tensor<2>) -> Tensor<2>,
+) -> (BatchNorm, Vec<f64>) {
+    let x = Tensor::<2>::from_floats([[-3.0], [3.0], [-1.0], [1.0]], device);
+    let norm = recalibrate(
+        &BatchNormConfig::new(1).init(device),
+        || [x.clone()],
+        |norm: &BatchNorm, x| drop(norm.forward(again(norm, x))),
+        |_| (),
+    )
+    .unwrap();
+    let met = Tensor::cat(vec![x.clone(), again(&norm, x)], 0);
+    (norm, numbers(met))
+}
+
 /// All means are 0 from the first pass on, so the variance alone tells that nothing has settled yet.
 #[test]
 fn a_variance_settles_though_the_mean_has() {
     for device in devices() {
-        let x = Tensor::<2>::from_floats([[-3.0], [3.0], [-1.0], [1.0]], &device);
-        let again = |norm: &BatchNorm| norm.forward(x.clone()) * 8.0;
-        let norm = recalibrate(
-            &BatchNormConfig::new(1).init(&device),
-            || [x.clone()],
-            |norm: &BatchNorm, x| drop(norm.forward(again(norm)) + x),
-            |_| (),
-        )
-        .unwrap();
-        let met = numbers(Tensor::cat(vec![x.clone(), again(&norm)], 0));
+        let (norm, met) = called_again(&device, |norm, x| norm.forward(x) * 8.0);
         let unbiased = met.iter().map(|x| x * x).sum::<f64>() / 7.0;
-        assert_close(
-            "variance",
-            &numbers(norm.running_var.value_sync()),
-            &[unbiased],
-            1e-3,
-        );
+        let found = numbers(norm.running_var.value_sync());
+        assert_close("variance", &found, &[unbiased], 1e-3);
     }
 }
 
@@ -269,21 +274,13 @@ fn a_variance_settles_though_the_mean_has() {
 #[test]
 fn a_mean_settles_though_the_variance_has() {
     for device in devices() {
-        let x = Tensor::<2>::from_floats([[-3.0], [3.0], [-1.0], [1.0]], &device);
-        let again = |norm: &BatchNorm| {
+        let (norm, met) = called_again(&device, |norm, x| {
             let shift = norm.forward(x.clone()).mean() * -2.0 + 0.02;
-            x.clone() + shift.reshape([1, 1])
-        };
-        let norm = recalibrate(
-            &BatchNormConfig::new(1).init(&device),
-            || [x.clone()],
-            |norm: &BatchNorm, x| drop(norm.forward(again(norm)) + x),
-            |_| (),
-        )
-        .unwrap();
-        let met = numbers(again(&norm)).iter().sum::<f64>() / 8.0;
+            x + shift.reshape([1, 1])
+        });
+        let expected = met.iter().sum::<f64>() / 8.0;
         let mean = numbers(norm.running_mean.value_sync())[0];
-        assert!((mean - met).abs() < 1e-3, "{mean} and {met}");
+        assert!((mean - expected).abs() < 1e-3, "{mean} and {expected}");
     }
 }
 

@@ -158,7 +158,7 @@ impl<const D: usize> Then<D> {
     ///
     /// Panics if an activation or a pooling was given before.
     pub fn leaky_relu(self, slope: f64) -> Self {
-        self.apply_first(Applied::LeakyRelu { slope })
+        self.with_activation(Applied::LeakyRelu { slope })
     }
 
     /// Applies a sigmoid: `1 / (1 + exp(-z))`.
@@ -198,14 +198,14 @@ impl<const D: usize> Then<D> {
         self.activate(Activation::Gelu)
     }
 
-    /// Applies an activation that is chosen at run time. A leaky ReLU has the slope [`Activation::LEAKY_SLOPE`]. Burn does
-    /// a SELU, after the operation.
+    /// Applies an activation that is chosen at run time. A leaky ReLU has the slope [`Activation::LEAKY_SLOPE`]. Burn
+    /// does a SELU, after the operation.
     ///
     /// # Panics
     ///
     /// Panics if an activation or a pooling was given before.
     pub fn activate(self, activation: Activation) -> Self {
-        self.apply_first(match activation {
+        self.with_activation(match activation {
             Activation::LeakyRelu => Applied::LeakyRelu {
                 slope: Activation::LEAKY_SLOPE,
             },
@@ -213,7 +213,7 @@ impl<const D: usize> Then<D> {
         })
     }
 
-    fn apply_first(mut self, activation: Applied) -> Self {
+    fn with_activation(mut self, activation: Applied) -> Self {
         assert!(
             self.activation.is_none() && self.pool.is_none(),
             "after a batch norm, one activation is applied, before the pooling"
